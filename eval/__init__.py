@@ -1,0 +1,1 @@
+"""Evaluation: held-out loss, generated problems, and the suites of the report."""

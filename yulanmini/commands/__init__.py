@@ -1,0 +1,1 @@
+"""One file per verb group. Each is thin: parse, call the room, print."""

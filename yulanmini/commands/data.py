@@ -1,0 +1,10 @@
+"""`yulanmini data`."""
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def data() -> None:
+    """data verbs."""

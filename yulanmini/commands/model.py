@@ -1,0 +1,10 @@
+"""`yulanmini model`."""
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+@app.callback()
+def model() -> None:
+    """model verbs."""
