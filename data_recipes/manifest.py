@@ -97,7 +97,8 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
         raise DataError(f"{path}: not valid JSON ({error}). Delete the folder and build it again.") from error
     if manifest.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"{path}: schema version {manifest.get('schema_version')}, expected {SCHEMA_VERSION}. Build it again."
+            f"{path}: schema version {manifest.get('schema_version')}, expected {SCHEMA_VERSION}. "
+            "Build the folder again."
         )
     if kind is not None and manifest["kind"] != kind:
         raise DataError(f"{path}: a folder of kind '{manifest['kind']}', expected '{kind}'.")

@@ -1,1 +1,1 @@
-"""The front: command line, the driver of `reproduce`, the report. Rooms are imported only when a verb needs them."""
+"""The front: command line, the driver of `reproduce`, the report. Rooms are imported only when needed."""
