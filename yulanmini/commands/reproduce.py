@@ -1,11 +1,57 @@
-"""`yulanmini reproduce`."""
+"""`yulanmini reproduce`: the whole life of the model in miniature."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 app = typer.Typer(add_completion=False, subcommand_metavar="")
 
 
-@app.callback(invoke_without_command=True)
-def reproduce() -> None:
-    """The whole life of the model in miniature."""
-    print("x")
+@app.callback(
+    invoke_without_command=True,
+    epilog="Example: yulanmini reproduce --corpus ~/notes --out runs/mine",
+)
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")] = Path(
+        "runs/tiny"
+    ),
+    scale: Annotated[str, typer.Option(help="tiny (minutes on a laptop) or smoke (seconds, for tests).")] = "tiny",
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Your own .txt .md .py .jsonl .parquet ... files instead of this machine's text."),
+    ] = None,
+    phases: Annotated[str, typer.Option(help="Which phases to train: 1-27, or the first few of them.")] = "1-27",
+    seed: Annotated[int, typer.Option(help="Seeds data order, initialisation and generated problems.")] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; weights are reproducible for a fixed number.")] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json when done.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show what is done and what is to do; run nothing.")] = False,
+) -> None:
+    """The whole life of the model in miniature, on CPU, offline: recipe to report.
+
+    Corpus, tokenizer, 28 packed mixes, 27 phases of pretraining with annealing, merge to Llama, SFT, scores,
+    cards and Hub folders, then report.html. Interrupt it at any moment; the same command goes on.
+    """
+    from yulanmini.console import say
+    from yulanmini.reproduce.driver import reproduce as run_stages
+    from yulanmini.reproduce.settings import load_settings, parse_phases
+    from yulanmini.reproduce.stages import Run
+
+    run = Run(
+        out=out,
+        scale=scale,
+        settings=load_settings(scale),
+        corpus=corpus,
+        phases=parse_phases(phases),
+        seed=seed,
+        threads=threads,
+    )
+    run_stages(run, dry_run=dry_run)
+    if dry_run:
+        return
+    from yulanmini.report import write_report
+
+    html, data = write_report(out)
+    say(f"Done. Look at {html}")
+    if as_json:
+        print(data.read_text())

@@ -1,0 +1,218 @@
+"""The stages of `reproduce`, one function each: what it reads, which room does the work, what it leaves.
+
+A stage's folder appears whole, with a manifest (data_recipes/manifest.py). Only pretraining fills its folder
+as it goes; its manifest comes last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_recipes.manifest import read_manifest, whole_folder, write_manifest
+from yulanmini.reproduce.launch import launch
+from yulanmini.reproduce.settings import Settings
+
+CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
+MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the user asked for, and where it goes."""
+
+    out: Path
+    scale: str
+    settings: Settings
+    corpus: Path | None
+    phases: list[int]
+    seed: int
+    threads: int
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same; a folder with another identity is refused."""
+        return {
+            "scale": self.scale,
+            "corpus": str(self.corpus.resolve()) if self.corpus else None,
+            "phases": f"1-{self.phases[-1]}",
+            "seed": self.seed,
+            "threads": self.threads,
+            "settings": self.settings.model_dump(mode="json"),
+        }
+
+    def folder(self, name: str) -> Path:
+        return self.out / name
+
+    @property
+    def base_model(self) -> Path:
+        """The unmerged model after the last phase trained."""
+        return self.folder(PRETRAIN) / "models" / f"phase-{self.phases[-1]:02d}"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the way; `folder` holds a manifest once it is done."""
+
+    name: str
+    folder: str
+    summary: str
+    run: Callable[[Run], None]
+
+
+def fingerprint(folder: Path) -> str:
+    return read_manifest(folder)["fingerprint"]
+
+
+def collect_corpus(run: Run) -> None:
+    from data_recipes.corpus import build_corpus
+
+    build_corpus(
+        run.folder(CORPUS),
+        corpus=run.corpus,
+        seed=run.seed,
+        target_bytes=run.settings.corpus_bytes,
+    )
+
+
+def train_tokenizer(run: Run) -> None:
+    from data_recipes.tokenizer import train_tokenizer
+
+    train_tokenizer(run.folder(CORPUS), run.folder(TOKENIZER), vocab_size=run.settings.vocab_size, seed=run.seed)
+
+
+def build_data(run: Run) -> None:
+    from data_recipes.build import build_phases
+    from data_recipes.curriculum import published_recipes
+    from data_recipes.recipe import Source
+
+    corpus = run.folder(CORPUS)
+    substitutes = read_manifest(corpus)["substitutes"]
+    domains = sorted({path.stem for path in (corpus / "train").glob("*.jsonl")} | set(substitutes))
+    sources = {
+        domain: Source(path=str(corpus / "train" / f"{substitutes.get(domain, domain)}.jsonl"), text="text")
+        for domain in domains
+    }
+    recipes = [
+        recipe.scaled(
+            tokens=run.settings.tokens_per_phase,
+            context_length=run.settings.context_lengths[recipe.context_length],
+        ).with_sources(sources)
+        for recipe in published_recipes()
+        if recipe.phase in run.phases
+    ]
+    with whole_folder(run.folder(DATA)) as partial:
+        build_phases(
+            recipes,
+            partial,
+            tokenizer=run.folder(TOKENIZER),
+            store=partial / "store",
+            seed=run.seed,
+            workers=run.threads,
+            missing="fail",
+        )
+        write_manifest(
+            partial,
+            kind="data",
+            inputs={"corpus": fingerprint(corpus), "tokenizer": fingerprint(run.folder(TOKENIZER))},
+            config={"phases": run.phases, "tokens_per_phase": run.settings.tokens_per_phase},
+            counts={"mixes": len(recipes)},
+            seed=run.seed,
+        )
+
+
+def write_config(run: Run, name: str, template: str, overrides: dict[str, Any]) -> Path:
+    """A training config of this run: the committed file with the run's paths and the scale's changes."""
+    import train
+
+    config = yaml.safe_load((Path(train.__file__).parent / "configs" / template).read_text())
+    for dotted, value in overrides.items():
+        *parents, key = dotted.split(".")
+        section = config
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[key] = value
+    path = run.out / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    return path
+
+
+def script(name: str) -> Path:
+    import train
+
+    return Path(train.__file__).with_name(name)
+
+
+def pretrain(run: Run) -> None:
+    config = write_config(
+        run,
+        "pretrain",
+        run.settings.pretrain_config,
+        {
+            "output_dir": str(run.folder(PRETRAIN)),
+            "tokenizer": str(run.folder(TOKENIZER)),
+            "data.dir": str(run.folder(DATA)),
+            "data.phases": run.phases,
+            "heldout": str(run.folder(CORPUS) / "heldout"),
+            "seed": run.seed,
+            "threads": run.threads,
+            **run.settings.pretrain_overrides,
+        },
+    )
+    launch(script("pretrain.py"), config)
+
+
+def merge(run: Run) -> None:
+    from modeling_yulanmini.merge import merge_to_llama
+
+    with whole_folder(run.folder(MERGED)) as partial:
+        certificate = merge_to_llama(run.base_model, partial / "model", dtype="bfloat16")
+        for path in (partial / "model").iterdir():
+            path.rename(partial / path.name)
+        (partial / "model").rmdir()
+        write_manifest(
+            partial,
+            kind="merged-model",
+            inputs={"pretraining": fingerprint(run.folder(PRETRAIN))},
+            config={"target": "llama", "dtype": "bfloat16"},
+            counts={"max_abs_diff_fp32": certificate["max_abs_diff_fp32"]},
+        )
+
+
+def instruct(run: Run) -> None:
+    config = write_config(
+        run,
+        "sft",
+        run.settings.sft_config,
+        {
+            "output_dir": str(run.folder(SFT)),
+            "model": str(run.base_model),
+            "tokenizer": str(run.folder(TOKENIZER)),
+            "dialogues": str(run.folder(CORPUS) / "dialogues" / "train.jsonl"),
+            "seed": run.seed,
+            "threads": run.threads,
+            **run.settings.sft_overrides,
+        },
+    )
+    launch(script("sft.py"), config)
+
+
+def score(run: Run) -> None:
+    raise NotImplementedError
+
+
+def publish(run: Run) -> None:
+    raise NotImplementedError
+
+
+STAGES = (
+    Stage("corpus", CORPUS, "real text by domain, generated problems, held-out text set aside", collect_corpus),
+    Stage("tokenizer", TOKENIZER, "byte-fallback BPE trained on that corpus", train_tokenizer),
+    Stage("data", DATA, "the 28 published mixes, scaled down, packed and mixed", build_data),
+    Stage("pretrain", PRETRAIN, "warm-up, stable, 1-sqrt annealing with a longer context", pretrain),
+    Stage("merge", MERGED, "scales folded into a plain Llama, logits compared", merge),
+    Stage("sft", SFT, "instruction tuning on generated dialogues", instruct),
+    Stage("scores", SCORES, "held-out bits per byte, unseen problems, samples", score),
+    Stage("hub", HUB, "model and dataset cards, folders laid out as Hub repos", publish),
+)
