@@ -1,0 +1,234 @@
+"""Read a model folder tensor by tensor: config, index and safetensors shards, checked before anything is used.
+
+Whatever the size of the model, a reader holds one block of rows at a time. Every error is a `CheckpointError`
+that names the file and the tensor.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from modeling_yulanmini.errors import CheckpointError
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+INDEX_NAME = "model.safetensors.index.json"
+# 16 Mi elements: 128 MiB in float64, large enough that the disk and not Python sets the pace.
+BLOCK_ELEMENTS = 1 << 24
+# What a tokenizer is made of, as far as transformers writes or reads it; carried along when weights are converted.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+GENERATION_CONFIG_NAME = "generation_config.json"
+DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor lies and what its header says of it."""
+
+    file: Path
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    @property
+    def numel(self) -> int:
+        return int(torch.Size(self.shape).numel())
+
+
+class ModelFolder:
+    """A local folder with `config.json` and safetensors weights, one file or sharded.
+
+    Raises `CheckpointError` when the folder, its config, its index or a shard's header is missing or broken; the
+    numbers themselves are checked as they are read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise CheckpointError(
+                f"{path}: no such folder. Give a local model folder; `hf download REPO --local-dir DIR` makes one."
+            )
+        self.config: dict[str, Any] = self._read_config()
+        self.tensors: dict[str, StoredTensor] = self._read_headers()
+
+    def _read_config(self) -> dict[str, Any]:
+        config = read_json(self.path / CONFIG_NAME)
+        refuse_unsafe_config(config, self.path / CONFIG_NAME)
+        return config
+
+    def _read_headers(self) -> dict[str, StoredTensor]:
+        index_path = self.path / INDEX_NAME
+        single = self.path / WEIGHTS_NAME
+        if not index_path.is_file():
+            if not single.is_file():
+                raise CheckpointError(
+                    f"{self.path}: neither {WEIGHTS_NAME} nor {INDEX_NAME}. "
+                    "Only safetensors are read; convert other weight files with transformers first."
+                )
+            return read_header(single)
+        weight_map = read_json(index_path).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{index_path}: no weight_map. Save the model again.")
+        tensors: dict[str, StoredTensor] = {}
+        for name in sorted(set(weight_map.values())):
+            # An index is data from elsewhere: it may only name files beside itself.
+            if not isinstance(name, str) or Path(name).name != name:
+                raise CheckpointError(f"{index_path}: shard {name!r} is not a file name in this folder.")
+            if not (self.path / name).is_file():
+                raise CheckpointError(f"{self.path / name}: missing, though {INDEX_NAME} names it.")
+            tensors |= read_header(self.path / name)
+        for tensor, shard in weight_map.items():
+            if tensor not in tensors or tensors[tensor].file.name != shard:
+                raise CheckpointError(f"{self.path / shard}: no tensor {tensor}, though {INDEX_NAME} puts it there.")
+        if surplus := sorted(tensors.keys() - weight_map.keys()):
+            where = tensors[surplus[0]].file
+            raise CheckpointError(f"{where}: tensor {surplus[0]} is not in {INDEX_NAME}. Save the model again.")
+        return tensors
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """The weight files, sorted."""
+        return sorted({tensor.file for tensor in self.tensors.values()})
+
+    def stored(self, name: str) -> StoredTensor:
+        """The entry of a tensor that must be there."""
+        try:
+            return self.tensors[name]
+        except KeyError:
+            raise CheckpointError(f"{self.path}: no tensor {name}, though {CONFIG_NAME} calls for it.") from None
+
+    def blocks(self, name: str, *, dtype: torch.dtype = torch.float64) -> Iterator[torch.Tensor]:
+        """A tensor as consecutive blocks of whole rows in `dtype`; a 0-dim tensor is one block.
+
+        Raises `CheckpointError` at the first NaN or infinity.
+        """
+        stored = self.stored(name)
+        row = max(1, stored.numel // max(1, stored.shape[0])) if stored.shape else 1
+        step = max(1, BLOCK_ELEMENTS // row)
+        starts = range(0, stored.shape[0], step) if stored.shape else [0]
+        for start in starts:
+            # Opened anew for each block: a mapping kept open counts every page once read as resident memory.
+            try:
+                with safe_open(stored.file, framework="pt") as file:
+                    if stored.shape:
+                        block = file.get_slice(name)[start : start + step].to(dtype, copy=True)
+                    else:
+                        block = file.get_tensor(name).to(dtype, copy=True)
+            except (SafetensorError, OSError, RuntimeError) as error:
+                raise CheckpointError(f"{stored.file}: tensor {name} cannot be read ({error}).") from error
+            if not torch.isfinite(block).all():
+                at = (~torch.isfinite(block)).nonzero()[0].tolist()
+                if at:
+                    at[0] += start
+                raise CheckpointError(f"{stored.file}: tensor {name} holds NaN or infinity, first at {at}.")
+            yield block
+
+    def read(self, name: str, *, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """A whole tensor, in its stored dtype by default."""
+        stored = self.stored(name)
+        parts = list(self.blocks(name, dtype=dtype or stored.dtype))
+        return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(stored.shape)
+
+    def scalar(self, name: str) -> float:
+        """A learnable scale, stored with shape [] or [1]."""
+        stored = self.stored(name)
+        if stored.numel != 1:
+            raise CheckpointError(f"{stored.file}: tensor {name} has shape {list(stored.shape)}, expected [] or [1].")
+        return float(self.read(name, dtype=torch.float64).reshape(()))
+
+    def check_tokenizer(self, vocab_size: int) -> None:
+        """Raise `CheckpointError` if the folder's tokenizer can produce an id that the embedding has no row for."""
+        path = self.path / "tokenizer.json"
+        if not path.is_file():
+            return
+        content = read_json(path)
+        try:
+            vocabulary = content["model"]["vocab"]
+            ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+            highest = max([*ids, *(token["id"] for token in content.get("added_tokens", []))])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{path}: not a tokenizer file ({error!r}).") from error
+        if highest >= vocab_size:
+            raise CheckpointError(
+                f"{path}: token id {highest}, but {CONFIG_NAME} has vocab_size {vocab_size}. "
+                "The tokenizer belongs to another model, or the embedding was not resized."
+            )
+
+    def checksums(self) -> dict[str, str]:
+        """Hex SHA-256 of the config and of each weight file."""
+        return {path.name: sha256_of(path) for path in [self.path / CONFIG_NAME, *self.files]}
+
+    def companions(self) -> list[Path]:
+        """Tokenizer and generation files that go with the weights wherever these go."""
+        names = (*TOKENIZER_FILES, GENERATION_CONFIG_NAME)
+        return [self.path / name for name in names if (self.path / name).is_file()]
+
+
+def read_header(path: Path) -> dict[str, StoredTensor]:
+    """Names, shapes and dtypes of one safetensors file; safetensors itself checks the length and the offsets."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+    except (SafetensorError, OSError, RuntimeError) as error:
+        size = path.stat().st_size if path.exists() else 0
+        raise CheckpointError(
+            f"{path}: truncated or corrupt, {size:,} bytes ({error}). Copy or download it again."
+        ) from error
+    tensors = {}
+    for name, (shape, dtype) in found.items():
+        if dtype not in DTYPES:
+            raise CheckpointError(f"{path}: tensor {name} has dtype {dtype}, expected one of {', '.join(DTYPES)}.")
+        tensors[name] = StoredTensor(path, shape, DTYPES[dtype])
+    return tensors
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file, or a `CheckpointError` that says where it breaks."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: missing.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{path}: a JSON {type(value).__name__}, expected an object.")
+    return value
+
+
+def refuse_unsafe_config(config: dict[str, Any], path: Path) -> None:
+    """Refuse what only a hostile config would hold: code in another repository, or internal attention keys."""
+    for target in (config.get("auto_map") or {}).values():
+        if "--" in str(target):
+            raise CheckpointError(f"{path}: auto_map names code in another repository ({target}). Remove it.")
+    for key in config:
+        if key.endswith("_internal"):
+            raise CheckpointError(f"{path}: key {key} is internal to transformers and not read from files.")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
