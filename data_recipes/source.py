@@ -13,6 +13,7 @@ from data_recipes.errors import DataError
 
 Access = Literal["open", "gated", "ids-only", "script-based", "off-hub", "not-public"]
 Language = Literal["en", "zh", "code", "multi"]
+AUTHORS_RELEASE = "yulan-team/YuLan-Mini-Text-Datasets"
 Scalar = str | int | float | bool
 
 
@@ -101,6 +102,10 @@ class Source(BaseModel):
     language: Language | None = None
     licence: str | None = None
     access: Access = "open"
+    # Hub id of the classifier that gave the scores a filter or file name refers to.
+    scorer: str | None = None
+    # The authors' own processed copy of the subset: a folder of AUTHORS_RELEASE.
+    authors_copy: str | None = None
     # False: config, split, columns or filter were not seen on the dataset's own card or in code that reads it.
     verified: bool | None = None
     note: str | None = None
