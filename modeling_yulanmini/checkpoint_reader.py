@@ -6,7 +6,7 @@ that names the file and the tensor.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import file_digest
@@ -148,8 +148,8 @@ class ModelFolder:
     def read(self, name: str, *, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A whole tensor, in its stored dtype by default."""
         stored = self.stored(name)
-        parts = list(self.blocks(name, dtype=dtype or stored.dtype))
-        return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else torch.empty(stored.shape)
+        dtype = dtype or stored.dtype
+        return assemble(self.blocks(name, dtype=dtype), stored.shape, dtype)
 
     def scalar(self, name: str) -> float:
         """A learnable scale, stored with shape [] or [1]."""
@@ -184,6 +184,19 @@ class ModelFolder:
         """Tokenizer and generation files that go with the weights wherever these go."""
         names = (*TOKENIZER_FILES, GENERATION_CONFIG_NAME)
         return [self.path / name for name in names if (self.path / name).is_file()]
+
+
+def assemble(blocks: Iterable[torch.Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Put consecutive blocks of rows together, each rounded to `dtype` once; holds the result and one block."""
+    whole = torch.empty(shape, dtype=dtype)
+    flat = whole.view(-1)
+    filled = 0
+    for block in blocks:
+        flat[filled : filled + block.numel()] = block.reshape(-1)
+        filled += block.numel()
+    if filled != whole.numel():
+        raise CheckpointError(f"{filled} values for a tensor of shape {list(shape)}.")
+    return whole
 
 
 def read_header(path: Path) -> dict[str, StoredTensor]:

@@ -83,6 +83,12 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
+def copy_files(files: Iterable[Path], folder: Path) -> None:
+    """Copy files into `folder` under their own names, following links (a Hub cache holds nothing else)."""
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+
+
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Write `config.json` the way transformers does."""
     text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

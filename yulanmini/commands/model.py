@@ -1,10 +1,92 @@
-"""`yulanmini model`."""
+"""`yulanmini model`: everything that turns one model folder into another."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+Source = Annotated[Path, typer.Argument(help="Model folder: config.json and safetensors.")]
+Destination = Annotated[Path, typer.Argument(help="New folder; must be absent or empty.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRun = Annotated[bool, typer.Option(help="Check everything that can be checked, write nothing.")]
+
 
 @app.callback()
 def model() -> None:
-    """model verbs."""
+    """Create, count, merge, re-balance, average and export models."""
+
+
+@app.command(epilog="Example: yulanmini model merge runs/tiny/04-pretrain/models/phase-27 merged --dtype bfloat16")
+def merge(
+    src: Source,
+    dst: Destination,
+    target: Annotated[str, typer.Option(help="llama (as published) or qwen2 (keeps the tied head).")] = "llama",
+    dtype: Annotated[str, typer.Option(help="Dtype of the stored weights: float32 or bfloat16.")] = "float32",
+    compare: Annotated[bool, typer.Option(help="Compare the logits of both models; refuse if they differ.")] = True,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Fold all scales into the weights of a stock architecture, and prove that the logits are the same."""
+    from modeling_yulanmini.merge import merge as merge_model
+    from modeling_yulanmini.merge import plan_merge
+    from yulanmini.console import emit_json, emit_table, say
+
+    if dry_run:
+        result = plan_merge(src, dst, target=target, dtype=dtype).summary()
+    else:
+        result = merge_model(src, dst, target=target, dtype=dtype, compare_logits=compare, progress=True)
+        say(f"Wrote {dst}")
+    if as_json:
+        emit_json(result)
+        return
+    rows = [("architecture", result["architecture"]), ("parameters", result["parameters"]), ("bytes", result["bytes"])]
+    if comparison := result.get("comparison"):
+        exact, stored = comparison["float32"], comparison["as_stored"]
+        rows += [
+            ("float32: max |difference| of logits", f"{exact['max_abs_logit_difference']:.3g}"),
+            ("float32: max |logit|", f"{exact['max_abs_logit']:.3g}"),
+            (f"{dtype}: mean KL", f"{stored['mean_kl']:.3g}"),
+            (f"{dtype}: argmax agreement", f"{stored['argmax_agreement']:.2%}"),
+            ("tokens compared", comparison["tokens"]),
+        ]
+    emit_table(["merge" if not dry_run else "would merge", ""], rows)
+
+
+@app.command(epilog="Example: yulanmini model rebalance phase-10 phase-10-rebalanced --rms 0.02")
+def rebalance(
+    src: Source,
+    dst: Destination,
+    rms: Annotated[
+        float | None, typer.Option(help="Root mean square of each matrix; default: the config's initializer_range.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move norm between each matrix and its learnable scale; the function stays the same."""
+    from modeling_yulanmini.rebalance import rebalance as rebalance_model
+    from yulanmini.console import emit_json, say
+
+    result = rebalance_model(src, dst, rms=rms, progress=True)
+    say(f"Wrote {dst}: {len(result['factors'])} tensors re-balanced to an RMS of {result['rms']:g}")
+    if as_json:
+        emit_json(result)
+
+
+@app.command(
+    epilog="Example: yulanmini model average step-33 step-34 step-35 averaged --weight 1 --weight 1 --weight 2"
+)
+def average(
+    folders: Annotated[list[Path], typer.Argument(metavar="SRC SRC... DST", help="Checkpoints, then the new folder.")],
+    weight: Annotated[list[float] | None, typer.Option(help="One for each source, in order; default: equal.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Average the weights of checkpoints of one run."""
+    from modeling_yulanmini.averaging import average as average_models
+    from yulanmini.console import emit_json, say
+
+    *sources, dst = folders
+    result = average_models(sources, dst, weights=weight, progress=True)
+    say(f"Wrote {dst}: the average of {len(sources)} checkpoints")
+    if as_json:
+        emit_json(result)

@@ -1,0 +1,120 @@
+"""Average checkpoints of one run, tensor by tensor: the weights of several folders, one folder out.
+
+The report averages the last checkpoints of annealing. The average of a product is not the product of averages:
+where checkpoints were re-balanced between matrix and scale in between, merge first and average the merged models.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
+from modeling_yulanmini.checkpoint_writer import (
+    TensorToWrite,
+    copy_files,
+    new_folder,
+    refuse_used_destination,
+    write_config,
+    write_weights,
+)
+from modeling_yulanmini.errors import CheckpointError
+
+# What may differ between checkpoints of one run: bookkeeping, not architecture.
+BOOKKEEPING_KEYS = {
+    "_name_or_path",
+    "transformers_version",
+    "num_steps_trained_before_this_epoch",
+    "num_epochs_trained_before_this_epoch",
+    "use_cache",
+    "gradient_checkpointing_step",
+}
+
+
+def average(
+    sources: Sequence[str | os.PathLike[str]],
+    dst: str | os.PathLike[str],
+    *,
+    weights: Sequence[float] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write the weighted mean of the models in `sources` to `dst`; equal weights by default.
+
+    Sums are formed in float64 and rounded once to each tensor's own dtype; weights are divided by their sum. Config,
+    tokenizer and generation config are the last source's. Returns sources, weights used, tensors and parameters.
+
+    Raises `CheckpointError` for fewer than two sources, for weights that do not fit, for sources that differ in
+    architecture, tensor names or shapes, and for a `dst` that is not empty.
+    """
+    refuse_used_destination(Path(dst))
+    shares = normalised(weights, len(sources))
+    folders = [ModelFolder(source) for source in sources]
+    for other in folders[1:]:
+        refuse_different(folders[0], other)
+    names = sorted(folders[-1].tensors)
+    to_write = [mean_tensor(name, folders, shares) for name in names]
+    with new_folder(dst) as out:
+        write_config(out, folders[-1].config)
+        copy_files(folders[-1].companions(), out)
+        copy_files(folders[-1].path.glob("*_yulanmini.py"), out)
+        total = sum(tensor.nbytes for tensor in to_write)
+        with tqdm(total=total, unit="B", unit_scale=True, desc="average", disable=not progress) as bar:
+            write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
+    return {
+        "sources": [str(folder.path) for folder in folders],
+        "weights": shares,
+        "tensors": len(names),
+        "parameters": sum(tensor.numel for tensor in folders[-1].tensors.values()),
+    }
+
+
+def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Weights that add up to one."""
+    if count < 2:
+        raise CheckpointError(f"{count} checkpoint to average; give at least two.")
+    if weights is None:
+        return [1 / count] * count
+    if len(weights) != count:
+        raise CheckpointError(f"{len(weights)} weights for {count} checkpoints; give one for each.")
+    total = sum(weights)
+    if min(weights) < 0 or not 0 < total < float("inf"):
+        raise CheckpointError(f"weights {list(weights)}: none may be negative, and their sum must be positive.")
+    return [weight / total for weight in weights]
+
+
+def refuse_different(first: ModelFolder, other: ModelFolder) -> None:
+    """Raise `CheckpointError` where two folders do not hold the same model at different times."""
+    keys = (first.config.keys() | other.config.keys()) - BOOKKEEPING_KEYS
+    for key in sorted(keys):
+        ours, theirs = first.config.get(key), other.config.get(key)
+        if ours != theirs:
+            raise CheckpointError(
+                f"{other.path / CONFIG_NAME}: {key} is {theirs!r}, but {ours!r} in {first.path}. "
+                "Only checkpoints of one architecture can be averaged."
+            )
+    for name in sorted(first.tensors.keys() ^ other.tensors.keys()):
+        has, lacks = (first, other) if name in first.tensors else (other, first)
+        raise CheckpointError(f"{lacks.path}: no tensor {name}, which {has.path} has.")
+    for name, stored in first.tensors.items():
+        if stored.shape != other.tensors[name].shape:
+            raise CheckpointError(
+                f"{other.tensors[name].file}: tensor {name} has shape {list(other.tensors[name].shape)}, "
+                f"but {list(stored.shape)} in {stored.file}."
+            )
+
+
+def mean_tensor(name: str, folders: Sequence[ModelFolder], shares: Sequence[float]) -> TensorToWrite:
+    """The weighted mean of one tensor, produced when its turn to be written comes."""
+
+    def blocks() -> Iterator[torch.Tensor]:
+        for parts in zip(*(folder.blocks(name, dtype=torch.float64) for folder in folders), strict=True):
+            mean = torch.zeros_like(parts[0])
+            for part, share in zip(parts, shares, strict=True):
+                mean.add_(part, alpha=share)
+            yield mean
+
+    last = folders[-1].stored(name)
+    return TensorToWrite(name, last.shape, last.dtype, blocks)
