@@ -1,0 +1,202 @@
+"""Dialogues to training rows: checked line by line, tokenised with the chat template, put into training order.
+
+A line is `{"messages": [{"role": ..., "content": ...}, ...]}`; other keys are ignored. Only what the template
+puts between its `{% generation %}` marks is trained on. Rows go to an Arrow file that every rank maps.
+"""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from train.errors import TrainError
+
+ROLES = ("system", "user", "assistant", "tool")
+IGNORED_LABEL = -100
+LINES_AT_ONCE = 512
+ROWS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+Lines = list[tuple[int, bytes]]
+
+
+def parse_dialogue(line: bytes, *, where: str) -> list[dict[str, Any]]:
+    """The messages of one line; TrainError says what is wrong with it."""
+    try:
+        dialogue = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise TrainError(f"{where}: not valid JSON ({error}).") from error
+    if not isinstance(dialogue, dict) or "messages" not in dialogue:
+        keys = list(dialogue) if isinstance(dialogue, dict) else []
+        near = get_close_matches("messages", keys, n=1)
+        found = f"did you mean '{near[0]}'?" if near else f"found: {', '.join(keys) or type(dialogue).__name__}."
+        raise TrainError(f'{where}: no \'messages\'; {found} Expected {{"messages": [{{"role", "content"}}, ...]}}.')
+    messages = dialogue["messages"]
+    if not isinstance(messages, list) or not messages:
+        raise TrainError(f"{where}: 'messages' is not a list with at least one message.")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise TrainError(f"{where}: message {index} has no text in 'content'.")
+        if message.get("role") not in ROLES:
+            raise TrainError(
+                f"{where}: message {index} has the role {message.get('role')!r}. Known: {', '.join(ROLES)}."
+            )
+    if not any(message["role"] == "assistant" for message in messages):
+        raise TrainError(f"{where}: no message of the role 'assistant', so there is nothing to learn from it.")
+    return messages
+
+
+def check_chat_template(tokenizer: Any, folder: Path) -> None:
+    """Refuse a tokenizer whose template does not say which part is the assistant's."""
+    if not tokenizer.chat_template:
+        raise TrainError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to its folder.")
+    if not re.search(r"{%-?\s*generation\s*-?%}", tokenizer.chat_template):
+        raise TrainError(
+            f"{folder}: the chat template has no {{% generation %}} marks, so the assistant's tokens cannot be told "
+            "from the user's. Put {% generation %} ... {% endgeneration %} around the assistant's text and its "
+            "end-of-turn token."
+        )
+
+
+def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -> tuple[pa.RecordBatch, Counter, set]:
+    """Rows of at most `max_length` tokens, counts, and the ids that end the assistant's turns.
+
+    A longer dialogue is cut at the end; one that has no trained token left is dropped. Both are counted.
+    """
+    conversations = [parse_dialogue(line, where=f"{path}, line {number}") for number, line in lines]
+    encoded = tokenizer.apply_chat_template(
+        conversations, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+    )
+    special = set(tokenizer.all_special_ids)
+    rows: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    stop_ids: set[int] = set()
+    counts: Counter = Counter(dialogues=len(lines))
+    for (number, _), ids, mask in zip(lines, encoded["input_ids"], encoded["assistant_masks"], strict=True):
+        row = np.asarray(ids, dtype=np.int32)
+        trained = np.asarray(mask, dtype=bool)
+        ends = set(row[np.flatnonzero(trained & ~np.append(trained[1:], False))].tolist())
+        if not ends or not ends <= special:
+            raise TrainError(
+                f"{path}, line {number}: the assistant's turn does not end in a special token inside the template's "
+                "{% generation %} marks, so the model would not learn to stop. Move the end-of-turn token inside."
+            )
+        stop_ids |= ends
+        counts["truncated"] += len(row) > max_length
+        row, trained = row[:max_length], trained[:max_length]
+        # The first token has no predecessor to be predicted from.
+        if not trained[1:].any():
+            counts["dropped"] += 1
+            continue
+        rows.append(row)
+        labels.append(np.where(trained, row, IGNORED_LABEL).astype(np.int32))
+        counts["tokens"] += len(row)
+        counts["trained_tokens"] += int(trained[1:].sum())
+    batch = pa.record_batch([pa.array(rows, ROWS_SCHEMA[0].type), pa.array(labels, ROWS_SCHEMA[1].type)], ROWS_SCHEMA)
+    return batch, counts, stop_ids
+
+
+def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, workers: int) -> dict[str, Any]:
+    """Tokenise every dialogue of `path` into the Arrow file `out`; returns what became of them.
+
+    `{"counts": {...}, "stop_ids": [...]}` is also written beside `out`, last, so that a half-written file is
+    never taken for a whole one. The rows do not depend on `workers`.
+    """
+    from tqdm import tqdm
+
+    summary_path = out.with_suffix(".json")
+    if summary_path.is_file():
+        return json.loads(summary_path.read_text())
+    counts: Counter = Counter(dialogues=0, truncated=0, dropped=0, tokens=0, trained_tokens=0)
+    stop_ids: set[int] = set()
+    with (
+        encoder(tokenizer, path, max_length, workers) as encode,
+        pa.OSFile(str(out), "wb") as file,
+        pa.ipc.new_stream(file, ROWS_SCHEMA) as writer,
+        tqdm(desc="tokenising dialogues", unit=" dialogues", leave=False) as bar,
+    ):
+        for batch, found, ends in encode(lines_of(path)):
+            writer.write_batch(batch)
+            counts.update(found)
+            stop_ids |= ends
+            bar.update(found["dialogues"])
+    if counts["tokens"] == 0:
+        raise TrainError(f"{path}: no dialogue to train on ({counts['dialogues']} read, {counts['dropped']} dropped).")
+    summary = {"counts": dict(counts), "stop_ids": sorted(stop_ids)}
+    summary_path.with_suffix(".partial").write_text(json.dumps(summary))
+    summary_path.with_suffix(".partial").rename(summary_path)
+    return summary
+
+
+def lines_of(path: Path) -> Iterator[Lines]:
+    """Numbered lines that are not blank, some hundred at a time."""
+    lines: Lines = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                lines.append((number, line))
+            if len(lines) == LINES_AT_ONCE:
+                yield lines
+                lines = []
+    if lines:
+        yield lines
+
+
+@contextmanager
+def encoder(tokenizer: Path, path: Path, max_length: int, workers: int) -> Iterator[Callable[[Iterable[Lines]], Any]]:
+    """A map from groups of lines to `encode_lines`' results, in order, on `workers` processes."""
+    from multiprocessing import get_context
+
+    arguments = {"tokenizer": tokenizer, "path": path, "max_length": max_length}
+    if workers == 1:
+        start_worker(arguments)
+        yield partial(map, encode_in_worker)
+        return
+    with get_context("spawn").Pool(workers, start_worker, (arguments,)) as pool:
+        yield partial(pool.imap, encode_in_worker)
+
+
+worker_arguments: dict[str, Any] = {}
+
+
+def start_worker(arguments: dict[str, Any]) -> None:
+    from transformers import AutoTokenizer
+
+    worker_arguments.update(arguments, tokenizer=AutoTokenizer.from_pretrained(arguments["tokenizer"]))
+
+
+def encode_in_worker(lines: Lines) -> tuple[pa.RecordBatch, Counter, set]:
+    return encode_lines(lines, **worker_arguments)
+
+
+def training_order(
+    lengths: np.ndarray, *, batch_size: int, epochs: float, group_by_length: int, seed: int
+) -> np.ndarray:
+    """Row numbers in the order training reads them, int64 [steps, batch_size]: step t reads `order[t]`.
+
+    Each epoch is a new permutation. Windows of `group_by_length` steps are sorted by length before they are cut
+    into steps, and the steps of a window are shuffled: more than 1 saves padding and mixes less. Inside a step the
+    longest come first, so that micro-batches hold rows of like length. What does not fill a last step is left out.
+    """
+    rows = len(lengths)
+    steps = int(rows * epochs) // batch_size
+    if steps == 0:
+        raise TrainError(
+            f"{rows} rows x {epochs:g} epochs do not fill one batch of {batch_size}. Lower batch_size or raise epochs."
+        )
+    epoch_count = -(-steps * batch_size // rows)
+    stream = np.concatenate([np.random.default_rng([seed, epoch]).permutation(rows) for epoch in range(epoch_count)])
+    order = stream[: steps * batch_size]
+    shuffler = np.random.default_rng([seed, epoch_count, 1])
+    parts = []
+    for start in range(0, len(order), group_by_length * batch_size):
+        window = order[start : start + group_by_length * batch_size]
+        window = window[np.argsort(-lengths[window], kind="stable")].reshape(-1, batch_size)
+        parts.append(window[shuffler.permutation(len(window))])
+    return np.concatenate(parts)
