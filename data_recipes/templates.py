@@ -123,7 +123,10 @@ def _turns_renderer(template: Template, column: str) -> Callable[[Mapping[str, A
         except KeyError:
             raise MissingColumn(column, row) from None
         if isinstance(turns, str):  # a list kept as JSON, as some sets ship it
-            turns = json.loads(turns)
+            try:
+                turns = json.loads(turns)
+            except json.JSONDecodeError as error:
+                raise DataError(f"column '{column}': neither a list of turns nor JSON of one.") from error
         if isinstance(turns, Mapping):  # Arrow's struct of lists
             turns = [
                 {role_key: role, content_key: content}
@@ -131,6 +134,8 @@ def _turns_renderer(template: Template, column: str) -> Callable[[Mapping[str, A
             ]
         kept = []
         for turn in turns or ():
+            if not isinstance(turn, Mapping):
+                raise DataError(f"column '{column}': {turn!r:.40} is not a turn with {role_key} and {content_key}.")
             if content_key not in turn or role_key not in turn:
                 raise MissingColumn(f"{column}[].{content_key}", turn)
             if turn[role_key] in template.roles:

@@ -1,10 +1,196 @@
-"""`yulanmini recipe`."""
+"""`yulanmini recipe`: the curriculum, as data."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from yulanmini.console import emit_json, emit_table, say
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 
 
 @app.callback()
 def recipe() -> None:
-    """recipe verbs."""
+    """The curriculum, as data: the 28 published mixes, and any recipe of your own."""
+
+
+@app.command("list", epilog="Example: yulanmini recipe list")
+def list_recipes(as_json: Json = False) -> None:
+    """List the 28 published mixes: context, subsets, tokens, and the share of each domain."""
+    from data_recipes.curriculum import domain_tokens
+    from data_recipes.recipe import DOMAINS, published_recipes
+
+    recipes = published_recipes()
+    if as_json:
+        emit_json(
+            [
+                {
+                    "phase": item.phase,
+                    "variant": item.variant,
+                    "context_length": item.context_length,
+                    "tokens": item.tokens,
+                    "subsets": len(item.subsets) + len(item.unselected),
+                    "domains": domain_tokens(item),
+                }
+                for item in recipes
+            ]
+        )
+        return
+    rows = []
+    for item in recipes:
+        shares = [f"{tokens / item.tokens:.1%}" for tokens in domain_tokens(item).values()]
+        count = len(item.subsets) + len(item.unselected)
+        rows.append([item.key, item.context_length, count, f"{item.tokens / 1e9:.2f}B", *shares])
+    emit_table(["phase", "context", "subsets", "tokens", *DOMAINS], rows)
+
+
+@app.command(epilog="Example: yulanmini recipe show 26-4k    or: yulanmini recipe show my-anneal.yaml --json")
+def show(
+    phase: Annotated[str, typer.Argument(help="1 to 27 (26 is the 28K mix), 26-4k, or a recipe file.")],
+    as_json: Json = False,
+) -> None:
+    """Show one mix: each subset with its tokens, share, domain and source, in the published order."""
+    from data_recipes.curriculum import as_json as shown
+    from data_recipes.recipe import load_recipe
+
+    item = load_recipe(phase)
+    if as_json:
+        emit_json(shown(item))
+        return
+    rows = [
+        [
+            subset.name,
+            subset.tokens,
+            f"{subset.tokens / item.tokens:.2%}",
+            subset.domain or "",
+            subset.source_name,
+            "sft" if subset.sft else "",
+        ]
+        for subset in item.subsets
+    ]
+    rows += [[other.name, 0, "", other.domain, other.source, "none taken"] for other in item.unselected]
+    title = f"{item.name}: {item.tokens:,} tokens, {len(rows)} subsets, context {item.context_length:,}"
+    emit_table(["subset", "tokens", "share", "domain", "source", ""], rows, title=title)
+
+
+@app.command(epilog="Example: yulanmini recipe check --json")
+def check(as_json: Json = False) -> None:
+    """Prove the 28 mixes against the published totals, and predict the published end-of-phase steps.
+
+    Exit 2 when a mix differs from its published sums or a step from its published one by more than 0.5 %.
+    """
+    from data_recipes.curriculum import STEP_TOLERANCE, check_mix, check_steps, share_changes
+    from data_recipes.errors import DataError
+    from data_recipes.recipe import published_recipes
+
+    recipes = published_recipes()
+    mixes = [check_mix(item) for item in recipes]
+    steps = check_steps(recipes)
+    changes = share_changes(recipes)
+    problems = [f"phase {mix.key}: {problem}" for mix in mixes for problem in mix.problems]
+    problems += [
+        f"end of phase {step.phase}: step {step.predicted:,.0f} predicted, {step.published:,} published "
+        f"({step.relative_error:+.3%}; within {STEP_TOLERANCE:.1%} expected)"
+        for step in steps
+        if not step.holds
+    ]
+    if as_json:
+        emit_json(
+            {
+                "ok": not problems,
+                "problems": problems,
+                "mixes": [
+                    {
+                        "phase": mix.key,
+                        "subsets": mix.subsets,
+                        "tokens": mix.tokens,
+                        "published_btokens": mix.published_btokens,
+                        "largest_difference_btokens": round(mix.largest_difference, 6),
+                        "ok": not mix.problems,
+                    }
+                    for mix in mixes
+                ],
+                "steps": [
+                    {
+                        "phase": step.phase,
+                        "predicted": round(step.predicted, 1),
+                        "published": step.published,
+                        "relative_error": round(step.relative_error, 6),
+                        "ok": step.holds,
+                    }
+                    for step in steps
+                ],
+                "share_changes": [
+                    {
+                        "from": change.before,
+                        "to": change.after,
+                        "domain": change.domain,
+                        "change": round(change.change, 5),
+                        "within_3_percent": change.within_rule,
+                    }
+                    for change in changes
+                ],
+            }
+        )
+    else:
+        emit_table(
+            ["phase", "subsets", "tokens", "published", "largest difference", "result"],
+            [
+                [
+                    mix.key,
+                    mix.subsets,
+                    mix.tokens,
+                    f"{mix.published_btokens:.2f}B",
+                    f"{mix.largest_difference:.4f}B",
+                    "agrees" if not mix.problems else "DIFFERS",
+                ]
+                for mix in mixes
+            ],
+            title="Mixes: total, six domains, instruction data (published to 0.01B)",
+        )
+        print()
+        emit_table(
+            ["end of phase", "predicted step", "published step", "relative error", "result"],
+            [
+                [
+                    step.phase,
+                    round(step.predicted),
+                    step.published,
+                    f"{step.relative_error:+.3%}",
+                    "agrees" if step.holds else "DIFFERS",
+                ]
+                for step in steps
+            ],
+            title="Steps: tokens so far / 4,128,768 (phase 26 in its 28K variant)",
+        )
+        print()
+        wide = [change for change in changes if not change.within_rule]
+        print(
+            f"Change of shares between neighbours: within 3 % of the mix at {len(changes) - len(wide)} of "
+            f"{len(changes)} boundaries" + ("; larger at" if wide else ".")
+        )
+        for change in wide:
+            print(f"  {change.before} to {change.after}: {change.domain} {change.change:+.1%} (for information)")
+    if problems:
+        raise DataError("the recipes differ from what is published:\n" + "\n".join(problems))
+    say(f"All {len(mixes)} mixes and {len(steps)} steps agree with what is published.")
+
+
+@app.command(epilog="Example: yulanmini recipe plot curriculum.svg --by source")
+def plot(
+    out: Annotated[Path, typer.Argument(help="Picture to write; .svg or .png.")],
+    by: Annotated[str, typer.Option(help="domain (six) or source (families of sources).")] = "domain",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+) -> None:
+    """Draw the data distribution of every phase, as SVG or PNG."""
+    from data_recipes.curriculum_plot import check_destination, plot_curriculum
+
+    check_destination(out, by)
+    if dry_run:
+        say(f"Would draw 28 mixes by {by} to {out}.")
+        return
+    plot_curriculum(out, by=by)
+    say(f"Wrote {out}.")
