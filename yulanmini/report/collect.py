@@ -1,0 +1,216 @@
+"""Read a run folder's files into one plain dict: the figures of the report, and the content of `report.json`."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from yulanmini.errors import RunError
+from yulanmini.report.reading import RunFolder, finite, mean
+from yulanmini.report.training_curves import heldout, instruction_tuning, is_annealing, pretraining
+
+SCHEMA_VERSION = 1
+DOMAINS = ("web-en", "web-zh", "code", "math", "books-papers-encyclopedia", "instruction-synthetic")
+STAGES = (
+    ("corpus", "01-corpus"),
+    ("tokenizer", "02-tokenizer"),
+    ("data", "03-data"),
+    ("pretrain", "04-pretrain"),
+    ("merge", "05-merged"),
+    ("sft", "06-sft"),
+    ("scores", "07-scores"),
+    ("hub", "08-hub"),
+)
+FOLDER = dict(STAGES)
+
+
+def collect(run: Path) -> dict[str, Any]:
+    """All figures of the run in `run`, JSON-able, with None for what was not run or could not be read.
+
+    Raises RunError when `run` is not a folder. Byte counts are bytes, times seconds, losses nats a token.
+    """
+    if not Path(run).is_dir():
+        raise RunError(f"{run}: not a folder. Give the --out folder of `yulanmini reproduce`.")
+    folder = RunFolder(Path(run))
+    manifests = {stage: folder.json(f"{name}/manifest.json") for stage, name in STAGES}
+    report: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "run": Path(run).resolve().name,
+        "settings": folder.yaml("run.yaml"),
+        "stages": stage_figures(folder, manifests),
+        "corpus": corpus(manifests["corpus"]),
+        "mixture": mixture(folder),
+        "pretraining": pretraining(folder, FOLDER["pretrain"]),
+        "heldout": heldout(folder, FOLDER["pretrain"]),
+        "merge": folder.json(f"{FOLDER['merge']}/merge_certificate.json"),
+        "sft": instruction_tuning(folder, FOLDER["sft"]),
+        "scores": scores(folder),
+        "hub": hub(folder, manifests["hub"]),
+        "provenance": provenance(manifests),
+    }
+    report["tokenizer"] = tokenizer(manifests["tokenizer"], report["heldout"])
+    report["headline"] = headline(report)
+    report["notes"] = folder.notes
+    return finite(report)
+
+
+def in_order(domains: Iterable[str]) -> list[str]:
+    """Domains in the order of the curriculum's tables, unknown ones after them."""
+    known = {domain: position for position, domain in enumerate(DOMAINS)}
+    return sorted(domains, key=lambda domain: (known.get(domain, len(known)), domain))
+
+
+def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry a stage: done, interrupted or not run; time over all attempts, peak memory."""
+    timings = folder.lines("timings.jsonl")
+    figures = []
+    for stage, name in STAGES:
+        attempts = [line for line in timings if line.get("stage") == stage]
+        started = bool(attempts) or (folder.root / name).is_dir()
+        status = "done" if manifests[stage] else "interrupted" if started else "not run"
+        figures.append(
+            {
+                "stage": stage,
+                "folder": name,
+                "status": status,
+                "seconds": sum(line.get("seconds") or 0 for line in attempts) if attempts else None,
+                "peak_rss_bytes": max((line.get("peak_rss_bytes") or 0 for line in attempts), default=None),
+                "attempts": len(attempts),
+            }
+        )
+    return figures
+
+
+def corpus(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What the run learned from."""
+    if manifest is None:
+        return None
+    return {key: manifest.get(key) for key in ("counts", "config", "substitutes")}
+
+
+def tokenizer(manifest: dict[str, Any] | None, measured: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Vocabulary size, and UTF-8 bytes a token on held-out text (as the report's Table 2 seems to count)."""
+    if manifest is None:
+        return None
+    domains = (measured or {}).get("domains", {})
+    compression = {
+        domain: domains[domain]["bytes"] / domains[domain]["tokens"]
+        for domain in in_order(domains)
+        if domains[domain].get("bytes") and domains[domain].get("tokens")
+    }
+    return {"counts": manifest["counts"], "config": manifest["config"], "bytes_per_token": compression}
+
+
+def phase_order(name: str) -> tuple[int, int, str]:
+    """1 … 25, 26-4k, 26, 27, then whatever else."""
+    number, _, variant = name.partition("-")
+    return (int(number) if number.isdigit() else 10**6, 0 if variant else 1, name)
+
+
+def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
+    """One entry a mix: tokens by domain, and every subset with its share."""
+    mixes = []
+    for name in folder.folders(f"{FOLDER['data']}/phase-*"):
+        manifest = folder.json(f"{name}/manifest.json")
+        if manifest is None:
+            continue
+        subsets = manifest["subsets"]
+        total = sum(subset["tokens"] for subset in subsets) or 1
+        by_domain: dict[str, int] = {}
+        for subset in subsets:
+            by_domain[subset["domain"]] = by_domain.get(subset["domain"], 0) + subset["tokens"]
+        mixes.append(
+            {
+                "phase": Path(name).name.removeprefix("phase-").lstrip("0"),
+                "context_length": manifest["context_length"],
+                "rows": manifest["counts"]["rows"],
+                "tokens": manifest["counts"]["tokens"],
+                "documents": manifest["counts"].get("documents"),
+                "domains": {domain: by_domain[domain] / total for domain in in_order(by_domain)},
+                "subsets": [
+                    {
+                        "name": subset["name"],
+                        "domain": subset["domain"],
+                        "tokens": subset["tokens"],
+                        "share": subset["tokens"] / total,
+                    }
+                    for subset in sorted(subsets, key=lambda subset: -subset["tokens"])
+                ],
+            }
+        )
+    return sorted(mixes, key=lambda mix: phase_order(mix["phase"])) or None
+
+
+def scores(folder: RunFolder) -> dict[str, Any] | None:
+    """The scores of base and instruct as `eval` wrote them."""
+    found = {model: folder.json(f"{FOLDER['scores']}/{model}/scores.json") for model in ("base", "instruct")}
+    return found if any(found.values()) else None
+
+
+def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The folders laid out as Hub repositories."""
+    if manifest is None:
+        return None
+    return {"repos": folder.folders(f"{FOLDER['hub']}/*"), "counts": manifest["counts"]}
+
+
+def provenance(manifests: dict[str, Any]) -> dict[str, Any]:
+    """What was made of what: a fingerprint a stage, the packages that made it."""
+    present = {stage: manifest for stage, manifest in manifests.items() if manifest}
+    packages: dict[str, str] = {}
+    for manifest in present.values():
+        packages |= manifest.get("packages", {})
+    return {
+        "fingerprints": {stage: manifest["fingerprint"] for stage, manifest in present.items()},
+        "inputs": {stage: manifest["inputs"] for stage, manifest in present.items()},
+        "seeds": {stage: manifest["seed"] for stage, manifest in present.items() if manifest.get("seed") is not None},
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def headline(report: dict[str, Any]) -> dict[str, Any]:
+    """The few numbers that say how it went."""
+    run, stages = report["pretraining"] or {}, report["stages"]
+    times = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
+    memory = [stage["peak_rss_bytes"] for stage in stages if stage["peak_rss_bytes"]]
+    return {
+        "parameters": run.get("parameters"),
+        "tokens": run.get("tokens"),
+        "steps": run.get("steps"),
+        "phases": len(run.get("phases", [])) or None,
+        "seconds": sum(times) if times else None,
+        "peak_rss_bytes": max(memory, default=None),
+        "finished": all(stage["status"] == "done" for stage in stages),
+        "bits_per_byte": bits_per_byte(report["heldout"]),
+        "exact_match": exact_match(report["scores"]),
+    }
+
+
+def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Mean over domains (each counts the same) before training, before annealing and at the end."""
+    if measured is None:
+        return None
+    phases = measured["phase"]
+    curves = [domain["bits_per_byte"] for domain in measured["domains"].values()]
+    averages = [mean(curve[index] for curve in curves) for index in range(len(phases))]
+    stable = [index for index, phase in enumerate(phases) if not is_annealing(phase)]
+    annealed = stable and stable[-1] < len(phases) - 1
+    return {
+        "first": averages[0],
+        "before_annealing": averages[stable[-1]] if annealed else None,
+        "last": averages[-1],
+    }
+
+
+def exact_match(scored: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Exact match on unseen problems, all kinds pooled, beside chance; and the kinds that went best."""
+    if scored is None:
+        return None
+    pooled: dict[str, Any] = {}
+    for model, result in scored.items():
+        problems = (result or {}).get("problems", [])
+        asked = sum(problem["count"] for problem in problems)
+        if asked:
+            pooled[model] = sum(problem["correct"] for problem in problems) / asked
+            pooled["chance"] = sum(problem["chance"] * problem["count"] for problem in problems) / asked
+            pooled["count"] = asked
+    return pooled or None

@@ -1,0 +1,247 @@
+"""What the page's sections say: the summary, the headline numbers, rows of tables. Numbers in, words and rows out."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from yulanmini.report import units
+from yulanmini.report.collect import in_order
+from yulanmini.report.training_curves import is_annealing
+
+STAGE_NAMES = {
+    "corpus": "Corpus",
+    "tokenizer": "Tokenizer",
+    "data": "Packed rows",
+    "pretrain": "Pretraining",
+    "merge": "Merge to Llama",
+    "sft": "Instruction tuning",
+    "scores": "Scores",
+    "hub": "Hub folders",
+}
+
+
+def summary(report: dict[str, Any]) -> str:
+    """What happened in this run, in a sentence or two, of the parts that did happen."""
+    head, settings = report["headline"], report["settings"] or {}
+    if not head["steps"]:
+        return "Nothing has been trained in this run yet. What is finished is shown below."
+    model = f"A {units.compact(head['parameters'])}-parameter model" if head["parameters"] else "A model"
+    source = "your own text" if settings.get("corpus") else "text found on this machine"
+    said = (
+        f"{model} with YuLan-Mini's architecture went through {head['phases']} "
+        f"{'phase' if head['phases'] == 1 else 'phases'} of its curriculum: "
+        f"{units.compact(head['tokens'])} tokens of {source}, in {units.integer(head['steps'])} steps"
+    )
+    after = [
+        ("merge", "merged into a plain Llama"),
+        ("sft", "tuned to answer"),
+        ("scores", "scored on problems it had never seen"),
+    ]
+    done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
+    parts = [words for stage, words in after if stage in done]
+    if parts:
+        said += f". It was then {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}"
+    threads = settings.get("threads")
+    where = f" on {threads} CPU {'thread' if threads == 1 else 'threads'}" if threads else ""
+    if head["seconds"]:
+        said += f". All of it took {units.duration(head['seconds'])}{where}"
+    return said + "."
+
+
+def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
+    """The headline numbers: label, value, what to compare it with."""
+    head, merge = report["headline"], (report["merge"] or {}).get("comparison")
+    bits, match = head["bits_per_byte"] or {}, head["exact_match"] or {}
+    drop = None
+    if bits.get("before_annealing") and bits.get("last") is not None:
+        drop = 1 - bits["last"] / bits["before_annealing"]
+    return [
+        tile(
+            "Held-out bits per byte",
+            units.significant(bits.get("last")) if bits else None,
+            f"from {units.significant(bits.get('first'))} before training, mean of the domains",
+        ),
+        tile(
+            "Annealing",
+            None if drop is None else f"{'−' if drop >= 0 else '+'}{units.percent(abs(drop), 1)}",
+            f"bits per byte, from {units.significant(bits.get('before_annealing'))} in the last two phases",
+        ),
+        tile(
+            "Merge parity",
+            units.significant(merge["float32"]["max_abs_logit_difference"], 2) if merge else None,
+            "largest logit difference in fp32, plain Llama against the original",
+        ),
+        tile(
+            "Instruct, unseen problems",
+            units.percent(match["instruct"]) if "instruct" in match else None,
+            f"exact match; chance {units.percent(match.get('chance'))}, base {units.percent(match.get('base'))}",
+        ),
+        tile(
+            "Wall time",
+            units.duration(head["seconds"]) if head["seconds"] else None,
+            "all stages that were run, all attempts",
+        ),
+        tile(
+            "Peak memory",
+            units.size(head["peak_rss_bytes"]) if head["peak_rss_bytes"] else None,
+            "resident, all processes of the largest stage",
+        ),
+    ]
+
+
+def tile(label: str, value: str | None, note: str) -> dict[str, str]:
+    return {"label": label, "value": value or "not run", "note": note if value else "", "absent": "" if value else "1"}
+
+
+def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages with their bars: share of the longest time, share of the largest memory."""
+    longest = max((stage["seconds"] or 0 for stage in report["stages"]), default=0) or 1
+    largest = max((stage["peak_rss_bytes"] or 0 for stage in report["stages"]), default=0) or 1
+    return [
+        stage
+        | {
+            "title": STAGE_NAMES[stage["stage"]],
+            "time_share": (stage["seconds"] or 0) / longest,
+            "memory_share": (stage["peak_rss_bytes"] or 0) / largest,
+        }
+        for stage in report["stages"]
+    ]
+
+
+def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """One row a domain: the text it was given, and how the tokenizer packs it (share of the best)."""
+    if corpus is None:
+        return []
+    found, packing = corpus["counts"]["domains"], (tokenizer or {}).get("bytes_per_token", {})
+    densest = max(packing.values(), default=0) or 1
+    return [
+        {
+            "domain": domain,
+            "documents": found[domain]["train"]["documents"],
+            "bytes": found[domain]["train"]["bytes"],
+            "heldout_bytes": found[domain]["heldout"]["bytes"],
+            "substitute": (corpus.get("substitutes") or {}).get(domain),
+            "bytes_per_token": packing.get(domain),
+            "share": packing.get(domain, 0) / densest,
+        }
+        for domain in in_order(found)
+    ]
+
+
+def interval(correct: int, count: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share: what the number of problems allows to be said."""
+    z = 1.96
+    share = correct / count
+    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def problems(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """One row a kind and level of problem: chance, base, instruct with its interval."""
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for model, result in (scored or {}).items():
+        for problem in (result or {}).get("problems", []):
+            key = (problem["kind"], problem["level"], problem["language"])
+            row = rows.setdefault(key, {**problem, "base": None, "instruct": None, "interval": None})
+            row[model] = problem["correct"] / problem["count"]
+            if model == "instruct":
+                row["interval"] = interval(problem["correct"], problem["count"])
+    for row in rows.values():
+        row["name"] = f"{row['kind'].replace('-', ' ').replace('_', ' ').capitalize()}, {row['language']}"
+    return [rows[key] for key in sorted(rows, key=lambda key: (key[2], str(key[0]), key[1]))]
+
+
+def heldout_scores(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Held-out loss and bits per byte of base and instruct, by domain."""
+    results = {model: (result or {}).get("heldout", {}) for model, result in (scored or {}).items()}
+    domains: Iterable[str] = {domain for measured in results.values() for domain in measured}
+    return [
+        {"domain": domain, **{model: results.get(model, {}).get(domain, {}) for model in ("base", "instruct")}}
+        for domain in in_order(domains)
+    ]
+
+
+def samples(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Each prompt with the answers of base and instruct."""
+    pairs: dict[str, dict[str, Any]] = {}
+    for model, result in (scored or {}).items():
+        for sample in (result or {}).get("samples", []):
+            pair = pairs.setdefault(sample["prompt"], {**sample, "base": None, "instruct": None})
+            pair[model] = sample
+    return list(pairs.values())
+
+
+def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """By domain: bits per byte before training, before annealing, at the end, and the change of annealing."""
+    if not measured:
+        return []
+    stable = [at for at, phase in enumerate(measured["phase"]) if not is_annealing(phase)]
+    rows = []
+    for domain in in_order(measured["domains"]):
+        values = measured["domains"][domain]["bits_per_byte"]
+        before, last = values[stable[-1]] if stable else None, values[-1]
+        change = last / before - 1 if before and last is not None and stable[-1] < len(values) - 1 else None
+        rows.append({"domain": domain, "first": values[0], "before": before, "last": last, "change": change})
+    return rows
+
+
+def parity(certificate: dict[str, Any] | None) -> list[dict[str, str]]:
+    """The merge certificate as label, value and what it means."""
+    compared = (certificate or {}).get("comparison")
+    if not compared:
+        return []
+    exact, stored = compared["float32"], compared["as_stored"]
+    return [
+        {
+            "label": "Largest logit difference",
+            "value": units.significant(exact["max_abs_logit_difference"], 2),
+            "note": f"in fp32; the largest logit is {units.significant(exact['max_abs_logit'])}",
+        },
+        {
+            "label": "KL divergence as stored",
+            "value": units.significant(stored["mean_kl"], 2),
+            "note": "nats a token, after rounding the weights",
+        },
+        {
+            "label": "Same next token as stored",
+            "value": units.percent(stored["argmax_agreement"], 1),
+            "note": "argmax agrees, after rounding the weights",
+        },
+        {
+            "label": "Tokens compared",
+            "value": units.integer(compared["tokens"]),
+            "note": f"{len(compared['by_probe'])} rows: random ids and text, near and far positions",
+        },
+    ]
+
+
+LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("{path}")
+tokenizer = AutoTokenizer.from_pretrained("{path}")
+inputs = tokenizer("def main(", return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
+CHAT = """from transformers import AutoModelForCausalLM, AutoTokenizer
+import modeling_yulanmini
+
+model = AutoModelForCausalLM.from_pretrained("{path}")
+tokenizer = AutoTokenizer.from_pretrained("{path}")
+messages = [{{"role": "user", "content": "What is 3 + 4?"}}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
+
+
+def commands(report: dict[str, Any]) -> list[dict[str, str]]:
+    """What to type to go on with the models of the stages that are done."""
+    done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
+    shown = []
+    if "merge" in done:
+        code = LOAD.format(path="05-merged")
+        shown.append({"title": "The merged base model: a plain Llama, without this package", "code": code})
+    if "sft" in done:
+        shown.append({"title": "The instruct model", "code": CHAT.format(path="06-sft")})
+    if "pretrain" in done:
+        code = "accelerate launch train/pretrain.py 04-pretrain/config.yaml --set output_dir=again max_steps=100"
+        shown.append({"title": "Pretraining again, with changes", "code": code})
+    return shown

@@ -1,0 +1,173 @@
+"""The figures of a training run: metrics.jsonl and heldout.jsonl as columns, phases, and points of the schedule."""
+
+from collections.abc import Sequence
+from itertools import groupby
+from statistics import median
+from typing import Any
+
+from yulanmini.report.reading import RunFolder, finite, mean
+
+MOST_POINTS = 2000
+AT_PEAK = 0.999
+ANNEALING_PHASE = 26
+
+
+def is_annealing(phase: str | None) -> bool:
+    """Whether a phase (its name; None is before training) is one of the annealing phases of the curriculum."""
+    number = (phase or "").partition("-")[0]
+    return number.isdigit() and int(number) >= ANNEALING_PHASE
+
+
+def last_of_each(records: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    """One record for each value of `keys`, in the order of the first: a resumed run may repeat the last steps."""
+    latest = {tuple(str(record.get(key)) for key in keys): record for record in records}
+    return sorted(latest.values(), key=lambda record: record[keys[0]])
+
+
+def thinned(records: list[dict[str, Any]], most: int = MOST_POINTS) -> list[dict[str, Any]]:
+    """At most `most` records: runs of neighbours become one, with mean loss and largest gradient norm.
+
+    The largest, because a spike is what one looks for.
+    """
+    width = -(-len(records) // most)
+    if width <= 1:
+        return records
+    merged = []
+    for start in range(0, len(records), width):
+        group = records[start : start + width]
+        norms = [record["grad_norm"] for record in group if record.get("grad_norm") is not None]
+        merged.append(
+            group[-1]
+            | {
+                "loss": mean(record.get("loss") for record in group),
+                "grad_norm": max(norms, default=None),
+                "tokens": sum(record.get("tokens") or 0 for record in group),
+                "seconds": sum(record.get("seconds") or 0 for record in group),
+            }
+        )
+    return merged
+
+
+def rate(record: dict[str, Any]) -> float | None:
+    """Tokens a second of a step."""
+    return record["tokens"] / record["seconds"] if record.get("tokens") and record.get("seconds") else None
+
+
+def schedule_points(steps: Sequence[int], rates: Sequence[float | None]) -> dict[str, Any]:
+    """Where warm-up ends and annealing starts, read off the learning rates that were used."""
+    used = [(step, value) for step, value in zip(steps, rates, strict=True) if value is not None]
+    if not used:
+        return {}
+    peak = max(value for _, value in used)
+    at_peak = [step for step, value in used if value >= AT_PEAK * peak]
+    return {
+        "peak_lr": peak,
+        "final_lr": used[-1][1],
+        "warmup_end": at_peak[0],
+        "annealing_start": at_peak[-1] if at_peak[-1] < used[-1][0] else None,
+    }
+
+
+def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One entry a phase, in the order trained: steps, tokens, loss at its start and end, speed."""
+    phases = []
+    for phase, group in groupby(records, key=lambda record: str(record["phase"])):
+        inside = list(group)
+        tenth = max(len(inside) // 5, 1)
+        norms = [record["grad_norm"] for record in inside if record.get("grad_norm") is not None]
+        speeds = [value for record in inside if (value := rate(record)) is not None]
+        phases.append(
+            {
+                "phase": phase,
+                "first_step": inside[0]["step"],
+                "last_step": inside[-1]["step"],
+                "tokens": sum(record.get("tokens") or 0 for record in inside),
+                "loss_start": mean(record.get("loss") for record in inside[:tenth]),
+                "loss_end": mean(record.get("loss") for record in inside[-tenth:]),
+                "lr_end": inside[-1].get("lr"),
+                "grad_norm_median": median(norms) if norms else None,
+                "grad_norm_max": max(norms, default=None),
+                "tokens_per_second": median(speeds) if speeds else None,
+            }
+        )
+    return phases
+
+
+def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """Everything of a pretraining run's folder that the report shows; None when no step was taken."""
+    records = finite(last_of_each([r for r in folder.lines(f"{name}/metrics.jsonl") if "step" in r], "step"))
+    if not records:
+        return None
+    config = folder.yaml(f"{name}/config.yaml") or {}
+    manifest = folder.json(f"{name}/manifest.json")
+    shown = thinned(records)
+    variances = [record for record in records if record.get("hidden_state_variance")]
+    layers = len(variances[-1]["hidden_state_variance"]) if variances else 0
+    variances = thinned([record for record in variances if len(record["hidden_state_variance"]) == layers])
+    models = folder.folders(f"{name}/models/*")
+    return {
+        "finished": manifest is not None,
+        "steps": records[-1]["step"],
+        "tokens": sum(record.get("tokens") or 0 for record in records),
+        "seconds": sum(record.get("seconds") or 0 for record in records),
+        "tokens_per_step": config.get("tokens_per_step") or records[-1].get("tokens"),
+        "parameters": folder.safetensors_parameters(models[-1]) if models else None,
+        "schedule": schedule_points([r["step"] for r in records], [r.get("lr") for r in records]),
+        "phases": phase_figures(records),
+        "curves": {
+            "step": [record["step"] for record in shown],
+            "phase": [str(record["phase"]) for record in shown],
+            "loss": [record.get("loss") for record in shown],
+            "lr": [record.get("lr") for record in shown],
+            "grad_norm": [record.get("grad_norm") for record in shown],
+            "tokens_per_second": [finite(rate(record)) for record in shown],
+        },
+        "hidden_state_variance": {
+            "step": [record["step"] for record in variances],
+            "layers": [[record["hidden_state_variance"][layer] for record in variances] for layer in range(layers)],
+        },
+        "config": config,
+    }
+
+
+def heldout(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """Held-out bits per byte by domain: before training, and at each phase's end."""
+    records = finite(
+        last_of_each([r for r in folder.lines(f"{name}/heldout.jsonl") if "domain" in r], "step", "domain")
+    )
+    if not records:
+        return None
+    steps = sorted({record["step"] for record in records})
+    phase_at = {record["step"]: None if record["step"] == 0 else str(record["phase"]) for record in records}
+    found = {(record["step"], record["domain"]): record for record in records}
+    domains = {}
+    for domain in sorted({record["domain"] for record in records}):
+        rows = [found.get((step, domain), {}) for step in steps]
+        last = next(row for row in reversed(rows) if row)
+        domains[domain] = {
+            "bits_per_byte": [row.get("bits_per_byte") for row in rows],
+            "loss": [row.get("loss") for row in rows],
+            "bytes": last.get("bytes"),
+            "tokens": last.get("tokens"),
+        }
+    return {"step": steps, "phase": [phase_at[step] for step in steps], "domains": domains}
+
+
+def instruction_tuning(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """The loss curve of supervised fine-tuning."""
+    logged = [record for record in folder.lines(f"{name}/metrics.jsonl") if "step" in record and "loss" in record]
+    records = finite(last_of_each(logged, "step"))
+    manifest = folder.json(f"{name}/manifest.json")
+    if not records and manifest is None:
+        return None
+    shown = thinned(records)
+    return {
+        "finished": manifest is not None,
+        "steps": records[-1]["step"] if records else None,
+        "counts": (manifest or {}).get("counts", {}),
+        "curves": {
+            "step": [record["step"] for record in shown],
+            "loss": [record.get("loss") for record in shown],
+            "lr": [record.get("lr", record.get("learning_rate")) for record in shown],
+        },
+    }
