@@ -1,5 +1,6 @@
-"""The error that bad model input raises."""
+"""What this room raises when its input is at fault: the message is all that a user sees."""
 
+# Defined in the config's file, because that file is copied beside the weights and has to stand alone there.
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
-class CheckpointError(ValueError):
-    """A model folder, config or tensor that cannot be used; the message names the file and the tensor or key."""
+__all__ = ["CheckpointError"]

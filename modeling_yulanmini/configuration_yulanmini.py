@@ -1,0 +1,320 @@
+# Copyright 2026 The yulanmini maintainers. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Configuration of YuLan-Mini before its scales are merged: a Llama with muP multipliers and WeSaR alphas.
+
+The keys are the published ones. A key that a config leaves out means what it meant to the code the checkpoints were
+trained with (no muP, alphas of 1), so that every published `config.json` reads as it did there; the values that
+YuLan-Mini was trained with come from `YuLanMiniConfig.reparametrized()`.
+"""
+# Fields that may be None in a file are filled in by __post_init__, which mypy does not see.
+# mypy: disable-error-code="operator,arg-type"
+
+import math
+from os import PathLike
+from typing import Any, ClassVar
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_rope_utils import RopeParameters
+from transformers.utils import auto_docstring
+
+
+class CheckpointError(ValueError):
+    """A config or weight file that cannot be used as it is. Says which file, which key or tensor, and what to do."""
+
+
+@auto_docstring(checkpoint="yulan-team/YuLan-Mini-Before-Annealing")
+@strict
+class YuLanMiniConfig(PreTrainedConfig):
+    r"""
+    scale_emb (`float`, *optional*, defaults to 1):
+        Multiplier of the token embeddings (10 in YuLan-Mini; Table 3 of the report).
+    hidden_states_shrink (`float` or `str`, *optional*, defaults to 1):
+        Multiplier of both branches before the residual add (1.4 / sqrt(n_layers) in YuLan-Mini). Only values in
+        [0, 1) act; `"muparam"` stands for 1 / sqrt(n_layers).
+    dim_model_base_attn (`float`, *optional*):
+        The softmax scale is sqrt(dim_model_base_attn) / head_dim; by default head_dim, that is 1 / sqrt(head_dim).
+        1 gives CerebrasGPT's 1 / head_dim.
+    dim_model_base_logits (`float`, *optional*):
+        Logits are divided by hidden_size / dim_model_base_logits; by default hidden_size, that is not at all.
+    dim_model_base_lr (`float`, *optional*):
+        Base width of the learning-rate groups (m_width = hidden_size / dim_model_base_lr); read by the trainer only.
+    dim_model_base_init (`float`, *optional*):
+        Base width of the initial standard deviations, for muP without WeSaR. None: every matrix starts at
+        `initializer_range`.
+    dim_model_base_lmh (`float`, *optional*):
+        An untied head starts at initializer_range / sqrt(dim_model_base_lmh).
+    init_scale_o (`float`, *optional*, defaults to 10.582218):
+        Divisor of the initial standard deviation of o_proj and down_proj.
+    model_reproduce (`str`, *optional*, defaults to `"transformer"`):
+        Which of the report's Table 3 columns the initial values follow: `"transformer"` (flat, ignores the three keys
+        above), `"cerebras"` (YuLan-Mini's own), `"minicpm"`.
+    wesar_weights (`bool`, *optional*, defaults to `True`):
+        Whether every matrix carries a learnable scalar, W = alpha * W~ (WeSaR; section 3.2 of the report).
+    use_norm_alpha (`bool`, *optional*, defaults to `True`):
+        Whether the norms carry one too.
+    q_proj_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the query projection's output, bias included.
+    k_proj_alpha (`float`, *optional*, defaults to 1):
+        The same for the key projection.
+    v_proj_alpha (`float`, *optional*, defaults to 1):
+        The same for the value projection.
+    o_proj_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the attention output.
+    gate_up_proj_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the MLP's input, shared by gate and up.
+    down_proj_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the MLP's output.
+    input_layernorm_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the attention norm's output.
+    post_attention_layernorm_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the MLP norm's output.
+    norm_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the final norm's output.
+    lm_head_alpha (`float`, *optional*, defaults to 1):
+        Initial value of the scalar on the hidden states that enter the head.
+    qk_layernorm (`bool`, *optional*, defaults to `False`):
+        Whether queries and keys pass a LayerNorm of their own for each head, without bias, before RoPE.
+    layer_norm_eps (`float`, *optional*, defaults to 1e-6):
+        Epsilon of those and of `embedding_ln`.
+    rms_type (`str`, *optional*, defaults to `"llama"`):
+        `"llama"` multiplies by weight, `"gemma"` by 1 + weight.
+    embedding_ln (`bool`, *optional*, defaults to `False`):
+        Whether the scaled embeddings pass a LayerNorm without bias.
+    embedding_rmsln (`bool`, *optional*, defaults to `False`):
+        Whether they pass an RMSNorm, times `ln_scale`. Excludes `embedding_ln`.
+    ln_scale (`float`, *optional*, defaults to 1.0):
+        Multiplier of every RMSNorm's output.
+    z_loss (`float`, *optional*, defaults to 1e-4):
+        Coefficient of the mean squared log-sum-exp of the logits in the loss.
+    gradient_checkpointing_step (`int`, *optional*):
+        With activation checkpointing on, layers whose index is a multiple of it keep their activations and the others
+        are recomputed (the published rule). None recomputes every layer.
+    use_liger (`bool`, *optional*):
+        Whether the loss may use liger-kernel's fused linear cross-entropy. None: where it is installed and the
+        hidden states are on a GPU.
+
+    ```python
+    >>> from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+
+    >>> # The 2.4B model as it was pretrained, then a narrow one with the same parametrization
+    >>> configuration = YuLanMiniConfig.reparametrized()
+    >>> configuration = YuLanMiniConfig.reparametrized(hidden_size=384, num_hidden_layers=8, num_attention_heads=6)
+
+    >>> model = YuLanMiniForCausalLM(configuration)
+    ```"""
+
+    model_type = "yulanmini"
+    keys_to_ignore_at_inference: ClassVar = ["past_key_values", "z_loss"]
+    base_model_tp_plan: ClassVar = {
+        "layers.*.self_attn.q_proj": "colwise",
+        "layers.*.self_attn.k_proj": "colwise",
+        "layers.*.self_attn.v_proj": "colwise",
+        "layers.*.self_attn.o_proj": "rowwise",
+        "layers.*.mlp.gate_proj": "colwise",
+        "layers.*.mlp.up_proj": "colwise",
+        "layers.*.mlp.down_proj": "rowwise",
+    }
+    base_model_pp_plan: ClassVar = {
+        "embed_tokens": (["input_ids"], ["inputs_embeds"]),
+        "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
+        "norm": (["hidden_states"], ["hidden_states"]),
+    }
+
+    vocab_size: int = 99000
+    hidden_size: int = 1920
+    intermediate_size: int = 4800
+    num_hidden_layers: int = 56
+    num_attention_heads: int = 30
+    num_key_value_heads: int | None = 6
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 4096
+    initializer_range: float = 0.014434
+    rms_norm_eps: float = 1e-6
+    use_cache: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    tie_word_embeddings: bool = False
+    rope_parameters: RopeParameters | dict | None = None
+    attention_bias: bool = True
+    attention_dropout: float | int | None = 0.0
+
+    scale_emb: float | int | None = 1
+    hidden_states_shrink: float | int | str | None = 1
+    dim_model_base_attn: float | int | None = None
+    dim_model_base_logits: float | int | None = None
+    dim_model_base_lr: float | int | None = None
+    dim_model_base_init: float | int | None = None
+    dim_model_base_lmh: float | int | None = None
+    init_scale_o: float | int | None = 10.582218
+    model_reproduce: str | None = "transformer"
+
+    wesar_weights: bool = True
+    use_norm_alpha: bool = True
+    q_proj_alpha: float | int = 1
+    k_proj_alpha: float | int = 1
+    v_proj_alpha: float | int = 1
+    o_proj_alpha: float | int = 1
+    gate_up_proj_alpha: float | int = 1
+    down_proj_alpha: float | int = 1
+    input_layernorm_alpha: float | int = 1
+    post_attention_layernorm_alpha: float | int = 1
+    norm_alpha: float | int = 1
+    lm_head_alpha: float | int = 1
+
+    qk_layernorm: bool = False
+    layer_norm_eps: float = 1e-6
+    rms_type: str = "llama"
+    embedding_ln: bool = False
+    embedding_rmsln: bool = False
+    ln_scale: float | int = 1.0
+    z_loss: float | int | None = 1e-4
+
+    gradient_checkpointing_step: int | None = None
+    use_liger: bool | None = None
+
+    def __post_init__(self, **kwargs):
+        self._refuse_unsafe_keys(kwargs)
+        if kwargs.pop("use_sliding_window", False):
+            raise CheckpointError(
+                "config key 'use_sliding_window' is true, but this model has full attention only: no published "
+                "checkpoint was trained with a window. Set it to false if the weights do not need it."
+            )
+        kwargs.pop("sliding_window", None)
+
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.scale_emb is None:
+            self.scale_emb = 1
+        if self.hidden_states_shrink == "muparam":
+            self.hidden_states_shrink = 1 / math.sqrt(self.num_hidden_layers)
+        if self.dim_model_base_attn is None:
+            self.dim_model_base_attn = self.head_dim
+        if self.dim_model_base_logits is None:
+            self.dim_model_base_logits = self.hidden_size
+        if self.dim_model_base_lr is None:
+            self.dim_model_base_lr = self.hidden_size
+
+        super().__post_init__(**kwargs)
+
+    @staticmethod
+    def _refuse_unsafe_keys(keys: dict[str, Any]) -> None:
+        """An attention key that transformers keeps for itself, or code in a repository other than the checkpoint's."""
+        for key in keys:
+            if key.endswith("_internal"):
+                raise CheckpointError(
+                    f"config key '{key}' is internal to transformers and can make it fetch and run code: remove it. "
+                    "To choose an attention implementation, pass attn_implementation= to from_pretrained."
+                )
+        own_repository = str(keys.get("name_or_path", ""))
+        for auto_class, reference in (keys.get("auto_map") or {}).items():
+            for target in reference if isinstance(reference, (list, tuple)) else [reference]:
+                repository, separator, _ = (target or "").partition("--")
+                # transformers itself puts the repository that a config came from in front of its own files.
+                if separator and repository != own_repository:
+                    raise CheckpointError(
+                        f"config key 'auto_map.{auto_class}' names code in another repository ({target!r}): refused. "
+                        "Put the code beside the weights, or remove the key and install this package."
+                    )
+
+    def validate_architecture(self):
+        """Part of `@strict`-powered validation. Validates the architecture of the config."""
+        if self.hidden_size % self.num_attention_heads != 0:
+            raise CheckpointError(
+                f"hidden_size ({self.hidden_size}) is not a multiple of num_attention_heads "
+                f"({self.num_attention_heads})."
+            )
+        if self.num_attention_heads % self.num_key_value_heads != 0:
+            raise CheckpointError(
+                f"num_attention_heads ({self.num_attention_heads}) is not a multiple of num_key_value_heads "
+                f"({self.num_key_value_heads})."
+            )
+        if self.rms_type not in ("llama", "gemma"):
+            raise CheckpointError(f"rms_type is {self.rms_type!r}, expected 'llama' or 'gemma'.")
+        if self.embedding_ln and self.embedding_rmsln:
+            raise CheckpointError("embedding_ln and embedding_rmsln are both true: choose one.")
+        if isinstance(self.hidden_states_shrink, str):
+            raise CheckpointError(
+                f"hidden_states_shrink is {self.hidden_states_shrink!r}, expected a number or 'muparam'."
+            )
+        if self.gradient_checkpointing_step is not None and self.gradient_checkpointing_step < 1:
+            raise CheckpointError(
+                f"gradient_checkpointing_step is {self.gradient_checkpointing_step}, expected at least 1, or null."
+            )
+
+    @property
+    def residual_multiplier(self) -> float:
+        """`hidden_states_shrink` where it acts (values in [0, 1)), else 1."""
+        shrink = self.hidden_states_shrink
+        return float(shrink) if shrink is not None and 0 <= shrink < 1 else 1.0
+
+    @property
+    def attention_multiplier(self) -> float:
+        """Softmax scale, sqrt(dim_model_base_attn) / head_dim."""
+        return math.sqrt(self.dim_model_base_attn) / self.head_dim
+
+    @property
+    def logits_multiplier(self) -> float:
+        """dim_model_base_logits / hidden_size: what the hidden states are multiplied by before the head."""
+        return (self.dim_model_base_logits or self.hidden_size) / self.hidden_size
+
+    @classmethod
+    def reparametrized(cls, *, base_width: int = 256, depth_multiplier: float = 1.4, **kwargs) -> "YuLanMiniConfig":
+        """
+        The parametrization that YuLan-Mini was trained with (Table 3 and section 3.2 of the report), for any shape.
+
+        Without arguments it is the published 4K pretraining config. m_width = hidden_size / base_width.
+
+        Args:
+            base_width: width of the model the hyper-parameters were tuned on (`dim_model_base_lr`).
+            depth_multiplier: the residual multiplier is depth_multiplier / sqrt(num_hidden_layers).
+            kwargs: any config key; what is given here wins.
+        """
+        hidden_size = kwargs.get("hidden_size", cls.hidden_size)
+        num_hidden_layers = kwargs.get("num_hidden_layers", cls.num_hidden_layers)
+        m_width = hidden_size / base_width
+        in_alpha = 1 / math.sqrt(m_width)
+        out_alpha = 1 / math.sqrt(2 * m_width * num_hidden_layers)
+        settings: dict[str, Any] = {
+            "tie_word_embeddings": True,
+            "scale_emb": 10.0,
+            "hidden_states_shrink": depth_multiplier / math.sqrt(num_hidden_layers),
+            "dim_model_base_lr": base_width,
+            "dim_model_base_logits": hidden_size,
+            "initializer_range": 5e-5,
+            "init_scale_o": 1,
+            "model_reproduce": "cerebras",
+            "wesar_weights": True,
+            "use_norm_alpha": True,
+            "q_proj_alpha": in_alpha,
+            "k_proj_alpha": in_alpha,
+            "v_proj_alpha": in_alpha,
+            "gate_up_proj_alpha": in_alpha,
+            "o_proj_alpha": out_alpha,
+            "down_proj_alpha": out_alpha,
+        }
+        return cls(**{**settings, **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "YuLanMiniConfig":
+        # The name tells a repository's own code from another's (`_refuse_unsafe_keys`).
+        kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))
+        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+
+__all__ = ["YuLanMiniConfig"]

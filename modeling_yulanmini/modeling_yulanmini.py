@@ -1,0 +1,1008 @@
+# Copyright 2026 The yulanmini maintainers. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""YuLan-Mini before its scales are merged: a Llama decoder with muP multipliers and WeSaR alphas.
+
+Every multiplier acts inside `YuLanMiniModel`, the head's included: frameworks that keep only the base model and
+`lm_head.weight` (vLLM, TRL's fused head) lose nothing. The file is self-contained, it is copied beside saved weights.
+"""
+# Config fields that may be None in a file are filled in by its __post_init__, which mypy does not see.
+# mypy: disable-error-code="operator,index,arg-type,union-attr"
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+from transformers.generation import GenerationMixin
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.processing_utils import Unpack
+from transformers.utils import (
+    TransformersKwargs,
+    auto_docstring,
+    can_return_tuple,
+    is_liger_kernel_available,
+)
+from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_yulanmini import CheckpointError, YuLanMiniConfig
+
+# Elements of fp32 logits that exist at once in the loss: 128 MiB.
+LOGITS_CHUNK_ELEMENTS = 2**25
+LOGITS_CHUNK_MIN_TOKENS = 512
+IGNORE_INDEX = -100
+
+
+class YuLanMiniScaledNorm(nn.Module):
+    """
+    RMSNorm whose output scales are folded into its weight: `scale` costs a vector's multiply, not an activation's.
+
+    Not called *RMSNorm: frameworks replace modules of that name by kernels that know no `scale`.
+    """
+
+    def __init__(self, config: YuLanMiniConfig):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.hidden_size))
+        # CODEPATH: published checkpoints are "llama"; "gemma" (1 + weight) is the studied variant.
+        self.offset = 1.0 if config.rms_type == "gemma" else 0.0
+        self.variance_epsilon = config.rms_norm_eps
+
+    def forward(self, hidden_states: torch.Tensor, scale: torch.Tensor | float = 1.0) -> torch.Tensor:
+        # In fp32 up to one rounding of the folded weight: the alphas are not rounded one by one.
+        weight = (self.weight.float() + self.offset) * scale
+        return nn.functional.rms_norm(
+            hidden_states, weight.shape, weight.to(hidden_states.dtype), self.variance_epsilon
+        )
+
+    def extra_repr(self):
+        return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
+
+
+class YuLanMiniRotaryEmbedding(nn.Module):
+    """Rotary position embedding in Llama's half-rotation layout."""
+
+    def __init__(self, config: YuLanMiniConfig):
+        super().__init__()
+        self.max_seq_len_cached = config.max_position_embeddings
+        self.original_max_seq_len = config.max_position_embeddings
+        self.config = config
+        self.rope_type = config.rope_parameters["rope_type"]
+        rope_init_fn: Callable = self.compute_default_rope_parameters
+        if self.rope_type != "default":
+            rope_init_fn = ROPE_INIT_FUNCTIONS[self.rope_type]
+        inv_freq, self.attention_scaling = rope_init_fn(config)
+        self.inv_freq = nn.Buffer(inv_freq, persistent=False)
+        self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
+
+    @staticmethod
+    def compute_default_rope_parameters(config: YuLanMiniConfig, **kwargs) -> tuple[torch.Tensor, float]:
+        """Inverse frequencies rope_theta ** (-2i / head_dim), shape (head_dim / 2,), and no extra scaling."""
+        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
+        return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
+
+    @torch.no_grad()
+    @dynamic_rope_update
+    def forward(self, x: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
+        angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
+        angles = torch.cat((angles, angles), dim=-1)
+        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+        return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
+
+
+def rotate_half(x: torch.Tensor) -> torch.Tensor:
+    """(a, b) -> (-b, a) for the two halves of the last dimension."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((-second, first), dim=-1)
+
+
+def apply_rotary_pos_emb(
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotates q and k (batch, heads, seq_len, head_dim) by cos and sin (batch or 1, seq_len, head_dim)."""
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    return q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float | int | None = 0.0,
+    **kwargs: Unpack[TransformersKwargs],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention spelled out; the softmax is in fp32. Returns (batch, seq_len, heads, head_dim) and the weights."""
+    key = key.repeat_interleave(module.num_key_value_groups, dim=1)
+    value = value.repeat_interleave(module.num_key_value_groups, dim=1)
+    attn_weights = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        attn_weights = attn_weights + attention_mask
+    attn_weights = attn_weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+    attn_weights = nn.functional.dropout(attn_weights, p=dropout or 0.0, training=module.training)
+    attn_output = (attn_weights @ value).transpose(1, 2).contiguous()
+    return attn_output, attn_weights
+
+
+class YuLanMiniPerHeadLayerNorm(nn.Module):
+    """A LayerNorm without bias for each attention head, held one by one because that is how they are saved."""
+
+    def __init__(self, head_dim: int, num_heads: int, eps: float):
+        super().__init__()
+        self.eps = eps
+        self.norms = nn.ModuleList([nn.LayerNorm(head_dim, eps=eps, bias=False) for _ in range(num_heads)])
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """hidden_states: (batch, heads, seq_len, head_dim)."""
+        weight = torch.stack([norm.weight for norm in self.norms])[:, None, :]
+        normalized = nn.functional.layer_norm(hidden_states, hidden_states.shape[-1:], eps=self.eps)
+        return (normalized * weight).to(hidden_states.dtype)
+
+
+class YuLanMiniAttention(nn.Module):
+    """
+    Grouped-query attention whose output is already multiplied by the residual multiplier.
+
+    Scores are bilinear in q and k, and o_proj is linear without bias. So the alphas of q and k act together on the
+    keys, and those of v and o together with the residual multiplier on the values: both are num_key_value_groups
+    times narrower than the queries and the output.
+    """
+
+    def __init__(self, config: YuLanMiniConfig, layer_idx: int):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.attention_multiplier
+        self.residual_multiplier = config.residual_multiplier
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = True
+
+        self.q_proj = nn.Linear(
+            config.hidden_size, config.num_attention_heads * self.head_dim, bias=config.attention_bias
+        )
+        self.k_proj = nn.Linear(
+            config.hidden_size, config.num_key_value_heads * self.head_dim, bias=config.attention_bias
+        )
+        self.v_proj = nn.Linear(
+            config.hidden_size, config.num_key_value_heads * self.head_dim, bias=config.attention_bias
+        )
+        self.o_proj = nn.Linear(config.num_attention_heads * self.head_dim, config.hidden_size, bias=False)
+
+        # CODEPATH: all published YuLan-Mini checkpoints have WeSaR weights; the ablation baselines do not.
+        self.wesar_weights = config.wesar_weights
+        if self.wesar_weights:
+            self.q_proj_alpha = nn.Parameter(torch.empty(1))
+            self.k_proj_alpha = nn.Parameter(torch.empty(1))
+            self.v_proj_alpha = nn.Parameter(torch.empty(1))
+            self.o_proj_alpha = nn.Parameter(torch.empty(1))
+
+        # CODEPATH: no published checkpoint has it on; the "QK LayerNorm" ablation of the report does.
+        self.qk_layernorm = config.qk_layernorm
+        if self.qk_layernorm:
+            self.q_layernorm = YuLanMiniPerHeadLayerNorm(
+                self.head_dim, config.num_attention_heads, config.layer_norm_eps
+            )
+            self.k_layernorm = YuLanMiniPerHeadLayerNorm(
+                self.head_dim, config.num_key_value_heads, config.layer_norm_eps
+            )
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        input_shape = hidden_states.shape[:-1]
+        hidden_shape = (*input_shape, -1, self.head_dim)
+
+        query_states = self.q_proj(hidden_states)
+        key_states = self.k_proj(hidden_states)
+        value_states = self.v_proj(hidden_states)
+        if self.wesar_weights:
+            key_alpha = self.k_proj_alpha.float()
+            if self.qk_layernorm:
+                query_states = scale_by(query_states, self.q_proj_alpha)
+            else:
+                key_alpha = key_alpha * self.q_proj_alpha
+            key_states = scale_by(key_states, key_alpha)
+            value_alpha = self.v_proj_alpha.float() * self.o_proj_alpha * self.residual_multiplier
+            value_states = scale_by(value_states, value_alpha)
+        elif self.residual_multiplier != 1.0:
+            value_states = value_states * self.residual_multiplier
+
+        query_states = query_states.view(hidden_shape).transpose(1, 2)
+        key_states = key_states.view(hidden_shape).transpose(1, 2)
+        value_states = value_states.view(hidden_shape).transpose(1, 2)
+        if self.qk_layernorm:
+            query_states = self.q_layernorm(query_states)
+            key_states = self.k_layernorm(key_states)
+
+        cos, sin = position_embeddings
+        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, cos, sin)
+        if past_key_values is not None:
+            key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
+
+        attention_interface: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention_forward
+        )
+        attn_output, attn_weights = attention_interface(
+            self,
+            query_states,
+            key_states,
+            value_states,
+            attention_mask,
+            dropout=0.0 if not self.training else self.attention_dropout,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        attn_output = attn_output.reshape(*input_shape, -1).contiguous()
+        return self.o_proj(attn_output), attn_weights
+
+
+def scale_by(activations: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """activations * alpha in the activations' dtype: a 1-element fp32 alpha would promote them, 0-dim does not."""
+    return activations * alpha.view(())
+
+
+class YuLanMiniMLP(nn.Module):
+    """SwiGLU feed-forward without biases."""
+
+    def __init__(self, config: YuLanMiniConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
+
+
+class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
+    def __init__(self, config: YuLanMiniConfig, layer_idx: int):
+        super().__init__()
+        self.layer_idx = layer_idx
+        self.self_attn = YuLanMiniAttention(config=config, layer_idx=layer_idx)
+        self.mlp = YuLanMiniMLP(config)
+        self.input_layernorm = YuLanMiniScaledNorm(config)
+        self.post_attention_layernorm = YuLanMiniScaledNorm(config)
+        self.ln_scale = config.ln_scale
+        self.residual_multiplier = config.residual_multiplier
+
+        # CODEPATH: all published YuLan-Mini checkpoints have WeSaR weights; the ablation baselines do not.
+        self.wesar_weights = config.wesar_weights
+        if self.wesar_weights:
+            self.gate_up_proj_alpha = nn.Parameter(torch.empty(1))
+            self.down_proj_alpha = nn.Parameter(torch.empty(1))
+        # CODEPATH: published checkpoints have norm alphas; WeSaR on the matrices alone is the studied variant.
+        self.use_norm_alpha = config.wesar_weights and config.use_norm_alpha
+        if self.use_norm_alpha:
+            self.input_layernorm_alpha = nn.Parameter(torch.empty(1))
+            self.post_attention_layernorm_alpha = nn.Parameter(torch.empty(1))
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = False,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> torch.Tensor:
+        # Both norms take the scales that follow them: their own alpha, and the MLP's input alpha.
+        attention_scale = mlp_scale = self.ln_scale
+        if self.use_norm_alpha:
+            attention_scale = self.input_layernorm_alpha.float() * self.ln_scale
+            mlp_scale = self.post_attention_layernorm_alpha.float() * self.ln_scale
+        if self.wesar_weights:
+            mlp_scale = self.gate_up_proj_alpha.float() * mlp_scale
+
+        residual = hidden_states
+        hidden_states, _ = self.self_attn(
+            hidden_states=self.input_layernorm(hidden_states, attention_scale),
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            position_embeddings=position_embeddings,
+            **kwargs,
+        )
+        hidden_states = residual + hidden_states
+
+        residual = hidden_states
+        hidden_states = self.mlp(self.post_attention_layernorm(hidden_states, mlp_scale))
+        if self.wesar_weights:
+            # One kernel, like the plain addition.
+            return torch.addcmul(residual, hidden_states, self.down_proj_alpha, value=self.residual_multiplier)
+        return torch.add(residual, hidden_states, alpha=self.residual_multiplier)
+
+
+class ReshapeAlpha(ConversionOps):
+    """Published checkpoints hold some alphas as 0-dim tensors; here each has one element, as FSDP2 requires."""
+
+    def convert(self, input_dict: dict[str, Any], source_patterns, target_patterns, **kwargs) -> dict[str, Any]:
+        (tensors,) = input_dict.values()
+        tensor = tensors[0] if isinstance(tensors, list) else tensors
+        # Anything else than one element is left as it is, for the shape check to report.
+        return {target_patterns[0]: tensor.reshape(1) if tensor.numel() == 1 else tensor}
+
+    @property
+    def reverse_op(self) -> "ReshapeAlpha":
+        return self
+
+
+# Read on load, reversed on save: the head's alpha lives in the base model, its published name is beside `lm_head`.
+register_checkpoint_conversion_mapping(
+    YuLanMiniConfig.model_type,
+    [
+        WeightRenaming(r"^lm_head_alpha", r"^model\.lm_head_alpha"),
+        WeightConverter("_alpha", "_alpha", operations=[ReshapeAlpha()]),
+    ],
+    overwrite=True,
+)
+
+
+@auto_docstring
+class YuLanMiniPreTrainedModel(PreTrainedModel):
+    config: YuLanMiniConfig
+    base_model_prefix = "model"
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = [r"^lm_head\.weight$"]
+    supports_gradient_checkpointing = True
+    _no_split_modules: ClassVar = ["YuLanMiniDecoderLayer"]
+    _skip_keys_device_placement: ClassVar = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+
+    _can_compile_fullgraph = True
+    _supports_attention_backend = True
+    _can_record_outputs: ClassVar = {
+        "hidden_states": YuLanMiniDecoderLayer,
+        "attentions": YuLanMiniAttention,
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        """
+        The reported initial values: W~ from N(0, initializer_range^2), alphas from the config, biases 0, norms 1, and
+        an embedding of standard deviation 1 where it is not tied. The factors of Table 3 that are not in the alphas
+        (`init_scale_o`, `dim_model_base_init`, `dim_model_base_lmh`) belong to muP without WeSaR.
+        """
+        super()._init_weights(module)
+        config = self.config
+        for name, parameter in module.named_parameters(recurse=False):
+            if name.endswith("_alpha"):
+                init.constant_(parameter, getattr(config, name))
+        if isinstance(module, YuLanMiniScaledNorm):
+            init.constant_(module.weight, 1.0 - module.offset)
+        # CODEPATH: published checkpoints are tied; the "tied embedding" ablation of the report compares.
+        elif isinstance(module, nn.Embedding) and not config.tie_word_embeddings:
+            init.normal_(module.weight, mean=0.0, std=1.0)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        # CODEPATH: "transformer" is the flat baseline, "cerebras" YuLan-Mini's own, "minicpm" the column beside it.
+        elif config.model_reproduce != "transformer":
+            self._init_scaled_linears(module)
+
+    def _init_scaled_linears(self, module: nn.Module) -> None:
+        """Standard deviations of Table 3 for the matrices that `module` holds."""
+        config = self.config
+        std = config.initializer_range
+        width = config.hidden_size / (config.dim_model_base_init or config.hidden_size)
+        # CODEPATH: a base width is set in muP studies without WeSaR; the published checkpoints scale by alphas.
+        depth = 2 * config.num_hidden_layers if config.dim_model_base_init else 1
+        # CODEPATH: MiniCPM's column scales the output matrices by width only.
+        output_divisor = (width if config.model_reproduce == "minicpm" else width * depth) ** 0.5
+        if isinstance(module, YuLanMiniAttention):
+            for projection in (module.q_proj, module.k_proj, module.v_proj):
+                init.normal_(projection.weight, mean=0.0, std=std / width**0.5)
+            init.normal_(module.o_proj.weight, mean=0.0, std=std / output_divisor / config.init_scale_o)
+        elif isinstance(module, YuLanMiniMLP):
+            for projection in (module.gate_proj, module.up_proj):
+                init.normal_(projection.weight, mean=0.0, std=std / width**0.5)
+            init.normal_(module.down_proj.weight, mean=0.0, std=std / output_divisor / config.init_scale_o)
+        # CODEPATH: tied heads are the embedding; an untied one may have a base width of its own.
+        elif isinstance(module, YuLanMiniForCausalLM) and not config.tie_word_embeddings:
+            init.normal_(module.lm_head.weight, mean=0.0, std=std / (config.dim_model_base_lmh or 1) ** 0.5)
+
+    def _set_gradient_checkpointing(self, enable: bool = True, every_n_layers: int = 1, **kwargs) -> None:
+        super()._set_gradient_checkpointing(enable=enable, every_n_layers=every_n_layers, **kwargs)
+        step = self.config.gradient_checkpointing_step
+        # CODEPATH: phase checkpoints name a step (11, 12, 56); without one every layer is recomputed.
+        if enable and step is not None and every_n_layers == 1:
+            for module in self.modules():
+                if isinstance(module, YuLanMiniDecoderLayer):
+                    module.gradient_checkpointing = module.layer_idx % step != 0
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """
+        As `PreTrainedModel.from_pretrained`, but weights that are missing, unused, misshapen or unreadable are errors.
+
+        Raises:
+            CheckpointError: names the file and the tensor. A head that a checkpoint of another task cannot have
+            (`score`), or that this class does not use (`lm_head`), is not an error.
+        """
+        wants_info = kwargs.pop("output_loading_info", False)
+        ignores_sizes = kwargs.pop("ignore_mismatched_sizes", False)
+        try:
+            model, loading_info = super().from_pretrained(
+                pretrained_model_name_or_path,
+                *model_args,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **kwargs,
+            )
+        except Exception as error:
+            # safetensors is not imported here for its error class alone.
+            if type(error).__name__ == "SafetensorError":
+                broken = _unreadable_weight_file(pretrained_model_name_or_path) or pretrained_model_name_or_path
+                raise CheckpointError(f"{broken}: not a readable safetensors file ({error}). Copy it again.") from error
+            raise
+
+        source = pretrained_model_name_or_path
+        missing = [key for key in sorted(loading_info["missing_keys"]) if not key.startswith("score.")]
+        unused = sorted(loading_info["unexpected_keys"])
+        misshapen = sorted(loading_info["mismatched_keys"]) if not ignores_sizes else []
+        if misshapen:
+            name, found, expected = misshapen[0]
+            raise CheckpointError(
+                f"{_file_of(source, name)}: tensor '{name}' has shape {tuple(found)}, the config asks for "
+                f"{tuple(expected)}{_and_others(misshapen)}. Config and weights are of different models."
+            )
+        if missing:
+            raise CheckpointError(
+                f"{source}: no tensor '{missing[0]}' in the weights{_and_others(missing)}, but the config asks for it. "
+                "Config and weights are of different models, or a weight file is missing."
+            )
+        if unused:
+            raise CheckpointError(
+                f"{_file_of(source, unused[0])}: tensor '{unused[0]}' is not used by a model of this config"
+                f"{_and_others(unused)}. Config and weights are of different models (wesar_weights, use_norm_alpha, "
+                "attention_bias, qk_layernorm, tie_word_embeddings decide which tensors there are)."
+            )
+        head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+        # CODEPATH: every published checkpoint is tied; the tying ablation has an untied one.
+        if model.config.tie_word_embeddings and head is not None and head.weight is not embeddings.weight:
+            raise CheckpointError(
+                f"{_file_of(source, 'lm_head.weight')}: 'lm_head.weight' differs from 'model.embed_tokens.weight', "
+                "but the config has tie_word_embeddings true. Set it to false if the weights are right."
+            )
+        return (model, loading_info) if wants_info else model
+
+    def save_pretrained(self, save_directory, *args, **kwargs):
+        """As `PreTrainedModel.save_pretrained`; this file and the config's go along, for `trust_remote_code`."""
+        self.config.auto_map = dict(AUTO_MAP)
+        return super().save_pretrained(save_directory, *args, **kwargs)
+
+
+def _and_others(tensors: list) -> str:
+    return f" (and {len(tensors) - 1} more)" if len(tensors) > 1 else ""
+
+
+def _file_of(source, tensor: str) -> str:
+    """The weight file that holds `tensor`, as far as a local folder's index tells; else `source`."""
+    index = Path(str(source)) / "model.safetensors.index.json"
+    single = Path(str(source)) / "model.safetensors"
+    if index.is_file():
+        saved_name = "lm_head_alpha" if tensor == "model.lm_head_alpha" else tensor
+        shard = json.loads(index.read_text()).get("weight_map", {}).get(saved_name)
+        return str(index.parent / shard) if shard else str(index)
+    return str(single) if single.is_file() else str(source)
+
+
+def _unreadable_weight_file(source) -> Path | None:
+    """The first safetensors file of a local folder whose header is broken or promises more bytes than there are."""
+    for path in sorted(Path(str(source)).glob("*.safetensors")):
+        try:
+            with path.open("rb") as file:
+                header_size = int.from_bytes(file.read(8), "little")
+                if header_size > path.stat().st_size:
+                    return path
+                header = json.loads(file.read(header_size))
+            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return path
+        if 8 + header_size + end != path.stat().st_size:
+            return path
+    return None
+
+
+@auto_docstring
+class YuLanMiniModel(YuLanMiniPreTrainedModel):
+    _auto_class = "AutoModel"
+
+    def __init__(self, config: YuLanMiniConfig):
+        super().__init__(config)
+        self.padding_idx = config.pad_token_id
+        self.vocab_size = config.vocab_size
+        self.embedding_multiplier = config.scale_emb
+        self.ln_scale = config.ln_scale
+        self.logits_multiplier = config.logits_multiplier
+
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        # CODEPATH: no published checkpoint normalises embeddings; the "embedding LayerNorm" ablation does.
+        if config.embedding_ln:
+            self.embedding_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=False)
+        # CODEPATH: its variant with an RMSNorm.
+        elif config.embedding_rmsln:
+            self.embedding_layernorm = YuLanMiniScaledNorm(config)
+        self.layers = nn.ModuleList(
+            [YuLanMiniDecoderLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)]
+        )
+        self.norm = YuLanMiniScaledNorm(config)
+        self.rotary_emb = YuLanMiniRotaryEmbedding(config=config)
+        self.gradient_checkpointing = False
+
+        # CODEPATH: all published YuLan-Mini checkpoints have WeSaR weights; the ablation baselines do not.
+        self.wesar_weights = config.wesar_weights
+        if self.wesar_weights:
+            self.lm_head_alpha = nn.Parameter(torch.empty(1))
+        # CODEPATH: published checkpoints have norm alphas; WeSaR on the matrices alone is the studied variant.
+        self.use_norm_alpha = config.wesar_weights and config.use_norm_alpha
+        if self.use_norm_alpha:
+            self.norm_alpha = nn.Parameter(torch.empty(1))
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        use_cache: bool | None = None,
+        seq_idx: torch.IntTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> BaseModelOutputWithPast:
+        r"""
+        seq_idx (`torch.IntTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Packed rows: the index of the document that each token belongs to. See below.
+
+        `last_hidden_state` is multiplied by the head's alpha (and by `dim_model_base_logits` / `hidden_size`): logits
+        are `lm_head.weight` times it, nothing else. `inputs_embeds` are multiplied by `scale_emb` as the embeddings of
+        `input_ids` are.
+
+        **Packed rows.** Several documents lie in a row and must not see each other. Pass no `attention_mask` and say
+        where documents start, in one of two ways; both work with eager, sdpa, flex and flash attention:
+
+        - rotary positions *restart*: `position_ids` that restart at 0 in every document, nothing else;
+        - rotary positions *run on* across the row, as in the original's training: `seq_idx`, or `cu_seq_lens_q`
+          (cumulative document lengths over the flattened batch, starting with 0), and no `position_ids`. With
+          flash attention pass `cu_seq_lens_q`, `cu_seq_lens_k`, `max_length_q`, `max_length_k` to save their
+          computation. A `position_ids` given beside them is used for RoPE as it is.
+
+        The two agree up to rounding, because RoPE is relative. A shape that changes from batch to batch makes
+        `torch.compile` recompile: `position_ids` and `seq_idx` have a fixed one, `cu_seq_lens_q` does not.
+        """
+        if (input_ids is None) ^ (inputs_embeds is not None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        inputs_embeds = inputs_embeds * self.embedding_multiplier
+        # CODEPATH: no published checkpoint normalises embeddings; the "embedding LayerNorm" ablation does.
+        if self.config.embedding_ln:
+            inputs_embeds = self.embedding_layernorm(inputs_embeds)
+        # CODEPATH: its variant with an RMSNorm, the only one of the two that `ln_scale` multiplies.
+        elif self.config.embedding_rmsln:
+            inputs_embeds = self.embedding_layernorm(inputs_embeds, self.ln_scale)
+
+        batch_size, seq_length = inputs_embeds.shape[:2]
+        # What masks and varlen attention cut documents by; RoPE may use other positions.
+        document_positions = position_ids
+        if (cu_seq_lens := kwargs.get("cu_seq_lens_q")) is not None and seq_idx is None:
+            seq_idx = document_index(cu_seq_lens, batch_size, seq_length)
+        if seq_idx is not None:
+            document_positions = restarting_positions(seq_idx)
+        if position_ids is None:
+            past_seen_tokens = past_key_values.get_seq_length() if past_key_values is not None else 0
+            position_ids = torch.arange(seq_length, device=inputs_embeds.device) + past_seen_tokens
+            position_ids = position_ids.unsqueeze(0)
+
+        # Before a new cache is made: create_causal_mask looks for packed documents only where there is none.
+        causal_mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=document_positions,
+        )
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
+
+        hidden_states = inputs_embeds
+        position_embeddings = self.rotary_emb(hidden_states, position_ids=position_ids)
+        for decoder_layer in self.layers[: self.config.num_hidden_layers]:
+            hidden_states = decoder_layer(
+                hidden_states,
+                attention_mask=causal_mask,
+                position_ids=position_ids if document_positions is None else document_positions,
+                past_key_values=past_key_values,
+                use_cache=use_cache,
+                position_embeddings=position_embeddings,
+                **kwargs,
+            )
+
+        scale = self.ln_scale * self.logits_multiplier
+        if self.use_norm_alpha:
+            scale = self.norm_alpha.float() * scale
+        if self.wesar_weights:
+            scale = self.lm_head_alpha.float() * scale
+        hidden_states = self.norm(hidden_states, scale)
+
+        return BaseModelOutputWithPast(
+            last_hidden_state=hidden_states,
+            past_key_values=past_key_values,
+        )
+
+
+def document_index(cu_seq_lens: torch.Tensor, batch_size: int, seq_length: int) -> torch.Tensor:
+    """Index of the document of each token, (batch_size, seq_length), from cumulative lengths over the flat batch."""
+    tokens = torch.arange(batch_size * seq_length, device=cu_seq_lens.device)
+    return torch.bucketize(tokens, cu_seq_lens[1:], right=True).view(batch_size, seq_length)
+
+
+def restarting_positions(seq_idx: torch.Tensor) -> torch.Tensor:
+    """Positions that restart at 0 with every document of every row, (batch_size, seq_length)."""
+    tokens = torch.arange(seq_idx.shape[1], device=seq_idx.device).expand_as(seq_idx)
+    is_start = nn.functional.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True)
+    return tokens - torch.where(is_start, tokens, 0).cummax(dim=1).values
+
+
+class ChunkedLinearCrossEntropy(torch.autograd.Function):
+    """
+    Sum over tokens of -log softmax(hidden @ weight.T)[target] + z_loss * logsumexp^2, and the second term alone.
+
+    Logits exist for one chunk of tokens at a time. Gradients are computed with the loss, so no logits are kept or
+    computed twice: three matrix products for a chunk, as in the ordinary loss.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden_states, weight, targets, z_loss, chunk_tokens, grad_hidden_states, grad_weight):
+        """
+        hidden_states (tokens, hidden_size) and weight (vocab_size, hidden_size) in one dtype; targets (tokens,) with
+        IGNORE_INDEX for tokens that do not count; the last two are buffers to fill, or None where none is needed.
+        """
+        loss = hidden_states.new_zeros((), dtype=torch.float32)
+        z_term = hidden_states.new_zeros((), dtype=torch.float32)
+        for start in range(0, hidden_states.shape[0], chunk_tokens):
+            hidden_chunk = hidden_states[start : start + chunk_tokens]
+            target_chunk = targets[start : start + chunk_tokens]
+            counted = target_chunk != IGNORE_INDEX
+            index = torch.where(counted, target_chunk, 0).unsqueeze(1)
+
+            logits = (hidden_chunk @ weight.t()).float()
+            target_logits = logits.gather(1, index).squeeze(1)
+            maxima = logits.amax(dim=1, keepdim=True)
+            exponentials = logits.sub_(maxima).exp_()
+            sums = exponentials.sum(dim=1)
+            lse = maxima.squeeze(1) + sums.log()
+            z_chunk = torch.where(counted, z_loss * lse.square(), 0).sum()
+            loss = loss + torch.where(counted, lse - target_logits, 0).sum() + z_chunk
+            z_term = z_term + z_chunk
+
+            if grad_hidden_states is None and grad_weight is None:
+                continue
+            # d/dlogits = softmax * (1 + 2 z lse) - one_hot(target)
+            row_factor = torch.where(counted, (1 + 2 * z_loss * lse) / sums, 0)
+            grad_logits = exponentials.mul_(row_factor.unsqueeze(1))
+            grad_logits.scatter_add_(1, index, -counted.to(grad_logits.dtype).unsqueeze(1))
+            grad_logits = grad_logits.to(hidden_states.dtype)
+            if grad_hidden_states is not None:
+                grad_hidden_states[start : start + chunk_tokens] = grad_logits @ weight
+            if grad_weight is not None:
+                grad_weight.addmm_(grad_logits.t(), hidden_chunk)
+        ctx.save_for_backward(grad_hidden_states, grad_weight)
+        ctx.mark_non_differentiable(z_term)
+        return loss, z_term
+
+    @staticmethod
+    def backward(ctx, grad_loss, _grad_z_term):
+        grad_hidden_states, grad_weight = (
+            None if grad is None else grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors
+        )
+        return grad_hidden_states, grad_weight, None, None, None, None, None
+
+
+def linear_cross_entropy(
+    hidden_states: torch.Tensor,
+    lm_head: nn.Module,
+    targets: torch.Tensor,
+    *,
+    z_loss: float = 0.0,
+    use_liger: bool | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Cross-entropy with z-loss of `lm_head(hidden_states)`, without ever holding the logits of all tokens.
+
+    Exact: the value and the gradients are those of the ordinary loss on fp32 logits. On a GPU with liger-kernel
+    installed its fused kernel is used; a head that is not a plain `nn.Linear` (LoRA, quantized, sharded) is called
+    chunk by chunk, so that nothing wrapped around its weight is lost.
+
+    Args:
+        hidden_states: (tokens, hidden_size).
+        lm_head: the head, without bias if it is a plain `nn.Linear`.
+        targets: (tokens,), int64; -100 marks tokens that do not count.
+        z_loss: coefficient of the squared log-sum-exp.
+        use_liger: False never uses liger-kernel.
+
+    Returns:
+        The sum over tokens of both terms, and the z-loss term alone without gradient: fp32 scalars.
+    """
+    device = hidden_states.device.type
+    weight = getattr(lm_head, "weight", None)
+    is_plain = (
+        type(lm_head) is nn.Linear
+        and lm_head.bias is None
+        and type(weight) in (nn.Parameter, torch.Tensor)
+        and "forward" not in lm_head.__dict__
+        and not lm_head._forward_hooks
+        and not lm_head._forward_pre_hooks
+    )
+    vocab_size = lm_head.out_features if hasattr(lm_head, "out_features") else weight.shape[0]
+    chunk_tokens = max(LOGITS_CHUNK_ELEMENTS // vocab_size, LOGITS_CHUNK_MIN_TOKENS)
+
+    if not is_plain:
+        loss = z_term = torch.zeros((), device=hidden_states.device)
+        for hidden_chunk, target_chunk in zip(
+            hidden_states.split(chunk_tokens), targets.split(chunk_tokens), strict=True
+        ):
+            chunk_loss, chunk_z = checkpoint(
+                _chunk_loss, lm_head, hidden_chunk, target_chunk, z_loss, use_reentrant=False
+            )
+            loss, z_term = loss + chunk_loss, z_term + chunk_z.detach()
+        return loss, z_term
+
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+    elif hidden_states.dtype != weight.dtype:
+        hidden_states = hidden_states.to(weight.dtype)
+
+    if use_liger is not False and device == "cuda" and is_liger_kernel_available():
+        liger = importlib.import_module("liger_kernel.transformers.functional")
+        output = liger.liger_fused_linear_cross_entropy(
+            hidden_states,
+            weight,
+            targets,
+            ignore_index=IGNORE_INDEX,
+            lse_square_scale=z_loss,
+            reduction="sum",
+            return_z_loss=True,
+        )
+        return output.loss, output.z_loss.detach()
+
+    needs_grad = torch.is_grad_enabled()
+    grad_hidden_states = torch.empty_like(hidden_states) if needs_grad and hidden_states.requires_grad else None
+    grad_weight = torch.zeros_like(weight) if needs_grad and weight.requires_grad else None
+    return ChunkedLinearCrossEntropy.apply(
+        hidden_states, weight, targets, z_loss, chunk_tokens, grad_hidden_states, grad_weight
+    )
+
+
+def _chunk_loss(
+    lm_head: nn.Module, hidden_states: torch.Tensor, targets: torch.Tensor, z_loss: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = lm_head(hidden_states).float()
+    z_term = z_loss * torch.where(targets != IGNORE_INDEX, logits.logsumexp(dim=-1).square(), 0).sum()
+    cross_entropy = nn.functional.cross_entropy(logits, targets, ignore_index=IGNORE_INDEX, reduction="sum")
+    return cross_entropy + z_term, z_term
+
+
+@auto_docstring(
+    custom_intro="""
+    Outputs of the causal language model, with the z-loss part of the loss.
+    """
+)
+@dataclass
+class YuLanMiniCausalLMOutputWithPast(CausalLMOutputWithPast):
+    r"""
+    loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+        Next-token cross-entropy plus z-loss.
+    logits (`torch.FloatTensor` of shape `(batch_size, sequence_length, config.vocab_size)`, *optional*):
+        Scores of each vocabulary token. None where they were not computed (`skip_logits`).
+    past_key_values (`Cache`, *optional*, returned when `use_cache=True`):
+        Keys and values of the attention layers. The values carry the output scale of their layer.
+    z_loss (`torch.FloatTensor` of shape `(1,)`, *optional*, returned when `labels` is provided):
+        The part of `loss` that is z-loss, without gradient: `loss - z_loss` is the cross-entropy.
+    """
+
+    z_loss: torch.FloatTensor | None = None
+
+
+@auto_docstring
+class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan: ClassVar = {"lm_head": "colwise_gather_output"}
+    _pp_plan: ClassVar = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan: ClassVar = {"lm_head": "keep_full_weight"}
+    _keys_to_ignore_on_load_unexpected = None
+    _auto_class = "AutoModelForCausalLM"
+
+    def __init__(self, config: YuLanMiniConfig):
+        super().__init__(config)
+        self.model = YuLanMiniModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+    @can_return_tuple
+    @auto_docstring
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        skip_logits: bool | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> YuLanMiniCausalLMOutputWithPast:
+        r"""
+        labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Tokens of which each is predicted from those before it (the model shifts them); -100 does not count.
+        skip_logits (`bool`, *optional*):
+            Whether to leave the logits out. By default they are left out in training mode when there are labels: the
+            loss is computed without them, and at a batch of training size they would be the largest tensor of all.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+            What the summed loss is divided by; by default the number of labels that count in this call. With gradient
+            accumulation or several ranks, the number in the whole step.
+        shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+            Labels already shifted, in place of `labels`: for each token the one to predict from it.
+
+        Example:
+
+        ```python
+        >>> from transformers import AutoTokenizer
+        >>> from modeling_yulanmini import YuLanMiniForCausalLM
+
+        >>> model = YuLanMiniForCausalLM.from_pretrained("runs/tiny/04-pretrain/models/phase-25")
+        >>> tokenizer = AutoTokenizer.from_pretrained("runs/tiny/04-pretrain/models/phase-25")
+
+        >>> inputs = tokenizer("Renmin University is", return_tensors="pt")
+        >>> generate_ids = model.generate(inputs.input_ids, max_new_tokens=30)
+        >>> tokenizer.batch_decode(generate_ids, skip_special_tokens=True)[0]
+        ```"""
+        has_labels = labels is not None or shift_labels is not None
+        # A cache is of no use where a loss is asked for, and every layer's keys and values would live in it.
+        if has_labels and use_cache is None:
+            use_cache = False
+        outputs: BaseModelOutputWithPast = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **kwargs,
+        )
+        hidden_states = outputs.last_hidden_state
+
+        logits = None
+        if skip_logits is None:
+            skip_logits = self.training and has_labels
+        if not skip_logits:
+            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
+
+        loss = z_loss = None
+        if has_labels:
+            loss, z_loss = self.loss_function(
+                hidden_states=hidden_states,
+                labels=labels,
+                shift_labels=shift_labels,
+                num_items_in_batch=num_items_in_batch,
+            )
+
+        return YuLanMiniCausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+            z_loss=z_loss,
+        )
+
+    def loss_function(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.LongTensor | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss from the base model's last hidden state, (batch_size, seq_len, hidden_size), and its z-loss part."""
+        if shift_labels is None:
+            targets = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
+        else:
+            targets = shift_labels
+        targets = targets.reshape(-1).to(hidden_states.device)
+        loss, z_term = linear_cross_entropy(
+            hidden_states.reshape(-1, hidden_states.shape[-1]),
+            self.lm_head,
+            targets,
+            z_loss=self.config.z_loss or 0.0,
+            use_liger=self.config.use_liger,
+        )
+        if num_items_in_batch is None:
+            num_items_in_batch = (targets != IGNORE_INDEX).sum().clamp(min=1)
+        elif torch.is_tensor(num_items_in_batch):
+            num_items_in_batch = num_items_in_batch.to(loss.device)
+        return loss / num_items_in_batch, z_term / num_items_in_batch
+
+
+@auto_docstring
+class YuLanMiniForSequenceClassification(GenericForSequenceClassification, YuLanMiniPreTrainedModel):
+    _auto_class = "AutoModelForSequenceClassification"
+
+    def __init__(self, config: YuLanMiniConfig):
+        # The generic head builds its base model through AutoModel, which knows no class of a remote-code folder.
+        super(GenericForSequenceClassification, self).__init__(config)
+        self.num_labels = config.num_labels
+        self.model = YuLanMiniModel(config)
+        self.score = nn.Linear(config.hidden_size, self.num_labels, bias=False)
+
+        # Initialize weights and apply final processing
+        self.post_init()
+
+
+# Class names in the `auto_map` of published configs.
+YuLanMiniModelForCausalLM = YuLanMiniForCausalLM
+MiniYuLanModelForCausalLM = YuLanMiniForCausalLM
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_yulanmini.YuLanMiniConfig",
+    "AutoModel": "modeling_yulanmini.YuLanMiniModel",
+    "AutoModelForCausalLM": "modeling_yulanmini.YuLanMiniForCausalLM",
+    "AutoModelForSequenceClassification": "modeling_yulanmini.YuLanMiniForSequenceClassification",
+}
+
+__all__ = [
+    "YuLanMiniForCausalLM",
+    "YuLanMiniForSequenceClassification",
+    "YuLanMiniModel",
+    "YuLanMiniPreTrainedModel",
+]
