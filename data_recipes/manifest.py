@@ -61,18 +61,24 @@ def write_manifest(
     config: Mapping[str, Any],
     counts: Mapping[str, Any],
     seed: int | None = None,
+    known_hashes: Mapping[str, Mapping[str, Any]] | None = None,
     **extra: Any,
 ) -> dict[str, Any]:
     """Hash every file of `folder` and write its manifest; returns the manifest.
 
+    `known_hashes` (relative name to `{"sha256", "bytes"}`) spares reading large files that were hashed when
+    they were written.
+
     `fingerprint` covers what the output is (kind, inputs, config, seed, file hashes), not when or where it
     was made, so two equal builds have equal fingerprints.
     """
-    files = {
-        path.relative_to(folder).as_posix(): {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST_NAME
-    }
+    known = known_hashes or {}
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and path != folder / MANIFEST_NAME:
+            digest = known[name]["sha256"] if name in known else sha256_file(path)
+            files[name] = {"sha256": digest, "bytes": path.stat().st_size}
     identity = {"kind": kind, "inputs": dict(inputs), "config": dict(config), "seed": seed, "files": files}
     manifest = {
         "schema_version": SCHEMA_VERSION,

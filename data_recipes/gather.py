@@ -1,0 +1,110 @@
+"""Rows out of token stores: ids copied and documents told apart by compiled loops, one call a unit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+
+from data_recipes.draw import Stretches
+from data_recipes.token_store import TokenStore
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Packed rows. Segment k of the batch is one document's piece in one row; padding is a row's last segment.
+
+    `input_ids` int32 `[rows, context_length]`; `segment_ends` int64 `[rows]`, the number of segments up to and
+    with each row; then per segment, all int64: `source`, `file`, `row`, and the span `[start, stop)` in the
+    document's tokens (its closing EOS is its last token).
+    """
+
+    input_ids: np.ndarray
+    segment_ends: np.ndarray
+    source: np.ndarray
+    file: np.ndarray
+    row: np.ndarray
+    start: np.ndarray
+    stop: np.ndarray
+
+
+def gather(
+    stores: Sequence[TokenStore],
+    store_of: np.ndarray,
+    stretches: Stretches,
+    rows: int,
+    context_length: int,
+) -> Rows:
+    """Fill `rows` rows from stretches (ordered by slot); `store_of` names each stretch's store by number."""
+    lengths = stretches.stop - stretches.start
+    ends = np.cumsum(lengths)
+    target = ends - lengths
+    input_ids = np.empty((rows, context_length), dtype=np.int32)
+    flat = input_ids.reshape(-1)
+    first_document = np.empty(len(lengths), dtype=np.int64)
+    documents = np.empty(len(lengths), dtype=np.int64)
+
+    # Stretches grouped by (store, unit), so that each compiled call has one array to read from.
+    keys = store_of * (int(stretches.unit.max(initial=0)) + 1) + stretches.unit
+    by_unit = np.argsort(keys, kind="stable")
+    groups = np.split(by_unit, np.flatnonzero(np.diff(keys[by_unit])) + 1) if len(by_unit) else []
+    tables = []
+    for group in groups:
+        store, unit = stores[int(store_of[group[0]])], int(stretches.unit[group[0]])
+        start, stop = stretches.start[group], stretches.stop[group]
+        _copy(_plain(store.tokens_of(unit)), start, stop, target[group], flat)
+        table = _plain(store.documents_of(unit))
+        _count_documents(table[0], start, stop, group, first_document, documents)
+        tables.append(table)
+
+    segment_stop = np.cumsum(documents)
+    segments = int(segment_stop[-1]) if len(segment_stop) else 0
+    columns = np.empty((4, segments), dtype=np.int64)
+    for group, table in zip(groups, tables, strict=True):
+        _list_documents(
+            table,
+            stretches.start[group],
+            stretches.stop[group],
+            first_document[group],
+            documents[group],
+            (segment_stop - documents)[group],
+            columns,
+        )
+    segment_ends = np.zeros(rows, dtype=np.int64)
+    np.add.at(segment_ends, stretches.slot, documents)
+    return Rows(input_ids, np.cumsum(segment_ends), np.repeat(store_of, documents), *columns)
+
+
+def _plain(mapped: np.ndarray) -> np.ndarray:
+    """The same memory as a plain array: numba compiles no variant for memmap."""
+    return mapped.view(np.ndarray)
+
+
+@numba.njit(cache=True, nogil=True)
+def _copy(tokens, start, stop, target, out):  # pragma: no cover - compiled
+    for index in range(len(start)):
+        place = target[index]
+        for offset in range(stop[index] - start[index]):
+            out[place + offset] = tokens[start[index] + offset]
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_documents(ends, start, stop, where, first_document, documents):  # pragma: no cover - compiled
+    for index in range(len(start)):
+        first = np.searchsorted(ends, start[index], side="right")
+        last = np.searchsorted(ends, stop[index] - 1, side="right")
+        first_document[where[index]] = first
+        documents[where[index]] = last - first + 1
+
+
+@numba.njit(cache=True, nogil=True)
+def _list_documents(table, start, stop, first, documents, target, columns):  # pragma: no cover - compiled
+    for index in range(len(start)):
+        for number in range(documents[index]):
+            document = first[index] + number
+            begin = table[0, document - 1] if document > 0 else 0
+            place = target[index] + number
+            columns[0, place] = table[1, document]
+            columns[1, place] = table[2, document]
+            columns[2, place] = max(start[index], begin) - begin
+            columns[3, place] = min(stop[index], table[0, document]) - begin

@@ -1,0 +1,229 @@
+"""Files to documents: JSON lines, Parquet, Arrow and plain text, compressed or not, in batches.
+
+Every row that gives no document is counted under its reason; a damaged container is an error that names the
+file. Rows are numbered as in the file (JSON lines: from 0, blank and malformed lines counted too).
+"""
+
+import gzip
+import io
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from data_recipes.errors import DataError
+from data_recipes.source import Source
+from data_recipes.source_files import LINES, Part, SourceFile
+from data_recipes.templates import MissingColumn
+
+BATCH_BYTES = 4 * 2**20
+BATCH_DOCUMENTS = 16_384
+ARROW = (".arrow", ".feather", ".ipc")
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A batch of texts of one file with their row numbers (int64)."""
+
+    file: int
+    rows: np.ndarray
+    texts: list[str]
+
+
+def read_part(source: Source, files: list[SourceFile], part: Part, drops: Counter[str]) -> Iterator[Documents]:
+    """The documents of one part, in order; what is dropped is added to `drops` by reason."""
+    file = files[part.file]
+    if file.suffix in LINES:
+        texts = _texts_of_rows(source, _json_rows(file, part, drops), drops)
+    elif file.suffix == ".parquet":
+        texts = _texts_of_rows(source, _parquet_rows(source, file, part), drops)
+    elif file.suffix in ARROW:
+        texts = _texts_of_rows(source, _arrow_rows(file), drops)
+    else:
+        texts = _plain_text(file, drops)
+    yield from batches(part.file, texts)
+
+
+def batches(file: int, texts: Iterable[tuple[int, str]]) -> Iterator[Documents]:
+    """Gather (row, text) pairs into batches of a few MiB."""
+    rows: list[int] = []
+    held: list[str] = []
+    size = 0
+    for row, text in texts:
+        rows.append(row)
+        held.append(text)
+        size += len(text)
+        if size >= BATCH_BYTES or len(rows) >= BATCH_DOCUMENTS:
+            yield Documents(file, np.array(rows, dtype=np.int64), held)
+            rows, held, size = [], [], 0
+    if rows:
+        yield Documents(file, np.array(rows, dtype=np.int64), held)
+
+
+def _texts_of_rows(
+    source: Source, rows: Iterable[tuple[int, Mapping[str, Any]]], drops: Counter[str]
+) -> Iterator[tuple[int, str]]:
+    render: Callable[[Mapping[str, Any]], str] = source.renderer()
+    for number, row in rows:
+        if source.filters and not source.keeps(row):
+            drops["filtered"] += 1
+            continue
+        try:
+            text = render(row)
+        except MissingColumn as error:
+            drops[f"no column '{error.column}'"] += 1
+            continue
+        except (ValueError, TypeError, KeyError):
+            drops["template does not fit"] += 1
+            continue
+        if usable(text, drops):
+            yield number, text
+
+
+def usable(text: str, drops: Counter[str]) -> bool:
+    """Whether a text can be a document; if not, the reason is counted."""
+    if not text or text.isspace():
+        drops["empty"] += 1
+        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate, from "\ud800" in JSON
+            drops["not UTF-8"] += 1
+            return False
+    return True
+
+
+def open_binary(file: SourceFile) -> BinaryIO:
+    """The file's content, decompressed as it is read."""
+    suffix = file.path.suffix.lower()
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.open(file.path))
+    if suffix == ".zst":
+        import zstandard
+
+        return cast(BinaryIO, io.BufferedReader(zstandard.open(file.path, "rb"), 2**20))
+    return file.path.open("rb", buffering=2**20)
+
+
+def _json_rows(file: SourceFile, part: Part, drops: Counter[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for number, line in _lines(file, part):
+        if line.isspace():
+            continue
+        try:
+            row = json.loads(line)
+        except UnicodeDecodeError:
+            drops["not UTF-8"] += 1
+            continue
+        except (ValueError, RecursionError):
+            drops["malformed JSON"] += 1
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            drops["not a JSON object"] += 1
+
+
+def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines that begin within the part's bytes."""
+    with open_binary(file) as stream:
+        number = part.first_row
+        position = part.start
+        if part.start:
+            stream.seek(part.start - 1)
+            if stream.read(1) != b"\n":
+                position += len(stream.readline())
+                number += 1
+        try:
+            while part.stop < 0 or position < part.stop:
+                line = stream.readline()
+                if not line:
+                    return
+                if number == 0 and line.startswith(b"\xef\xbb\xbf"):
+                    position += 3
+                    line = line[3:]
+                position += len(line)
+                yield number, line
+                number += 1
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _damaged(file, "gzip", error) from error
+        except Exception as error:
+            if type(error).__module__.startswith("zstandard") or type(error).__name__ == "ZstdError":
+                raise _damaged(file, "zstd", error) from error
+            raise
+
+
+def _columns(source: Source, names: list[str]) -> list[str] | None:
+    """The columns that the text and the filters need; None (all) for templates, which may name any."""
+    if source.template is not None:
+        return None
+    wanted = {source.text_column, *(condition.field for condition in source.filters)}
+    tops = {name if name in names else name.split(".")[0] for name in wanted}
+    return [name for name in names if name in tops]
+
+
+def _parquet_rows(source: Source, file: SourceFile, part: Part) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = part.first_row
+    try:
+        with pq.ParquetFile(file.path) as parquet:
+            columns = _columns(source, parquet.schema_arrow.names)
+            groups = list(range(part.start, part.stop))
+            for batch in parquet.iter_batches(batch_size=1024, row_groups=groups, columns=columns):
+                for row in batch.to_pylist():
+                    yield number, row
+                    number += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(file, "Parquet", error) from error
+
+
+def _arrow_rows(file: SourceFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    import pyarrow as pa
+
+    number = 0
+    try:
+        with pa.memory_map(str(file.path)) as stream:
+            try:
+                batches_: Iterable[Any] = pa.ipc.open_stream(stream)
+            except pa.ArrowInvalid:
+                stream.seek(0)
+                reader = pa.ipc.open_file(stream)
+                batches_ = (reader.get_batch(index) for index in range(reader.num_record_batches))
+            for batch in batches_:
+                for start in range(0, batch.num_rows, 1024):
+                    for row in batch.slice(start, 1024).to_pylist():
+                        yield number, row
+                        number += 1
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _damaged(file, "Arrow", error) from error
+
+
+def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str]]:
+    with open_binary(file) as stream:
+        try:
+            content = stream.read()
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _damaged(file, "gzip", error) from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        drops["not UTF-8"] += 1
+        return
+    if "\0" in text:
+        drops["binary"] += 1
+    elif usable(text, drops):
+        yield 0, text
+
+
+def _damaged(file: SourceFile, kind: str, error: BaseException) -> DataError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(
+        f"{file.path}: damaged or cut short ({file.size} bytes, read as {kind}): {first_line:.200} "
+        "Fetch it again or leave it out with glob."
+    )

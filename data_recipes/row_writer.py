@@ -1,0 +1,168 @@
+"""Packed rows on disk: Arrow stream files in training order, written shard by shard and kept when interrupted.
+
+A shard's content follows from the plan alone, so it does not matter who writes it, or when. `rows-N.arrow` has
+`input_ids` (fixed-size list of int32), `doc_lengths` (they add up to the context length; padding, if any, is
+the last), `subset` (int32) and `documents` (source, file and row numbers of `sources.json`, and token span).
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_recipes.draw import ConcatDraw, Stretches
+from data_recipes.gather import Rows, gather
+from data_recipes.manifest import sha256_file
+from data_recipes.mixing import interleave, occurrences
+from data_recipes.token_store import TokenStore
+
+SHARD_TOKENS = 32 * 2**20
+BATCH_TOKENS = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    """Which draw each row comes from. `draws[i]` is subset i's; `stores` holds each store once."""
+
+    draws: Sequence[ConcatDraw]
+    context_length: int
+    stores: Sequence[TokenStore]
+    order: np.ndarray
+    place: np.ndarray
+
+    @classmethod
+    def of(cls, draws: Sequence[ConcatDraw], context_length: int, stores: Sequence[TokenStore]) -> "PhasePlan":
+        order = interleave([draw.rows for draw in draws])
+        return cls(draws, context_length, stores, order, occurrences(order, len(draws)))
+
+    @property
+    def rows(self) -> int:
+        return len(self.order)
+
+    @property
+    def rows_per_shard(self) -> int:
+        return max(1, SHARD_TOKENS // self.context_length)
+
+    @property
+    def shards(self) -> int:
+        return -(-self.rows // self.rows_per_shard)
+
+    def assemble(self, start: int, stop: int) -> Rows:
+        """Rows `start` to `stop` of the phase."""
+        order, place = self.order[start:stop], self.place[start:stop]
+        numbers = {store.key: number for number, store in enumerate(self.stores)}
+        found: list[Stretches] = []
+        store_of: list[np.ndarray] = []
+        for subset in np.unique(order):
+            draw = self.draws[int(subset)]
+            slots = np.flatnonzero(order == subset)
+            stretches = draw.stretches(place[slots])
+            found.append(Stretches(slots[stretches.slot], stretches.unit, stretches.start, stretches.stop))
+            store_of.append(np.full(len(stretches.slot), numbers[draw.store.key], dtype=np.int64))
+        slot = np.concatenate([stretches.slot for stretches in found])
+        by_slot = np.argsort(slot, kind="stable")
+        ordered = Stretches(
+            slot[by_slot],
+            *(
+                np.concatenate([getattr(stretches, name) for stretches in found])[by_slot]
+                for name in ("unit", "start", "stop")
+            ),
+        )
+        return gather(self.stores, np.concatenate(store_of)[by_slot], ordered, stop - start, self.context_length)
+
+
+def schema_of(context_length: int) -> pa.Schema:
+    """The columns of a shard."""
+    documents = pa.struct(
+        [
+            ("source", pa.int32()),
+            ("file", pa.int32()),
+            ("row", pa.int64()),
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("input_ids", pa.list_(pa.int32(), context_length)),
+            ("doc_lengths", pa.list_(pa.int32())),
+            ("subset", pa.int32()),
+            ("documents", pa.list_(documents)),
+        ]
+    )
+
+
+def write_rows(plan: PhasePlan, folder: Path, *, workers: int, progress: Any) -> dict[str, dict[str, Any]]:
+    """Write every shard that is not there yet; returns the hash and size of each by name."""
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        futures = [pool.submit(_write_shard, plan, folder, number, progress) for number in range(plan.shards)]
+        try:
+            return dict(future.result() for future in futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+
+def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> tuple[str, dict[str, Any]]:
+    name = f"rows-{number:05d}.arrow"
+    path = folder / name
+    done = folder / f".{name}.json"
+    first = number * plan.rows_per_shard
+    last = min(plan.rows, first + plan.rows_per_shard)
+    if done.is_file():
+        said = json.loads(done.read_text())
+        if path.is_file() and path.stat().st_size == said["bytes"]:
+            progress.update((last - first) * plan.context_length)
+            return name, said
+    partial = folder / f".{name}.partial"
+    schema = schema_of(plan.context_length)
+    step = max(1, BATCH_TOKENS // plan.context_length)
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+        for start in range(first, last, step):
+            stop = min(last, start + step)
+            writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
+            progress.update((stop - start) * plan.context_length)
+    _flush(partial)
+    said = {"sha256": sha256_file(partial), "bytes": partial.stat().st_size}
+    partial.replace(path)
+    note = folder / f".{name}.json.partial"
+    note.write_text(json.dumps(said))
+    _flush(note)
+    note.replace(done)
+    return name, said
+
+
+def record_batch(rows: Rows, subsets: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
+    """Gathered rows as Arrow columns, without copying the ids."""
+    context_length = rows.input_ids.shape[1]
+    offsets = pa.array(np.concatenate([[0], rows.segment_ends]).astype(np.int32))
+    types = schema.field("documents").type.value_type
+    columns = [rows.source, rows.file, rows.row, rows.start, rows.stop]
+    documents = pa.StructArray.from_arrays(
+        [pa.array(column).cast(types.field(index).type) for index, column in enumerate(columns)],
+        fields=list(types),
+    )
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.FixedSizeListArray.from_arrays(pa.array(rows.input_ids.reshape(-1)), context_length),
+            pa.ListArray.from_arrays(offsets, pa.array((rows.stop - rows.start).astype(np.int32))),
+            pa.array(subsets.astype(np.int32)),
+            pa.ListArray.from_arrays(offsets, documents),
+        ],
+        schema=schema,
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

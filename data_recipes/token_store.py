@@ -1,0 +1,312 @@
+"""The token store: one folder a source, tokenised unit by unit, used by every phase and every run.
+
+A unit leaves `unit-N.tokens` (raw ids, each document closed by EOS; uint16 where the vocabulary allows, else
+uint32), `unit-N.documents.npy` (int64 `[3, documents]`: end in the unit's tokens, file, row) and, last,
+`unit-N.json` with its counts and hashes. Documents are shuffled within blocks of a unit, units as wholes: both
+by seed. A unit is a pure function of its input, the tokenizer and the seed.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from data_recipes.errors import DataError
+from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.permutation import permutation, seed_of
+from data_recipes.read_documents import Documents, read_part
+from data_recipes.source import Source
+from data_recipes.source_files import SourceFile, Unit, content_fingerprint, units_of
+from data_recipes.tokenise import LoadedTokenizer
+
+# Documents are shuffled among about this many tokens, which is what a thread holds in memory.
+SHUFFLE_TOKENS = 4 * 2**20
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """What is known of a finished unit."""
+
+    tokens: int
+    documents: int
+    text_bytes: int
+    drops: dict[str, int]
+    files: dict[str, dict[str, Any]]
+
+
+@dataclass
+class TokenStore:
+    """The tokens of one source under one tokenizer and seed. `order` is the order of units in an epoch."""
+
+    source: Source
+    files: list[SourceFile]
+    tokenizer: LoadedTokenizer
+    root: Path
+    seed: int
+    add_bos: bool = False
+    records: dict[int, UnitRecord] = field(default_factory=dict)
+    _open: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _lock: Lock = field(default_factory=Lock)
+
+    def __post_init__(self) -> None:
+        for number in range(len(self.units)):
+            record = self._read_record(number)
+            if record is not None:
+                self.records[number] = record
+
+    @cached_property
+    def units(self) -> list[Unit]:
+        return units_of(self.files)
+
+    @cached_property
+    def source_fingerprint(self) -> str:
+        """Of the files' contents and of how rows become text."""
+        how = self.source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
+        return fingerprint_of([content_fingerprint(self.files), how])
+
+    @cached_property
+    def key(self) -> str:
+        """The folder's name: changes with the contents, the tokenizer, the seed, or how text is prepared."""
+        identity = fingerprint_of(
+            [
+                FORMAT,
+                self.source_fingerprint,
+                self.tokenizer.fingerprint,
+                self.seed,
+                self.add_bos,
+                SHUFFLE_TOKENS,
+                [[[part.file, part.start, part.stop] for part in unit] for unit in self.units],
+            ]
+        )
+        label = re.sub(r"[^\w.]+", "-", Path(self.source.label).name).strip("-.")[:40] or "source"
+        return f"{label}-{identity[:16]}"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / self.key
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype("<u2" if self.tokenizer.vocab_size <= 2**16 else "<u4")
+
+    @property
+    def complete(self) -> bool:
+        return len(self.records) == len(self.units)
+
+    def unit_order(self, epoch: int) -> np.ndarray:
+        """The order in which the units come in an epoch (int64)."""
+        return permutation(len(self.units), seed_of("units", self.seed, self.source_fingerprint, epoch))
+
+    @property
+    def available(self) -> int:
+        """Tokens of the units finished without a gap, in the order of epoch 0."""
+        total = 0
+        for number in self.unit_order(0):
+            if int(number) not in self.records:
+                break
+            total += self.records[int(number)].tokens
+        return total
+
+    def tokens_of(self, number: int) -> np.ndarray:
+        """A unit's ids, memory-mapped."""
+        return self._maps(number)[0]
+
+    def documents_of(self, number: int) -> np.ndarray:
+        """A unit's document table, memory-mapped: int64 `[3, documents]` (end, file, row)."""
+        return self._maps(number)[1]
+
+    def _maps(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        with self._lock:
+            if number not in self._open:
+                record = self.records[number]
+                if record.documents == 0:
+                    maps = (np.empty(0, self.dtype), np.empty((3, 0), np.int64))
+                else:
+                    stem = self.folder / f"unit-{number:05d}"
+                    maps = (
+                        np.memmap(f"{stem}.tokens", self.dtype, "r"),
+                        np.load(f"{stem}.documents.npy", mmap_mode="r"),
+                    )
+                self._open[number] = maps
+            return self._open[number]
+
+    def drops(self) -> dict[str, int]:
+        """Rows that gave no document, by reason, over the finished units."""
+        total: Counter[str] = Counter()
+        for record in self.records.values():
+            total.update(record.drops)
+        return dict(sorted(total.items()))
+
+    def _read_record(self, number: int) -> UnitRecord | None:
+        path = self.folder / f"unit-{number:05d}.json"
+        try:
+            record = UnitRecord(**json.loads(path.read_text()))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, TypeError):
+            return None  # cut short by a crash of the machine: made again
+        for name, said in record.files.items():
+            file = self.folder / name
+            if not file.is_file() or file.stat().st_size != said["bytes"]:
+                return None
+        return record
+
+    def tokenise_unit(self, number: int) -> UnitRecord:
+        """Read, encode, shuffle and write one unit."""
+        drops: Counter[str] = Counter()
+        stem = f"unit-{number:05d}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tables: list[np.ndarray] = []
+        written = 0
+        text_bytes = 0
+        tokens_path = self.folder / f".{stem}.tokens.partial"
+        with tokens_path.open("wb") as stream:
+            for block, batch in enumerate(_blocks(self._encoded(number, drops))):
+                ids, lengths, files, rows, size = batch
+                order = permutation(
+                    len(lengths), seed_of("documents", self.seed, self.source_fingerprint, number, block)
+                )
+                shuffled, ends = reorder(ids, lengths, order)
+                stream.write(shuffled.astype(self.dtype, copy=False).data)
+                tables.append(np.stack([ends + written, files[order], rows[order]]))
+                written += len(ids)
+                text_bytes += size
+            stream.flush()
+            os.fsync(stream.fileno())
+        table = np.concatenate(tables, axis=1) if tables else np.empty((3, 0), np.int64)
+        table_path = self.folder / f".{stem}.documents.partial"
+        with table_path.open("wb") as stream:
+            np.save(stream, table)
+            stream.flush()
+            os.fsync(stream.fileno())
+        files_said = {}
+        for path, name in ((tokens_path, f"{stem}.tokens"), (table_path, f"{stem}.documents.npy")):
+            files_said[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+            path.replace(self.folder / name)
+        record = UnitRecord(written, table.shape[1], text_bytes, dict(sorted(drops.items())), files_said)
+        _write_whole(self.folder / f"{stem}.json", json.dumps(record.__dict__, ensure_ascii=False) + "\n")
+        self.records[number] = record
+        return record
+
+    def _encoded(self, number: int, drops: Counter[str]) -> Iterable["_Encoded"]:
+        for part in self.units[number]:
+            for batch in read_part(self.source, self.files, part, drops):
+                yield self._encode(batch)
+
+    def _encode(self, batch: Documents) -> "_Encoded":
+        ids, lengths = self.tokenizer.encode(batch.texts)
+        bos = self.tokenizer.bos_id if self.add_bos else None
+        ids, lengths = frame_documents(ids, lengths, bos, self.tokenizer.eos_id)
+        files = np.full(len(lengths), batch.file, dtype=np.int64)
+        return ids, lengths, files, batch.rows, sum(len(text.encode()) for text in batch.texts)
+
+
+_Encoded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+
+
+def _blocks(encoded: Iterable[_Encoded]) -> Iterable[_Encoded]:
+    """Batches gathered into blocks to shuffle, cut where a document takes them past `SHUFFLE_TOKENS`."""
+    held: list[_Encoded] = []
+    size = 0
+    for batch in encoded:
+        held.append(batch)
+        size += len(batch[0])
+        if size >= SHUFFLE_TOKENS:
+            yield _joined(held)
+            held, size = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(held: Sequence[_Encoded]) -> _Encoded:
+    if len(held) == 1:
+        return held[0]
+    ids, lengths, files, rows = (np.concatenate([batch[column] for batch in held]) for column in range(4))
+    return ids, lengths, files, rows, sum(batch[4] for batch in held)
+
+
+def frame_documents(
+    ids: np.ndarray, lengths: np.ndarray, bos_id: int | None, eos_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put EOS after every document, and BOS before it unless `bos_id` is None; lengths grow accordingly."""
+    before = 0 if bos_id is None else 1
+    framed_lengths = lengths + before + 1
+    ends = np.cumsum(framed_lengths)
+    framed = np.empty(int(ends[-1]) if len(ends) else 0, dtype=ids.dtype)
+    inside = np.ones(len(framed), dtype=bool)
+    inside[ends - 1] = False
+    framed[ends - 1] = eos_id
+    if bos_id is not None:
+        inside[ends - framed_lengths] = False
+        framed[ends - framed_lengths] = bos_id
+    framed[inside] = ids
+    return framed, framed_lengths
+
+
+def reorder(ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The documents in another order: their ids, and the end of each."""
+    starts = np.cumsum(lengths) - lengths
+    new_lengths = lengths[order]
+    ends = np.cumsum(new_lengths)
+    if not len(ends):
+        return ids, ends
+    take = np.repeat(starts[order] - (ends - new_lengths), new_lengths) + np.arange(len(ids), dtype=np.int64)
+    return ids[take], ends
+
+
+def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:
+    """Tokenise what each store still lacks to hold the tokens needed (or all it can give), units in order.
+
+    How many units a round takes follows from finished ones only, so the result does not depend on `workers`.
+    """
+    from tqdm import tqdm
+
+    with (
+        ThreadPoolExecutor(max(1, workers)) as pool,
+        tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=not progress) as bar,
+    ):
+        while tasks := [task for store, need in needs.values() for task in _next_units(store, need)]:
+            futures = [pool.submit(store.tokenise_unit, number) for store, number in tasks]
+            try:
+                for future in futures:
+                    bar.update(future.result().tokens)
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                raise
+    for store, _ in needs.values():
+        if store.complete and store.available == 0:
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in store.drops().items())
+            raise DataError(
+                f"source '{store.source.label}' yields no text at all ({reasons or 'no rows'}). "
+                "Check the text column, the template and the filters."
+            )
+
+
+def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
+    lacking = need - store.available
+    missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
+    if lacking <= 0 or not missing:
+        return []
+    # A shade fewer than the estimate, so that no unit is tokenised in vain.
+    per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
+    return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,126 @@
+"""Text to ids: what a build needs of a tokenizer, without importing transformers.
+
+Documents are encoded without special tokens, and the tokenizer's own control tokens, where a text happens to
+contain their spelling, are encoded as the ordinary text they are: only the build sets EOS.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data_recipes.errors import DataError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@dataclass(frozen=True)
+class LoadedTokenizer:
+    """`backend` is a `tokenizers.Tokenizer`; ids are below `vocab_size`."""
+
+    backend: Any
+    location: str
+    fingerprint: str
+    vocab_size: int
+    eos_id: int
+    eos_token: str
+    bos_id: int | None
+    pad_id: int | None
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {
+            "fingerprint": self.fingerprint,
+            "vocab_size": self.vocab_size,
+            "eos_id": self.eos_id,
+            "eos_token": self.eos_token,
+            "bos_id": self.bos_id,
+            "pad_id": self.pad_id,
+        }
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
+        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
+        ids = [encoding.ids for encoding in encodings]
+        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
+        flat = np.fromiter(chain.from_iterable(ids), dtype=np.uint32, count=int(lengths.sum()))
+        return flat, lengths
+
+
+def load_tokenizer(location: str | Path) -> LoadedTokenizer:
+    """From a folder with `tokenizer.json`, or a Hub id. `DataError` without one, or without an EOS token."""
+    from tokenizers import Tokenizer
+
+    files = _find_files(str(location))
+    content = files["tokenizer.json"].read_bytes()
+    try:
+        backend: Any = Tokenizer.from_str(content.decode())
+    except Exception as error:
+        raise DataError(f"{files['tokenizer.json']}: not a usable tokenizer.json: {error!s:.200}") from error
+    backend.no_truncation()
+    backend.no_padding()
+    backend.encode_special_tokens = True
+    config: dict[str, Any] = {}
+    for name in reversed(TOKENIZER_FILES[1:]):
+        if name in files:
+            config.update({key: value for key, value in json.loads(files[name].read_text()).items() if value})
+    ids = {name: _special_id(backend, config.get(f"{name}_token")) for name in ("eos", "bos", "pad")}
+    eos_id = ids["eos"]
+    if eos_id is None:
+        raise DataError(
+            f"{location}: the tokenizer has no EOS token, which must stand between documents. "
+            "Set eos_token in tokenizer_config.json to a token of the vocabulary."
+        )
+    eos_token = str(backend.id_to_token(eos_id))
+    identity = hashlib.sha256(content + b"\0" + eos_token.encode()).hexdigest()
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    return LoadedTokenizer(
+        backend=backend,
+        location=str(location),
+        fingerprint=identity,
+        vocab_size=max(vocabulary.values()) + 1,
+        eos_id=eos_id,
+        eos_token=eos_token,
+        bos_id=ids["bos"],
+        pad_id=ids["pad"],
+    )
+
+
+def _find_files(location: str) -> dict[str, Path]:
+    folder = Path(location)
+    if folder.is_dir():
+        found = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
+        if "tokenizer.json" not in found:
+            raise DataError(f"{folder}: no tokenizer.json in it; give the folder of a fast (tokenizers) tokenizer.")
+        return found
+    if folder.is_file():
+        raise DataError(f"{folder}: a file; give the folder that holds tokenizer.json and tokenizer_config.json.")
+    if location.startswith((".", "/", "~")) or location.count("/") > 1:
+        raise DataError(f"{location}: no such tokenizer folder.")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    found = {}
+    for name in TOKENIZER_FILES:
+        try:
+            found[name] = Path(hf_hub_download(location, name))
+        except EntryNotFoundError:
+            continue
+        except Exception as error:
+            raise DataError(
+                f"tokenizer '{location}': neither a local folder nor to be had from the Hub "
+                f"({type(error).__name__}). Give a folder that holds tokenizer.json."
+            ) from error
+    if "tokenizer.json" not in found:
+        raise DataError(f"tokenizer '{location}': the Hub repository has no tokenizer.json.")
+    return found
+
+
+def _special_id(backend: Any, token: Any) -> int | None:
+    if isinstance(token, dict):
+        token = token.get("content")
+    return backend.token_to_id(token) if isinstance(token, str) else None
