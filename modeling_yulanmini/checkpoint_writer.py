@@ -99,20 +99,20 @@ def write_weights(
     folder: Path,
     tensors: Sequence[TensorToWrite],
     *,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-    on_tensor: Callable[[TensorToWrite], None] = lambda tensor: None,
+    on_tensor: Callable[[TensorToWrite], object] = lambda tensor: None,
 ) -> list[Path]:
     """Write `tensors` as `model.safetensors`, or as numbered shards with an index; returns the weight files.
 
     `on_tensor` is called after each tensor (progress). Raises `CheckpointError` if a producer's rows do not make
     the announced shape, and `OSError` (disk full) as it comes.
     """
-    shards = split_into_shards(tensors, max_shard_bytes)
+    shards = split_into_shards(tensors, MAX_SHARD_BYTES)
     if len(shards) == 1:
         path = folder / WEIGHTS_NAME
         write_safetensors(path, shards[0], on_tensor=on_tensor)
         return [path]
-    paths, weight_map = [], {}
+    paths: list[Path] = []
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         path = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_safetensors(path, shard, on_tensor=on_tensor)
@@ -137,7 +137,7 @@ def split_into_shards(tensors: Sequence[TensorToWrite], max_shard_bytes: int) ->
 
 
 def write_safetensors(
-    path: Path, tensors: Sequence[TensorToWrite], *, on_tensor: Callable[[TensorToWrite], None]
+    path: Path, tensors: Sequence[TensorToWrite], *, on_tensor: Callable[[TensorToWrite], object]
 ) -> None:
     """Write one safetensors file, streaming each tensor's rows behind the header."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

@@ -8,6 +8,7 @@ weight beside it. The plan made here is exact; the arithmetic and the rounding h
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 
@@ -85,8 +86,10 @@ def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> 
         return folder.scalar(name)
 
     hidden, ffn = config.hidden_size, config.intermediate_size
-    heads = config.num_attention_heads * config.head_dim
-    kv = config.num_key_value_heads * config.head_dim
+    # The config types say "or None" of what it resolves on construction.
+    head_dim, kv_heads = cast(int, config.head_dim), cast(int, config.num_key_value_heads)
+    scale_emb = cast(float, config.scale_emb)
+    heads, kv = config.num_attention_heads * head_dim, kv_heads * head_dim
     residual = config.residual_multiplier
     query = query_multiplier(config)
     norm_alphas = config.wesar_weights and config.use_norm_alpha
@@ -105,7 +108,7 @@ def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> 
 
     tied_result = config.tie_word_embeddings and target.keeps_tied
     head_scale = alpha("lm_head_alpha") * config.logits_multiplier
-    folds = [fold(EMBEDDING, (config.vocab_size, hidden), config.scale_emb)]
+    folds = [fold(EMBEDDING, (config.vocab_size, hidden), scale_emb)]
     for layer in range(config.num_hidden_layers):
         at = f"model.layers.{layer}"
         attention = f"{at}.self_attn"
@@ -123,7 +126,7 @@ def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> 
         folds.append(fold(f"{at}.mlp.up_proj.weight", (ffn, hidden), gate_up))
         down = residual * alpha(f"{at}.down_proj_alpha")
         folds.append(fold(f"{at}.mlp.down_proj.weight", (hidden, ffn), down))
-    folds.append(norm("model.norm.weight", "model.norm_alpha", head_scale / config.scale_emb if tied_result else 1.0))
+    folds.append(norm("model.norm.weight", "model.norm_alpha", head_scale / scale_emb if tied_result else 1.0))
     if not tied_result:
         source = EMBEDDING if config.tie_word_embeddings else HEAD
         folds.append(fold(HEAD, (config.vocab_size, hidden), head_scale, source=source))
@@ -133,7 +136,7 @@ def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> 
 
 def query_multiplier(config: YuLanMiniConfig) -> float:
     """What queries are multiplied by for Llama's softmax scale, 1/sqrt(head_dim), to act as this model's own."""
-    return config.attention_multiplier * math.sqrt(config.head_dim)
+    return config.attention_multiplier * math.sqrt(cast(int, config.head_dim))
 
 
 def refuse_inexpressible(folder: ModelFolder, config: YuLanMiniConfig) -> None:

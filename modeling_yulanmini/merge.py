@@ -32,6 +32,7 @@ from modeling_yulanmini.checkpoint_writer import (
     write_config,
     write_weights,
 )
+from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.errors import CheckpointError
 from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds, query_multiplier
@@ -132,7 +133,7 @@ def plan_merge(
     chosen = choose(target, TARGETS, "target")
     choose(dtype, DTYPES, "dtype")
     folder = ModelFolder(src)
-    config = load_config(folder)
+    config = read_config(folder.path / CONFIG_NAME)
     folder.check_tokenizer(config.vocab_size)
     folds = plan_folds(folder, config, chosen)
     return MergePlan(folder, config, chosen, dtype, folds, merged_config(folder, config, chosen, dtype))
@@ -145,23 +146,10 @@ def choose(name: str, known: dict[str, Any], what: str) -> Any:
     return known[name]
 
 
-def load_config(folder: ModelFolder) -> YuLanMiniConfig:
-    """The folder's config with its defaults resolved; `CheckpointError` if it is not a YuLan-Mini's."""
-    path = folder.path / CONFIG_NAME
-    model_type = folder.config.get("model_type")
-    if model_type not in ("yulanmini", "miniyulan"):
-        hint = " It is merged already." if model_type in TARGETS else ""
-        raise CheckpointError(f"{path}: model_type is {model_type!r}, expected 'yulanmini'.{hint}")
-    try:
-        return YuLanMiniConfig.from_pretrained(folder.path)
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
 def merged_config(folder: ModelFolder, config: YuLanMiniConfig, target: Target, dtype: str) -> dict[str, Any]:
     """The config of the result, with the keys that older and newer readers look for (`rope_theta` and
     `rope_parameters`, `torch_dtype` and `dtype`): a reader that misses one falls back to another model silently."""
-    rope = dict(config.rope_parameters)
+    rope = dict(config.rope_parameters or {})
     merged: dict[str, Any] = {
         "architectures": [target.architecture],
         "model_type": target.model_type,

@@ -53,7 +53,7 @@ def random_tensors(config: dict, *, seed: int = 0, alpha_shape: tuple[int, ...] 
         around = 0.0 if config.get("rms_type") == "gemma" else 1.0
         return normal(hidden, std=0.3) + around
 
-    tensors = {"model.embed_tokens.weight": normal(vocab, hidden, std=0.1), "model.norm.weight": norm()}
+    tensors = {"model.embed_tokens.weight": normal(vocab, hidden, std=0.4), "model.norm.weight": norm()}
     if not config["tie_word_embeddings"]:
         tensors["lm_head.weight"] = normal(vocab, hidden, std=0.2)
     scales = config.get("wesar_weights", True)

@@ -1,0 +1,78 @@
+"""Re-balancing changes the split between matrix and scale, not the function, nor where the optimizer goes next."""
+
+import pytest
+import torch
+from model_folders import write_small
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import modeling_yulanmini  # noqa: F401 - registers the Auto classes
+from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.merge import merge_to_llama
+from modeling_yulanmini.rebalance import rebalance, scale_moments
+
+IDS = torch.randint(131, (2, 40), generator=torch.Generator().manual_seed(1))
+MATRICES = [f"self_attn.{letter}_proj" for letter in "qkvo"] + [f"mlp.{name}_proj" for name in ("gate", "up", "down")]
+
+
+@pytest.mark.parametrize("overrides", [{}, {"tie_word_embeddings": False}], ids=["tied", "untied"])
+def test_every_matrix_has_the_rms_and_the_function_is_the_same(tmp_path, overrides):
+    src = write_small(tmp_path / "src", **overrides)
+    rebalance(src, tmp_path / "dst", rms=0.03)
+    before, after = load_file(src / "model.safetensors"), load_file(tmp_path / "dst" / "model.safetensors")
+    for layer in range(3):
+        for matrix in MATRICES:
+            name = f"model.layers.{layer}.{matrix}.weight"
+            assert after[name].square().mean().sqrt().item() == pytest.approx(0.03, rel=1e-5)
+            assert before[name].square().mean().sqrt().item() > 0.1
+    untouched = [name for name in before if "norm" in name or "embed" in name]
+    assert all(torch.equal(before[name], after[name]) for name in untouched)
+    # What is computed is the products, so the merged models are the test: equal to rounding of float32.
+    for name in ("src", "dst"):
+        merge_to_llama(tmp_path / name, tmp_path / f"merged-{name}", compare=False)
+    models = [AutoModelForCausalLM.from_pretrained(tmp_path / f"merged-{name}") for name in ("src", "dst")]
+    with torch.no_grad():
+        first, second = (model(IDS).logits for model in models)
+    torch.testing.assert_close(first, second, atol=2e-5, rtol=0)
+
+
+def test_default_rms_is_where_the_matrices_began(tmp_path):
+    result = rebalance(write_small(tmp_path / "src", initializer_range=0.014), tmp_path / "dst")
+    assert result["rms"] == 0.014
+
+
+def test_moments_moved_along_are_those_of_the_rebalanced_model(tmp_path):
+    """After one AdamW step from zero, the state of each model comes from its own gradients."""
+    src = write_small(tmp_path / "src", tie_word_embeddings=False)
+    factors = rebalance(src, tmp_path / "dst", rms=0.03)["factors"]
+    state = {}
+    for name in ("src", "dst"):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95), eps=1e-15)
+        model(IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        state[name] = {saved_name(key): dict(optimizer.state[value]) for key, value in model.named_parameters()}
+    moved = scale_moments(state["src"], factors)
+    assert moved.keys() == state["dst"].keys()
+    for parameter, moments in moved.items():
+        for key, value in moments.items():
+            expected = state["dst"][parameter][key]
+            scale = expected.abs().max().item()
+            assert (value - expected).abs().max().item() <= 1e-3 * scale, (parameter, key)
+    assert max(factors.values()) > 2
+    assert min(factors.values()) < 0.5
+
+
+def saved_name(name: str) -> str:
+    return "lm_head_alpha" if name.endswith("lm_head_alpha") else name
+
+
+def test_a_model_without_scales_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="without learnable scales"):
+        rebalance(write_small(tmp_path / "src", wesar_weights=False), tmp_path / "dst", rms=0.02)
+
+
+@pytest.mark.parametrize("rms", [0.0, -1.0, float("nan")])
+def test_an_impossible_rms_is_refused(tmp_path, rms):
+    with pytest.raises(CheckpointError, match="above 0"):
+        rebalance(write_small(tmp_path / "src"), tmp_path / "dst", rms=rms)
