@@ -5,10 +5,11 @@ from pathlib import Path
 from huggingface_hub.errors import StrictDataclassError
 
 from modeling_yulanmini.checkpoint_reader import read_json, refuse_unsafe_config
-from modeling_yulanmini.configuration_yulanmini import MiniYuLanConfig, YuLanMiniConfig
+from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.errors import CheckpointError
 
-MODEL_TYPES = (YuLanMiniConfig.model_type, MiniYuLanConfig.model_type)
+# The second is the spelling of the published phases 20-23.
+MODEL_TYPES = (YuLanMiniConfig.model_type, "miniyulan")
 
 
 def read_config(path: Path) -> YuLanMiniConfig:
