@@ -1,6 +1,5 @@
 """Figures of a training run over its steps: loss, learning rate, gradient norm, hidden-state variance, speed."""
 
-from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -22,6 +21,12 @@ def phase_bands(run: dict[str, Any]) -> list[Band]:
         )
         for index, phase in enumerate(run["phases"])
     ]
+
+
+def annealing_band(run: dict[str, Any]) -> list[Band]:
+    """The annealing phases as one shaded stretch, where there are any."""
+    steps = [band for band in phase_bands(run) if band.kind == "annealing"]
+    return [Band(steps[0].start, steps[-1].end, "", "annealing")] if steps else []
 
 
 def smoothing_window(run: dict[str, Any]) -> int:
@@ -120,7 +125,7 @@ def gradient_norm_figure(run: dict[str, Any]) -> Figure:
             Series("", curves["step"], curves["grad_norm"], faint=True),
             Series("gradient norm", curves["step"], smooth(curves["grad_norm"], window, fmean)),
         ],
-        bands=[replace(band, label="") for band in phase_bands(run) if band.kind == "annealing"],
+        bands=annealing_band(run),
         limits=[(limit, f"clipped above {limit:g}")] if limit else [],
         log=True,
         x_caption="step",
@@ -152,7 +157,7 @@ def variance_figure(run: dict[str, Any]) -> Figure | None:
             Series(f"layer {n}", steps, values, colour=shades[n], label=f"layer {n}" if n in named else "")
             for n, values in enumerate(layers)
         ],
-        bands=[replace(band, label="") for band in phase_bands(run) if band.kind == "annealing"],
+        bands=annealing_band(run),
         log=True,
         x_caption="step",
         y_caption="variance of the hidden states, log scale",
@@ -186,7 +191,7 @@ def speed_figure(run: dict[str, Any]) -> Figure:
             Series("", curves["step"], curves["tokens_per_second"], faint=True),
             Series("tokens/s", curves["step"], smooth(curves["tokens_per_second"], window, fmean)),
         ],
-        bands=[replace(band, label="") for band in phase_bands(run) if band.kind == "annealing"],
+        bands=annealing_band(run),
         floor=0.0,
         x_caption="step",
         y_caption="tokens per second",

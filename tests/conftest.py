@@ -1,0 +1,64 @@
+"""What all tests share: no network, no caches outside the test folder, one thread, and one small finished run."""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The folders of tests are named like the packages. pytest puts this folder on the path; the repository goes before
+# it, so that `import train` never finds tests/train.
+sys.path.insert(0, str(REPOSITORY))
+
+# Set before anything imports the Hugging Face libraries, which read these once.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "MPLBACKEND": "Agg",
+}
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A Hugging Face home of this session's own: the user's cache is neither read nor written."""
+    if "YULANMINI_TEST_HOME" not in os.environ:
+        # The workers of pytest-xdist inherit it from the process that starts them.
+        home = tempfile.TemporaryDirectory(prefix="yulanmini-tests-")
+        config.add_cleanup(home.cleanup)
+        os.environ["YULANMINI_TEST_HOME"] = home.name
+    os.environ["HF_HOME"] = os.environ["YULANMINI_TEST_HOME"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Tests share the cores between workers, and sums come out the same everywhere."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished `yulanmini reproduce --scale smoke`, made once for all workers. Read it; copy it to change it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    run = shared / "smoke"
+    with (shared / "smoke.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (run / "report.html").is_file():
+            return run
+        command = [sys.executable, "-m", "yulanmini.cli", "reproduce", "--scale", "smoke", "--out", str(run)]
+        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        done = subprocess.run(command, cwd=shared, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.fail(f"{' '.join(command[1:])} exited {done.returncode}:\n{done.stderr[-4000:]}", pytrace=False)
+    return run
