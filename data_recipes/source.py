@@ -175,8 +175,10 @@ class Source(BaseModel):
             return f"{self.path}/{self.glob}" if self.glob else self.path
         if self.hub is None:
             return self.url or "not public"
-        narrowed = [part for part in (self.config, *self.data_files) if part]
-        return f"{self.hub} [{', '.join(narrowed)}]" if narrowed else self.hub
+        narrowed = [part for part in (self.config, *self.data_files[:1]) if part]
+        if len(self.data_files) > 1:
+            narrowed.append(f"{len(self.data_files) - 1} more")
+        return f"{self.hub} ({', '.join(narrowed)})" if narrowed else self.hub
 
     def renderer(self) -> Callable[[Mapping[str, Any]], str]:
         """A function from a row to its text; it raises `templates.MissingColumn` when a column is not there."""

@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 from data_recipes.errors import DataError
-from data_recipes.recipe import Subset
+from data_recipes.recipe import Subset, UnselectedSubset
 from data_recipes.schema_errors import nearest, read_yaml, validate
 from data_recipes.source import Source
 
@@ -33,7 +33,7 @@ def source_names() -> tuple[str, ...]:
     return tuple(load_sources())
 
 
-def resolve_source(subset: Subset) -> Source:
+def resolve_source(subset: Subset | UnselectedSubset) -> Source:
     """The source a subset reads: its own entry, or the published one that it names."""
     if isinstance(subset.source, Source):
         return subset.source

@@ -28,8 +28,10 @@ def emit_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
         table.add_column(header, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    # As wide as the table needs: a cell is data and is never cut, and "[...]" in it is not markup.
+    console = Console(markup=False, highlight=False, width=100_000)
+    console.width = max(console.measure(table).maximum, len(title or ""))
+    console.print(table, soft_wrap=True)
 
 
 def fail(error: BaseException) -> NoReturn:

@@ -1,0 +1,126 @@
+"""`yulanmini data sources`: where the tokens come from; registered by `data.py`."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yulanmini.console import emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from data_recipes.hub_check import HubStatus
+    from data_recipes.source_shares import SubsetUse
+
+
+def sources(
+    phase: Annotated[
+        str | None, typer.Argument(help="1 to 27, 26-4k, or a recipe file; default: all phases of the 28K path.")
+    ] = None,
+    subsets: Annotated[bool, typer.Option("--subsets", help="A line for each subset, not for each place.")] = False,
+    online: Annotated[bool, typer.Option("--online", help="Ask the Hub: moved, gated, gone, size, revision.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+) -> None:
+    """Show where the tokens come from, with the share of each source and what access to it takes."""
+    from data_recipes.recipe import load_recipe
+    from data_recipes.source_shares import as_json as shares_json
+    from data_recipes.source_shares import subset_uses, trained_recipes
+
+    recipes = [load_recipe(phase)] if phase is not None else trained_recipes()
+    uses = subset_uses(recipes)
+    statuses = _ask_the_hub(uses) if online else []
+    if as_json:
+        result: dict[str, Any] = {"phase": phase, **shares_json(uses)}
+        if online:
+            result["hub"] = [asdict(status) for status in statuses]
+        emit_json(result)
+        return
+    title = f"{recipes[0].name}" if phase is not None else "Phases 1 to 27 (28K path)"
+    if subsets:
+        _print_subsets(uses, title)
+    else:
+        _print_places(uses, title)
+    if online:
+        print()
+        _print_hub(statuses)
+
+
+def _ask_the_hub(uses: "list[SubsetUse]") -> "list[HubStatus]":
+    from data_recipes.hub_check import check_on_hub
+
+    return check_on_hub({use.source_name: use.source for use in uses})
+
+
+def _print_places(uses: "list[SubsetUse]", title: str) -> None:
+    from data_recipes.source_shares import ACCESS_MEANS, place_uses, tokens_by_access
+
+    total = sum(use.tokens for use in uses)
+    emit_table(
+        ["place", "access", "subsets", "tokens (B)", "share", "licence"],
+        [
+            [
+                item.place,
+                item.access,
+                len(item.subsets),
+                f"{item.tokens / 1e9:.3f}",
+                f"{item.tokens / total:.2%}",
+                ", ".join(item.licences) or "unknown",
+            ]
+            for item in place_uses(uses)
+        ],
+        title=f"{title}: {total:,} tokens, {len(uses)} subsets",
+    )
+    print()
+    emit_table(
+        ["access", "tokens (B)", "share", "meaning"],
+        [
+            [access, f"{tokens / 1e9:.3f}", f"{tokens / total:.2%}", ACCESS_MEANS[access]]
+            for access, tokens in tokens_by_access(uses).items()
+            if tokens or any(use.source.access == access for use in uses)
+        ],
+    )
+
+
+def _print_subsets(uses: "list[SubsetUse]", title: str) -> None:
+    total = sum(use.tokens for use in uses)
+    emit_table(
+        ["subset", "tokens", "share", "access", "from", "verified"],
+        [
+            [
+                use.name,
+                use.tokens,
+                f"{use.tokens / total:.3%}",
+                use.source.access,
+                use.source.label,
+                {True: "yes", False: "no", None: ""}[use.source.verified],
+            ]
+            for use in uses
+        ],
+        title=f"{title}: {total:,} tokens, {len(uses)} subsets",
+    )
+
+
+def _print_hub(statuses: "list[HubStatus]") -> None:
+    emit_table(
+        ["dataset", "on the Hub", "revision to pin", "size (GB)", "licence"],
+        [
+            [
+                status.hub,
+                f"moved to {status.now}" if status.status == "moved" else status.message or status.status,
+                status.revision or "",
+                f"{status.bytes / 1e9:.2f}" if status.bytes else "",
+                status.licence or "",
+            ]
+            for status in statuses
+        ],
+    )
+    for status in statuses:
+        for line in status.missing:
+            print(f"{status.hub}: {line}")
+    counts = {name: sum(status.status == name for status in statuses) for name in ("ok", "moved", "gated", "gone")}
+    unreachable = sum(status.status == "unreachable" for status in statuses)
+    say(
+        f"{len(statuses)} datasets asked: "
+        + ", ".join(f"{count} {name}" for name, count in counts.items())
+        + (f", {unreachable} could not be asked" if unreachable else "")
+        + "."
+    )
