@@ -174,17 +174,23 @@ def gather(
 def split(documents: list[Document], *, seed: int) -> tuple[list[Document], list[Document]]:
     """(held out, train): whole groups in the order of their content's hash until the held-out part is full.
 
-    A domain with two groups or more has both sides; one document alone is trained on.
+    A domain with one group only is cut between two lines of its last document.
     """
+    if not documents:
+        return [], []
     groups: dict[str, list[Document]] = {}
     for document in documents:
         groups.setdefault(document.group, []).append(document)
+    if len(groups) == 1:
+        *train, last = documents
+        beginning, ending = cut(last)
+        return ending, train + beginning
     limit = heldout_size(size(documents))
     heldout: set[str] = set()
     left = limit
     queue = sorted(groups, key=lambda name: group_order((text.text for text in groups[name]), seed=seed))
     fitting = [name for name in queue if size(groups[name]) <= max(limit, 1)]
-    for name in fitting or sorted(queue, key=lambda name: size(groups[name]))[: 1 if len(groups) > 1 else 0]:
+    for name in fitting or sorted(queue, key=lambda name: size(groups[name]))[:1]:
         if left <= 0:
             break
         heldout.add(name)
@@ -192,6 +198,18 @@ def split(documents: list[Document], *, seed: int) -> tuple[list[Document], list
     return (
         [document for document in documents if document.group in heldout],
         [document for document in documents if document.group not in heldout],
+    )
+
+
+def cut(document: Document) -> tuple[list[Document], list[Document]]:
+    """A document as its beginning and its last lines, about a tenth of it; one line cannot be cut."""
+    lines = document.text.splitlines(keepends=True)
+    ending = max(1, len(lines) // 10)
+    if len(lines) < 2:
+        return [document], []
+    return tuple(  # type: ignore[return-value]
+        [Document("".join(part).strip("\n"), document.origin, document.language, group=document.group)]
+        for part in (lines[:-ending], lines[-ending:])
     )
 
 

@@ -101,12 +101,10 @@ def decode(content: bytes) -> str:
     ):
         if content.startswith(mark):
             return decode_as(content, encoding)
-    head = content[:8192]
-    if b"\x00" in head:
-        # Text in UTF-16 has its zero bytes on one side of each pair only.
-        even, odd = head[::2].count(0), head[1::2].count(0)
-        if max(even, odd) > 0.3 * len(head) / 2 and min(even, odd) == 0:
-            return decode_as(content, "utf-16-be" if even > odd else "utf-16-le")
+    if b"\x00" in content[:8192]:
+        for encoding in ("utf-16-le", "utf-16-be"):
+            if looks_written(content[:8192].decode(encoding, "ignore")):
+                return decode_as(content, encoding)
         raise UnreadableFile("binary")
     try:
         return without_controls(content.decode("utf-8"))
@@ -128,6 +126,19 @@ def decode_as(content: bytes, encoding: str) -> str:
         if common < 0.7 * len(foreign):
             raise UnreadableFile("neither UTF-8, UTF-16 nor GB 18030 text")
     return without_controls(text)
+
+
+def looks_written(text: str) -> bool:
+    """Whether nearly all characters are Latin or Chinese letters, signs and spaces, as in no wrong reading."""
+    usual = sum(
+        " " <= character <= "\u024f"
+        or character in "\t\r\n"
+        or "\u2010" <= character <= "\u2026"
+        or "\u3000" <= character <= "\u9fff"
+        or character > "\uff00"
+        for character in text
+    )
+    return usual > 0.97 * len(text)
 
 
 def without_controls(text: str) -> str:
