@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,10 @@ os.environ |= {
     "MPLBACKEND": "Agg",
 }
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The same examples at every run, and no folder of them in the working tree.
+settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_configure(config: pytest.Config) -> None:

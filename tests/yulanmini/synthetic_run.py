@@ -68,7 +68,9 @@ def write_mixes(folder: Path, random_numbers: random.Random) -> None:
                 "packed-rows",
                 inputs={},
                 counts={"rows": total // context, "tokens": total, "documents": 700 + index},
-                name=mix,
+                name=f"phase-{mix}",
+                phase=int(name),
+                variant=variant or None,
                 context_length=context,
                 subsets=subsets,
             ),
@@ -197,7 +199,14 @@ def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path
     )
     write_json(
         folders["tokenizer"] / "manifest.json",
-        manifest("tokenizer", inputs={"corpus": "c" * 64}, counts={"vocab_size": 3072}),
+        manifest(
+            "tokenizer",
+            inputs={"corpus": "c" * 64},
+            counts={
+                "vocab_size": 3072,
+                "bytes_per_token": {domain: 2.2 + level / 3 for domain, (_, level) in DOMAINS.items()},
+            },
+        ),
     )
     write_json(folders["data"] / "manifest.json", manifest("data", inputs={}, counts={"mixes": 28}))
     write_mixes(folders["data"], random_numbers)

@@ -25,7 +25,7 @@ def test_a_missing_value_lifts_the_pen() -> None:
     assert path([(0, 0), (1, 1), None, (3, 3.25), (4, 4)]) == "M0 0L1 1M3 3.2L4 4"
 
 
-@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 12))
+@given(st.floats(-1e3, 1e3), st.floats(1e-2, 1e6), st.integers(2, 12))
 def test_linear_ticks_are_inside_and_evenly_spaced(low: float, span: float, count: int) -> None:
     ticks = linear_ticks(low, low + span, count)
     slack = span * 1e-6 + abs(low) * 1e-9

@@ -1,6 +1,7 @@
 """Read a run folder's files into one plain dict: the figures of the report, and the content of `report.json`."""
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def collect(run: Path) -> dict[str, Any]:
         "settings": folder.yaml("run.yaml"),
         "stages": stage_figures(folder, manifests),
         "corpus": corpus(manifests["corpus"]),
+        "tokenizer": tokenizer(manifests["tokenizer"]),
         "mixture": mixture(folder),
         "pretraining": pretraining(folder, FOLDER["pretrain"]),
         "heldout": heldout(folder, FOLDER["pretrain"]),
@@ -47,7 +49,6 @@ def collect(run: Path) -> dict[str, Any]:
         "hub": hub(folder, manifests["hub"]),
         "provenance": provenance(manifests),
     }
-    report["tokenizer"] = tokenizer(manifests["tokenizer"], report["heldout"])
     report["headline"] = headline(report)
     report["notes"] = folder.notes
     return finite(report)
@@ -87,17 +88,30 @@ def corpus(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
     return {key: manifest.get(key) for key in ("counts", "config", "substitutes")}
 
 
-def tokenizer(manifest: dict[str, Any] | None, measured: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Vocabulary size, and UTF-8 bytes a token on held-out text (as the report's Table 2 seems to count)."""
-    if manifest is None:
-        return None
-    domains = (measured or {}).get("domains", {})
-    compression = {
-        domain: domains[domain]["bytes"] / domains[domain]["tokens"]
-        for domain in in_order(domains)
-        if domains[domain].get("bytes") and domains[domain].get("tokens")
+def tokenizer(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Vocabulary size, and UTF-8 bytes a token on held-out text by domain."""
+    return None if manifest is None else {"counts": manifest["counts"], "config": manifest["config"]}
+
+
+@cache
+def published_shares() -> dict[str, dict[str, float]]:
+    """Share of each domain in each published mix, by phase name (`7`, `26-4k`)."""
+    from data_recipes.curriculum import domain_tokens
+    from data_recipes.recipe import published_recipes
+
+    return {
+        phase_name(recipe.phase, recipe.variant, recipe.name): {
+            domain: tokens / recipe.tokens for domain, tokens in domain_tokens(recipe).items()
+        }
+        for recipe in published_recipes()
     }
-    return {"counts": manifest["counts"], "config": manifest["config"], "bytes_per_token": compression}
+
+
+def phase_name(phase: int | None, variant: str | None, name: str) -> str:
+    """`7`, `26-4k`, or the name of a recipe that is no phase."""
+    if phase is None:
+        return name
+    return f"{phase}-{variant}" if variant else str(phase)
 
 
 def phase_order(name: str) -> tuple[int, int, str]:
@@ -117,19 +131,22 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
         total = sum(subset["tokens"] for subset in subsets) or 1
         by_domain: dict[str, int] = {}
         for subset in subsets:
-            by_domain[subset["domain"]] = by_domain.get(subset["domain"], 0) + subset["tokens"]
+            domain = subset["domain"] or "no domain"
+            by_domain[domain] = by_domain.get(domain, 0) + subset["tokens"]
+        phase = phase_name(manifest["phase"], manifest["variant"], manifest["name"])
         mixes.append(
             {
-                "phase": Path(name).name.removeprefix("phase-").lstrip("0"),
+                "phase": phase,
                 "context_length": manifest["context_length"],
                 "rows": manifest["counts"]["rows"],
                 "tokens": manifest["counts"]["tokens"],
                 "documents": manifest["counts"].get("documents"),
                 "domains": {domain: by_domain[domain] / total for domain in in_order(by_domain)},
+                "published": published_shares().get(phase),
                 "subsets": [
                     {
                         "name": subset["name"],
-                        "domain": subset["domain"],
+                        "domain": subset["domain"] or "no domain",
                         "tokens": subset["tokens"],
                         "share": subset["tokens"] / total,
                     }

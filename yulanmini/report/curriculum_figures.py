@@ -70,6 +70,18 @@ def subset_hint(mix: dict[str, Any], domain: str) -> str:
     return "\n".join(lines)
 
 
+def distance_from_published(mixes: list[dict[str, Any]]) -> str:
+    """How far rounding to whole rows has moved the domains' shares, in words."""
+    distances = [
+        abs(mix["domains"].get(domain, 0.0) - share)
+        for mix in mixes
+        for domain, share in (mix["published"] or {}).items()
+    ]
+    if not distances:
+        return ""
+    return f"Shares are within {max(distances) * 100:.1f} points of the published mixes. "
+
+
 def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
     """The curriculum: what each phase is made of."""
     domains = in_order({domain for mix in mixes for domain in mix["domains"]})
@@ -102,7 +114,8 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
     return Figure(
         identity="mixture",
         title="What each phase is made of",
-        caption="Point at a segment, or tap it, for its subsets."
+        caption=distance_from_published(mixes)
+        + "Point at a segment, or tap it, for its subsets."
         + (" Paler: the 4K variant of phase 26, a branch beside the main line." if branch else ""),
         wide=draw_mixture(stacks, width=FULL, narrow=False, **size),  # type: ignore[arg-type]
         narrow=draw_mixture(stacks, width=NARROW, narrow=True, **size),  # type: ignore[arg-type]

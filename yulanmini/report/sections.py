@@ -112,7 +112,7 @@ def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> lis
     """One row a domain: the text it was given, and how the tokenizer packs it (share of the best)."""
     if corpus is None:
         return []
-    found, packing = corpus["counts"]["domains"], (tokenizer or {}).get("bytes_per_token", {})
+    found, packing = corpus["counts"]["domains"], ((tokenizer or {}).get("counts") or {}).get("bytes_per_token", {})
     densest = max(packing.values(), default=0) or 1
     return [
         {
