@@ -273,6 +273,29 @@ class YuLanMiniConfig(PreTrainedConfig):
         """dim_model_base_logits / hidden_size: what the hidden states are multiplied by before the head."""
         return (self.dim_model_base_logits or self.hidden_size) / self.hidden_size
 
+    @property
+    def input_matrix_std(self) -> float:
+        """Initial standard deviation of q, k, v, gate and up (Table 3): by width where `dim_model_base_init` is set."""
+        if self.model_reproduce == "transformer" or self.dim_model_base_init is None:
+            return self.initializer_range
+        return self.initializer_range / math.sqrt(self.hidden_size / self.dim_model_base_init)
+
+    @property
+    def output_matrix_std(self) -> float:
+        """The same for o and down: `init_scale_o`, and by depth too, except in MiniCPM's column."""
+        if self.model_reproduce == "transformer":
+            return self.initializer_range
+        by_depth = self.model_reproduce == "cerebras" and self.dim_model_base_init is not None
+        depth = math.sqrt(2 * self.num_hidden_layers) if by_depth else 1.0
+        return self.input_matrix_std / depth / (self.init_scale_o or 1)
+
+    @property
+    def head_std(self) -> float:
+        """The same for an untied head."""
+        if self.model_reproduce == "transformer":
+            return self.initializer_range
+        return self.initializer_range / math.sqrt(self.dim_model_base_lmh or 1)
+
     @classmethod
     def reparametrized(cls, *, base_width: int = 256, depth_multiplier: float = 1.4, **kwargs) -> "YuLanMiniConfig":
         """

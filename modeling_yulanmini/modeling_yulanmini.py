@@ -195,6 +195,9 @@ class YuLanMiniAttention(nn.Module):
             config.hidden_size, config.num_key_value_heads * self.head_dim, bias=config.attention_bias
         )
         self.o_proj = nn.Linear(config.num_attention_heads * self.head_dim, config.hidden_size, bias=False)
+        for projection in (self.q_proj, self.k_proj, self.v_proj):
+            projection.initializer_std = config.input_matrix_std
+        self.o_proj.initializer_std = config.output_matrix_std
 
         # CODEPATH: all published YuLan-Mini checkpoints have WeSaR weights; the ablation baselines do not.
         self.wesar_weights = config.wesar_weights
@@ -282,6 +285,9 @@ class YuLanMiniMLP(nn.Module):
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        for projection in (self.gate_proj, self.up_proj):
+            projection.initializer_std = config.input_matrix_std
+        self.down_proj.initializer_std = config.output_matrix_std
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -353,9 +359,8 @@ class ReshapeAlpha(ConversionOps):
 
     def convert(self, input_dict: dict[str, Any], source_patterns, target_patterns, **kwargs) -> dict[str, Any]:
         (tensors,) = input_dict.values()
-        tensor = tensors[0] if isinstance(tensors, list) else tensors
-        # Anything else than one element is left as it is, for the shape check to report.
-        return {target_patterns[0]: tensor.reshape(1) if tensor.numel() == 1 else tensor}
+        # More than one element, or two tensors for one alpha, is left for the shape check to report.
+        return {target_patterns[0]: torch.cat([tensor.flatten() for tensor in tensors])}
 
     @property
     def reverse_op(self) -> "ReshapeAlpha":
@@ -396,8 +401,8 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
     def _init_weights(self, module):
         """
         The reported initial values: W~ from N(0, initializer_range^2), alphas from the config, biases 0, norms 1, and
-        an embedding of standard deviation 1 where it is not tied. The factors of Table 3 that are not in the alphas
-        (`init_scale_o`, `dim_model_base_init`, `dim_model_base_lmh`) belong to muP without WeSaR.
+        an embedding of standard deviation 1 where it is not tied. Standard deviations that differ from matrix to matrix
+        (muP without WeSaR) are the config's, put on the matrices at construction.
         """
         super()._init_weights(module)
         config = self.config
@@ -411,30 +416,8 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
             init.normal_(module.weight, mean=0.0, std=1.0)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
-        # CODEPATH: "transformer" is the flat baseline, "cerebras" YuLan-Mini's own, "minicpm" the column beside it.
-        elif config.model_reproduce != "transformer":
-            self._init_scaled_linears(module)
-
-    def _init_scaled_linears(self, module: nn.Module) -> None:
-        """Standard deviations of Table 3 for the matrices that `module` holds."""
-        config = self.config
-        std = config.initializer_range
-        width = config.hidden_size / (config.dim_model_base_init or config.hidden_size)
-        # CODEPATH: a base width is set in muP studies without WeSaR; the published checkpoints scale by alphas.
-        depth = 2 * config.num_hidden_layers if config.dim_model_base_init else 1
-        # CODEPATH: MiniCPM's column scales the output matrices by width only.
-        output_divisor = (width if config.model_reproduce == "minicpm" else width * depth) ** 0.5
-        if isinstance(module, YuLanMiniAttention):
-            for projection in (module.q_proj, module.k_proj, module.v_proj):
-                init.normal_(projection.weight, mean=0.0, std=std / width**0.5)
-            init.normal_(module.o_proj.weight, mean=0.0, std=std / output_divisor / config.init_scale_o)
-        elif isinstance(module, YuLanMiniMLP):
-            for projection in (module.gate_proj, module.up_proj):
-                init.normal_(projection.weight, mean=0.0, std=std / width**0.5)
-            init.normal_(module.down_proj.weight, mean=0.0, std=std / output_divisor / config.init_scale_o)
-        # CODEPATH: tied heads are the embedding; an untied one may have a base width of its own.
-        elif isinstance(module, YuLanMiniForCausalLM) and not config.tie_word_embeddings:
-            init.normal_(module.lm_head.weight, mean=0.0, std=std / (config.dim_model_base_lmh or 1) ** 0.5)
+        elif hasattr(module, "initializer_std"):
+            init.normal_(module.weight, mean=0.0, std=module.initializer_std)
 
     def _set_gradient_checkpointing(self, enable: bool = True, every_n_layers: int = 1, **kwargs) -> None:
         super()._set_gradient_checkpointing(enable=enable, every_n_layers=every_n_layers, **kwargs)
@@ -861,6 +844,7 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         self.model = YuLanMiniModel(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head.initializer_std = config.head_std
 
         # Initialize weights and apply final processing
         self.post_init()
