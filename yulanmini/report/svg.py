@@ -106,28 +106,24 @@ def log_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Positions as close to `wanted` as can be with `gap` between neighbours, kept within [low, high]."""
+    """Positions as close to `wanted` as can be (least squares) with `gap` between neighbours, within [low, high].
+
+    Isotonic regression: with the gaps taken out, neighbours in the wrong order share their mean.
+    """
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
-    placed = [wanted[index] for index in order]
-    for _ in range(100):
-        moved = False
-        for above in range(len(placed) - 1):
-            overlap = gap - (placed[above + 1] - placed[above])
-            if overlap > 0.01:
-                placed[above] -= overlap / 2
-                placed[above + 1] += overlap / 2
-                moved = True
-        if placed:
-            down, up = max(low - placed[0], 0), max(placed[-1] - high, 0)
-            placed[0] += down
-            placed[-1] -= up
-            moved = moved or down > 0 or up > 0
-        if not moved:
-            break
-    result = [0.0] * len(wanted)
-    for index, position in zip(order, placed, strict=True):
-        result[index] = position
-    return result
+    blocks: list[tuple[float, int]] = []
+    for rank, index in enumerate(order):
+        mean, count = wanted[index] - rank * gap, 1
+        while blocks and blocks[-1][0] > mean:
+            above, members = blocks.pop()
+            mean, count = (above * members + mean * count) / (members + count), members + count
+        blocks.append((mean, count))
+    last = max(high - (len(wanted) - 1) * gap, low)
+    packed = [min(max(mean, low), last) for mean, count in blocks for _ in range(count)]
+    placed = [0.0] * len(wanted)
+    for rank, index in enumerate(order):
+        placed[index] = packed[rank] + rank * gap
+    return placed
 
 
 def smooth(values: Sequence[float | None], window: int, average: Callable[[list[float]], float]) -> list[float | None]:
