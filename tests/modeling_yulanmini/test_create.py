@@ -14,7 +14,7 @@ from modeling_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.checkpoint_reader import ModelFolder
 from modeling_yulanmini.create import config_from, create_model, initial_tensors
 from modeling_yulanmini.errors import CheckpointError
-from modeling_yulanmini.parameter_count import count_parameters
+from modeling_yulanmini.parameter_count import count_folder, count_parameters
 
 TINY = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4}
 
@@ -24,7 +24,7 @@ def tiny(**overrides) -> YuLanMiniConfig:
 
 
 def test_published_counts():
-    counts = count_parameters("yulanmini-2.4b")
+    counts = count_parameters(config_from("yulanmini-2.4b"))
     assert counts["total"] == 2_234_187_648
     assert counts["scales"] == 450
     assert counts["with_untied_head"] == 2_424_267_648
@@ -32,12 +32,12 @@ def test_published_counts():
 
 def test_counts_of_a_folder_are_those_of_its_tensors(tmp_path):
     src = write_small(tmp_path / "src", tie_word_embeddings=False)
-    counts = count_parameters(src)
+    counts = count_folder(src)
     tensors = load_file(src / "model.safetensors")
     assert counts["total"] + counts["scales"] == sum(tensor.numel() for tensor in tensors.values())
     assert counts["with_untied_head"] == counts["total"]
     assert counts["parts"]["head"] == 131 * 48
-    assert counts == count_parameters(src / "config.json")
+    assert counts == count_parameters(config_from(src))
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -36,6 +36,7 @@ def assert_same_logits(src: Path, dst: Path) -> None:
 
 OPTIONS = {
     "published": {},
+    "the other published model type": {"model_type": "miniyulan", "architectures": ["MiniYuLanModelForCausalLM"]},
     "untied": {"tie_word_embeddings": False, "scale_emb": 1.0},
     "untied with a scaled embedding": {"tie_word_embeddings": False},
     "attention scale": {"dim_model_base_attn": 2},

@@ -54,6 +54,54 @@ def merge(
     emit_table(["merge" if not dry_run else "would merge", ""], rows)
 
 
+@app.command(epilog="Example: yulanmini model create new --preset yulanmini-2.4b --dtype bfloat16")
+def create(
+    dst: Destination,
+    preset: Annotated[str | None, typer.Option(help="A known size: yulanmini-2.4b.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.json, or a folder with one, instead.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random weights.")] = 0,
+    dtype: Annotated[str, typer.Option(help="Dtype of the stored weights: float32 or bfloat16.")] = "float32",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a new model with random weights, layer by layer: the full size fits into a few GB of memory."""
+    from modeling_yulanmini.create import config_from, create_model
+    from modeling_yulanmini.parameter_count import count_parameters
+    from yulanmini.console import emit_json, say
+
+    if (preset is None) == (config is None):
+        raise typer.BadParameter("give either --preset or --config")
+    source = preset or str(config)
+    if dry_run:
+        counts = count_parameters(config_from(source))
+        result = {"parameters": counts["total"] + counts["scales"], "seed": seed, "dtype": dtype}
+        say(f"Would write {result['parameters']:,} parameters to {dst}")
+    else:
+        result = create_model(dst, config_from(source), seed=seed, dtype=dtype, progress=True)
+        say(f"Wrote {dst}: {result['parameters']:,} parameters")
+    if as_json:
+        emit_json(result)
+
+
+@app.command(epilog="Example: yulanmini model params yulanmini-2.4b")
+def params(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="A model folder, a config.json or a preset.")],
+    as_json: AsJson = False,
+) -> None:
+    """Count parameters by part of the network."""
+    from modeling_yulanmini.create import config_from
+    from modeling_yulanmini.parameter_count import count_folder, count_parameters, has_weights
+    from yulanmini.console import emit_json, emit_table
+
+    counts = count_folder(source) if has_weights(Path(source)) else count_parameters(config_from(source))
+    if as_json:
+        emit_json(counts)
+        return
+    rows = [*counts["parts"].items(), ("total", counts["total"])]
+    rows += [("learnable scales, besides", counts["scales"]), ("with an untied head", counts["with_untied_head"])]
+    emit_table(["parameters", "count"], rows)
+
+
 @app.command(epilog="Example: yulanmini model rebalance phase-10 phase-10-rebalanced --rms 0.02")
 def rebalance(
     src: Source,
