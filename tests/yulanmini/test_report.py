@@ -81,6 +81,11 @@ def test_schedule_is_read_off_the_learning_rates(run: Path) -> None:
     assert schedule["peak_lr"] == pytest.approx(0.004)
 
 
+def test_paths_of_the_run_are_written_from_its_folder(run: Path, page: str) -> None:
+    assert collect(run)["pretraining"]["config"]["data"]["dir"] == "03-data"
+    assert str(run) not in page
+
+
 def test_phases_cover_all_steps_and_the_26_4k_branch_is_only_in_the_mixture(run: Path) -> None:
     report = collect(run)
     phases = report["pretraining"]["phases"]

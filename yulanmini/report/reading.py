@@ -20,6 +20,19 @@ def finite(value: Any) -> Any:
     return value
 
 
+def relative_to(root: Path, value: Any) -> Any:
+    """The same value with paths inside `root` written from there: a report may be shown to others."""
+    if isinstance(value, str):
+        for prefix in (root.resolve().as_posix(), root.as_posix()):
+            if value == prefix or value.startswith(f"{prefix}/"):
+                return value[len(prefix) + 1 :] or "."
+    if isinstance(value, dict):
+        return {key: relative_to(root, item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [relative_to(root, item) for item in value]
+    return value
+
+
 class RunFolder:
     """The files of one run. `notes` collects what could not be read, for the reader of the report."""
 

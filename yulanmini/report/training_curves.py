@@ -5,7 +5,7 @@ from itertools import groupby
 from statistics import median
 from typing import Any
 
-from yulanmini.report.reading import RunFolder, finite, mean
+from yulanmini.report.reading import RunFolder, finite, mean, relative_to
 
 MOST_POINTS = 2000
 AT_PEAK = 0.999
@@ -98,7 +98,7 @@ def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
     records = finite(last_of_each([r for r in folder.lines(f"{name}/metrics.jsonl") if "step" in r], "step"))
     if not records:
         return None
-    config = folder.yaml(f"{name}/config.yaml") or {}
+    config = relative_to(folder.root, folder.yaml(f"{name}/config.yaml") or {})
     manifest = folder.json(f"{name}/manifest.json")
     shown = thinned(records)
     variances = [record for record in records if record.get("hidden_state_variance")]
