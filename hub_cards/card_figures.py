@@ -1,0 +1,114 @@
+"""The tables of a model card, cell by cell from the run's files (see figures.py)."""
+
+from typing import Any
+
+from hub_cards import run_files
+from hub_cards.figures import Figures, join
+
+Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
+
+
+def training_table(figures: Figures) -> Table:
+    """Size and length of the pretraining."""
+    manifest, config = run_files.PRETRAIN_MANIFEST, f"{run_files.MERGED}/config.json"
+    rows = [
+        ["parameters (tied embedding counted once)", figures.figure(manifest, "/counts/parameters")],
+        ["layers", figures.figure(config, "/num_hidden_layers")],
+        ["hidden size", figures.figure(config, "/hidden_size")],
+        ["attention heads", figures.figure(config, "/num_attention_heads")],
+        ["key/value heads", figures.figure(config, "/num_key_value_heads")],
+        ["vocabulary", figures.figure(config, "/vocab_size")],
+        ["context", figures.figure(config, "/max_position_embeddings")],
+        ["training tokens", figures.figure(manifest, "/counts/tokens")],
+        ["optimizer steps", figures.figure(manifest, "/counts/steps")],
+    ]
+    return {"headers": ["", "value"], "rows": rows}
+
+
+def heldout_table(figures: Figures) -> Table | None:
+    """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end."""
+    if not figures.has(run_files.HELDOUT):
+        return None
+    lines = figures.value(run_files.HELDOUT)
+    steps = sorted({line["step"] for line in lines})
+    last_stable = [line["step"] for line in lines if line["phase"] == "25" and line["step"] > 0]
+    shown = sorted({steps[0], *steps[1:2], *last_stable, steps[-1]})
+    headers = ["domain"]
+    for step in shown:
+        index = next(index for index, line in enumerate(lines) if line["step"] == step)
+        label = "start" if step == 0 else f"phase {figures.figure(run_files.HELDOUT, join(index, 'phase'), '')}"
+        headers.append(f"{label}, step {figures.figure(run_files.HELDOUT, join(index, 'step'))}")
+    rows = []
+    for domain in dict.fromkeys(line["domain"] for line in lines):
+        row = [domain]
+        for step in shown:
+            places = [i for i, line in enumerate(lines) if line["step"] == step and line["domain"] == domain]
+            row.append(
+                figures.figure(run_files.HELDOUT, join(places[0], "bits_per_byte"), ".3f") if places else "not scored"
+            )
+        rows.append(row)
+    return {"headers": headers, "rows": rows}
+
+
+def problems_table(figures: Figures, model: str) -> Table | None:
+    """Exact match on unseen generated problems, by kind, level and language."""
+    file = run_files.scores_file(model)
+    if not figures.has(file) or not figures.value(file).get("problems"):
+        return None
+    rows = []
+    for index, problem in enumerate(figures.value(file, "/problems")):
+        at = ("problems", index)
+        rows.append(
+            [
+                problem["kind"],
+                figures.figure(file, join(*at, "level")),
+                problem["language"],
+                figures.figure(file, join(*at, "exact_match"), ".1%"),
+                figures.figure(file, join(*at, "chance"), ".1%") if problem.get("chance") is not None else "",
+                f"{figures.figure(file, join(*at, 'correct'))} of {figures.figure(file, join(*at, 'count'))}",
+            ]
+        )
+    return {"headers": ["problem", "level", "language", "exact match", "chance", "right"], "rows": rows}
+
+
+def merge_table(figures: Figures) -> Table | None:
+    """How the merged model's logits compare with the unmerged one's."""
+    file = run_files.CERTIFICATE
+    if not figures.has(file) or not figures.value(file).get("comparison"):
+        return None
+    rows = [
+        [
+            "largest logit difference in float32",
+            figures.figure(file, "/comparison/float32/max_abs_logit_difference", ".2g"),
+        ],
+        ["largest logit", figures.figure(file, "/comparison/float32/max_abs_logit", ".3g")],
+        ["mean KL after rounding", figures.figure(file, "/comparison/as_stored/mean_kl", ".2g")],
+        ["argmax agreement after rounding", figures.figure(file, "/comparison/as_stored/argmax_agreement", ".2%")],
+        ["positions compared", figures.figure(file, "/comparison/tokens")],
+    ]
+    return {"headers": ["merge", "value"], "rows": rows}
+
+
+def tuning_table(figures: Figures) -> Table:
+    """Data and settings of the instruction tuning."""
+    manifest, metrics = run_files.SFT_MANIFEST, run_files.SFT_METRICS
+    last = len(figures.value(metrics)) - 1
+    rows = [
+        ["dialogues", figures.figure(manifest, "/counts/dialogues")],
+        ["tokens read", figures.figure(manifest, "/counts/trained_on_tokens")],
+        ["optimizer steps", figures.figure(manifest, "/counts/steps")],
+        ["dialogues a step", figures.figure(manifest, "/config/batch_size")],
+        ["epochs", figures.figure(manifest, "/config/epochs", "g")],
+        ["peak learning rate", figures.figure(manifest, "/config/optimizer/learning_rate", "g")],
+        ["loss of the first step", figures.figure(metrics, "/0/loss", ".3f")],
+        ["loss of the last step", figures.figure(metrics, join(last, "loss"), ".3f")],
+    ]
+    return {"headers": ["", "value"], "rows": rows}
+
+
+def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:
+    """The first few answers as they came, right or wrong; text, so nothing to trace."""
+    file = run_files.scores_file(model)
+    if not figures.has(file):
+        return []
+    return figures.value(file).get("samples", [])[:count]

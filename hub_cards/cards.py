@@ -1,0 +1,149 @@
+"""README.md of each repo: metadata for the Hub on top, then a text whose every number has a file (figures.py)."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hub_cards import card_figures, run_files
+from hub_cards.figures import Figures
+from hub_cards.run_files import Names
+
+LANGUAGES = ["en", "zh"]
+TAGS = ["yulanmini", "reproduction"]
+REPORT = "https://arxiv.org/abs/2412.17743"
+
+
+def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
+    """A card from `templates/<template>.md.jinja` under its metadata."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["table"] = table
+    environment.filters["fenced"] = fenced
+    header = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
+    return f"---\n{header}---\n\n{environment.get_template(f'{template}.md.jinja').render(**values)}"
+
+
+def table(content: card_figures.Table) -> str:
+    """A Markdown table; numbers stand flush right."""
+    lines = ["| " + " | ".join(content["headers"]) + " |"]
+    lines.append("|" + "|".join([":---", *["---:"] * (len(content["headers"]) - 1)]) + "|")
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in content["rows"]]
+    return "\n".join(lines)
+
+
+def fenced(text: str) -> str:
+    """Text of a model as a code block that it cannot break out of."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text}\n{fence}"
+
+
+def model_metadata(names: Names, *, licence: str, tags: list[str], base_model: str | None = None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "language": LANGUAGES,
+        "license": licence,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": [*TAGS, *tags],
+        "datasets": [names.data],
+    }
+    if base_model is not None:
+        metadata |= {"base_model": base_model, "base_model_relation": "finetune"}
+    return metadata
+
+
+def base_card(figures: Figures, names: Names, *, licence: str) -> str:
+    """Card of the merged base model, a plain Llama."""
+    return render(
+        "base",
+        model_metadata(names, licence=licence, tags=["merged"]),
+        names=names,
+        report=REPORT,
+        licence=licence,
+        training=card_figures.training_table(figures),
+        heldout=card_figures.heldout_table(figures),
+        problems=card_figures.problems_table(figures, "base"),
+        merge=card_figures.merge_table(figures),
+    )
+
+
+def checkpoints_card(figures: Figures, names: Names, *, licence: str, revisions: list[dict[str, Any]]) -> str:
+    """Card of the unmerged checkpoints, one revision a phase."""
+    rows = [[entry["phase"], *entry["cells"], f"`{entry['revision']}`"] for entry in revisions]
+    return render(
+        "checkpoints",
+        model_metadata(names, licence=licence, tags=["checkpoints"]),
+        names=names,
+        report=REPORT,
+        licence=licence,
+        example=revisions[0]["revision"],
+        final=revisions[-1]["revision"],
+        revisions={"headers": ["phase", "step", "revision"], "rows": rows},
+        heldout=card_figures.heldout_table(figures),
+    )
+
+
+def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
+    """Card of the instruction-tuned model."""
+    return render(
+        "instruct",
+        model_metadata(names, licence=licence, tags=["sft", "trl"], base_model=names.checkpoints),
+        names=names,
+        report=REPORT,
+        licence=licence,
+        tuning=card_figures.tuning_table(figures),
+        problems=card_figures.problems_table(figures, "instruct"),
+        before=card_figures.problems_table(figures, "base"),
+        samples=card_figures.samples(figures, "instruct"),
+    )
+
+
+MODEL_CARDS: dict[str, Callable[..., str]] = {"base": base_card, "instruct": instruct_card}
+
+
+def model_card(run: Path, kind: str, names: Names, *, licence: str) -> tuple[str, Figures]:
+    """The card of the run's "base" or "instruct" model, and the figures it used."""
+    figures = Figures(run)
+    return MODEL_CARDS[kind](figures, names, licence=licence), figures
+
+
+def dataset_card(
+    figures: Figures, names: Names, *, mixes: list[Path], configs: list[dict[str, Any]], size_category: str
+) -> str:
+    """Card of the recipes and packed phases. `configs` are the Hub's: a name and the files of each split."""
+    rows = []
+    for folder in mixes:
+        file = f"{run_files.DATA}/{folder.name}/manifest.json"
+        rows.append(
+            [
+                folder.name,
+                figures.figure(file, "/context_length"),
+                figures.figure(file, "/counts/rows"),
+                figures.figure(file, "/counts/tokens"),
+                figures.figure(file, "/counts/documents"),
+            ]
+        )
+    metadata = {
+        "language": [*LANGUAGES, "code"],
+        "license": "other",
+        "license_name": "as-of-each-source",
+        "license_link": "README.md",
+        "pretty_name": f"{names.name} pretraining phases",
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category],
+        "tags": TAGS,
+        "configs": configs,
+    }
+    headers = ["mix", "context", "rows", "tokens", "documents"]
+    return render(
+        "dataset", metadata, names=names, report=REPORT, mixes={"headers": headers, "rows": rows}, example=mixes[0].name
+    )

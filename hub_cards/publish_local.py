@@ -1,0 +1,163 @@
+"""A finished run as a folder of Hub repos: `OUT/<namespace>/<repo>/`, each ready to load from and to upload.
+
+A repo's own files are its `main`; `revisions/<name>/` are its branches, whole model folders of their own.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from data_recipes.manifest import fsync_tree
+from hub_cards import files, run_files
+from hub_cards.cards import checkpoints_card, dataset_card, model_card
+from hub_cards.errors import HubError
+from hub_cards.eval_results import FOLDER, problem_entries, write_eval_results
+from hub_cards.figures import PROVENANCE_NAME, Figures, load
+from hub_cards.revisions import revision_name
+from hub_cards.run_files import Names
+from hub_cards.validate import check_repo
+
+SIZE_LIMITS = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
+def publish_local(run: Path, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[Path]:
+    """Write every repo of `run` below `out`; returns their folders. Nothing is sent anywhere.
+
+    Repos: NAME-checkpoints (unmerged, one revision a phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
+    there is replaced. Raises HubError when the run lacks a stage, or when a repo would not pass its own check.
+    """
+    run, names = Path(run), Names(namespace, name)
+    writers = {
+        names.checkpoints: write_checkpoints,
+        names.base: write_base,
+        names.instruct: write_instruct,
+        names.data: write_dataset,
+    }
+    repos = []
+    for repo_id, write in writers.items():
+        folder = Path(out) / repo_id
+        partial = folder.with_name(f".{folder.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        try:
+            write(run, partial, names, licence)
+            errors = [finding for finding in check_repo(partial, run=run) if finding.severity == "error"]
+            if errors:
+                listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
+                raise HubError(f"{repo_id} would not pass its own check: {listed}.")
+            fsync_tree(partial)
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        repos.append(folder)
+    return repos
+
+
+def write_checkpoints(run: Path, repo: Path, names: Names, licence: str) -> None:
+    """The unmerged model of every phase as a revision, and the last also as `main`."""
+    figures = Figures(run)
+    models = run_files.phase_models(run)
+    tokens_per_step = figures.value(run_files.PRETRAIN_MANIFEST, "/counts/tokens") // figures.value(
+        run_files.PRETRAIN_MANIFEST, "/counts/steps"
+    )
+    entries: list[dict[str, Any]] = []
+    for model in models:
+        manifest = f"{run_files.PRETRAIN}/models/{model.name}/manifest.json"
+        step = figures.value(manifest, "/counts/step")
+        phase = run_files.phase_key(model)[0]
+        revision = revision_name(phase, step, step * tokens_per_step)
+        files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run)
+        cells = [figures.figure(manifest, "/counts/step")]
+        entries.append(
+            {"phase": model.name, "step": step, "tokens": step * tokens_per_step, "revision": revision, "cells": cells}
+        )
+    files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run)
+    index = [{key: value for key, value in entry.items() if key != "cells"} for entry in entries]
+    write_json(repo / "index.json", {"main": entries[-1]["revision"], "revisions": index})
+    write_training_files(run, repo, run_files.PRETRAIN, heldout=True)
+    write_card(repo, checkpoints_card(figures, names, licence=licence, revisions=entries), figures)
+
+
+def write_base(run: Path, repo: Path, names: Names, licence: str) -> None:
+    """The merged model, with its certificate, its scores and the training behind it."""
+    files.copy_allowed(stage(run, run_files.MERGED), repo, files.MODEL_FILES, run=run)
+    write_training_files(run, repo, run_files.PRETRAIN, heldout=True)
+    write_scores(run, repo, "base", names.base, names.data)
+    write_card(repo, *model_card(run, "base", names, licence=licence))
+
+
+def write_instruct(run: Path, repo: Path, names: Names, licence: str) -> None:
+    """The instruction-tuned model, with its scores and the tuning behind it."""
+    files.copy_allowed(stage(run, run_files.SFT), repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run)
+    write_training_files(run, repo, run_files.SFT, heldout=False)
+    write_scores(run, repo, "instruct", names.instruct, names.data)
+    write_card(repo, *model_card(run, "instruct", names, licence=licence))
+
+
+def write_dataset(run: Path, repo: Path, names: Names, licence: str) -> None:
+    """The mixes: recipe, packed rows in training order and manifest of each, one config a mix."""
+    figures = Figures(run)
+    mixes = run_files.phase_folders(run)
+    if not mixes:
+        raise HubError(f"{run / run_files.DATA}: no built mix; finish the data stage first.")
+    configs = []
+    (repo / "recipes").mkdir()
+    for mix in mixes:
+        names_copied = files.copy_allowed(mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", "*.json"), run=run)
+        suffix = ".parquet" if any(item.endswith(".parquet") for item in names_copied) else ".arrow"
+        config = {
+            "config_name": mix.name,
+            "data_files": [{"split": "train", "path": f"data/{mix.name}/*{suffix}"}],
+        }
+        configs.append({**config, "default": True} if mix == mixes[-1] else config)
+        recipe = load(mix / "manifest.json").get("recipe")
+        if recipe is not None:
+            text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+            (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run), encoding="utf-8")
+    rows = sum(load(mix / "manifest.json")["counts"]["rows"] for mix in mixes)
+    category = next((category for limit, category in SIZE_LIMITS if rows < limit), "10M<n<100M")
+    write_card(repo, dataset_card(figures, names, mixes=mixes, configs=configs, size_category=category), figures)
+
+
+def stage(run: Path, name: str) -> Path:
+    """The folder of a finished stage; HubError when it is not there."""
+    folder = run / name
+    if not (folder / "config.json").is_file():
+        raise HubError(f"{folder}: no model there; finish that stage of the run first.")
+    return folder
+
+
+def write_training_files(run: Path, repo: Path, folder: str, *, heldout: bool) -> None:
+    """Config and metrics of the training behind a model, without this machine's paths."""
+    config = (run / folder / "config.yaml").read_text(encoding="utf-8")
+    (repo / "training_config.yaml").write_text(files.without_run_path(config, run), encoding="utf-8")
+    for name in ("metrics.jsonl", *(["heldout.jsonl"] if heldout else [])):
+        if (run / folder / name).is_file():
+            shutil.copyfile(run / folder / name, repo / name)
+
+
+def write_scores(run: Path, repo: Path, model: str, repo_id: str, dataset_id: str) -> None:
+    """scores.json as it is, and in the Hub's form; nothing where the model was not scored."""
+    scores = run / run_files.scores_file(model)
+    if not scores.is_file():
+        return
+    text = files.without_run_path(scores.read_text(encoding="utf-8"), run)
+    (repo / "scores.json").write_text(text, encoding="utf-8")
+    url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
+    entries = problem_entries(repo / "scores.json", dataset_id=dataset_id, source_url=url)
+    if entries:
+        write_eval_results(entries, repo / FOLDER / "generated-problems.yaml")
+
+
+def write_card(repo: Path, text: str, figures: Figures) -> None:
+    (repo / "README.md").write_text(text, encoding="utf-8")
+    write_json(repo / PROVENANCE_NAME, figures.provenance())
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,131 @@
+"""A finished run in the layout that `yulanmini reproduce` leaves, with real models of some thousand parameters."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import yaml
+from tokenizers import Tokenizer, models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from data_recipes.manifest import write_manifest
+from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+
+SHAPE = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+}
+MIXES = ("phase-01", "phase-02", "phase-26-4k", "phase-26")
+PHASE_STEPS = {1: 35, 2: 70, 26: 105}
+TOKENS_PER_STEP = 3584
+DOMAINS = ("web-en", "math")
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_lines(path: Path, lines: list[dict]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_model(folder: Path, model: torch.nn.Module) -> None:
+    model.save_pretrained(folder)
+    vocab = {f"t{number}": number for number in range(64)}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="t0"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t2", pad_token="t3").save_pretrained(folder)
+
+
+def write_mix(folder: Path, run: Path) -> None:
+    folder.mkdir(parents=True)
+    schema = pa.schema([("input_ids", pa.list_(pa.int32(), 8)), ("subset", pa.int32())])
+    with pa.OSFile(str(folder / "rows-00000.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
+        ids = pa.FixedSizeListArray.from_arrays(pa.array(range(32), pa.int32()), 8)
+        writer.write_batch(pa.record_batch([ids, pa.array([0] * 4, pa.int32())], schema))
+    write_json(folder / "sources.json", {"web": [str(run.resolve() / "01-corpus" / "train" / "web-en.jsonl")]})
+    write_manifest(
+        folder,
+        kind="packed-rows",
+        inputs={},
+        config={},
+        counts={"rows": 4, "tokens": 32, "documents": 5},
+        context_length=8,
+        subsets=[{"name": "web", "domain": "web-en", "tokens": 32}],
+        recipe={"name": folder.name, "context_length": 8, "subsets": [{"name": "web", "tokens": 32}]},
+    )
+
+
+def scores(model: str) -> dict[str, Any]:
+    right = 47 if model == "instruct" else 3
+    problem = {"kind": "addition", "level": 1, "language": "en", "count": 50, "correct": right}
+    sample = {"prompt": "3 + 4?", "output": "7 ``` so", "expected": "7", "correct": True, "language": "en"}
+    return {
+        "model": model,
+        "heldout": {domain: {"loss": 2.0, "bits_per_byte": 1.1} for domain in DOMAINS},
+        "problems": [{**problem, "exact_match": right / 50, "chance": 0.05}],
+        "samples": [sample],
+    }
+
+
+def write_small_run(run: Path) -> Path:
+    """The run's folders `03-data` to `07-scores`, as far as publishing reads them."""
+    torch.manual_seed(0)
+    for mix in MIXES:
+        write_mix(run / "03-data" / mix, run)
+    pretrain = run / "04-pretrain"
+    for phase, step in PHASE_STEPS.items():
+        folder = pretrain / "models" / f"phase-{phase:02d}"
+        write_model(folder, YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
+        write_manifest(
+            folder, kind="model", inputs={}, config={"dtype": "float32"}, counts={"step": step, "phase": str(phase)}
+        )
+    write_lines(
+        pretrain / "heldout.jsonl",
+        [
+            {"step": step, "phase": phase, "domain": domain, "loss": 5.0 - step / 50, "bits_per_byte": 3.0 - step / 99}
+            for step, phase in ((0, "1"), (35, "1"), (70, "2"), (105, "26"))
+            for domain in DOMAINS
+        ],
+    )
+    write_lines(pretrain / "metrics.jsonl", [{"step": 1, "loss": 5.0}])
+    (pretrain / "config.yaml").write_text(yaml.safe_dump({"data": {"dir": str(run.resolve() / "03-data")}}))
+    total = max(PHASE_STEPS.values())
+    write_json(
+        pretrain / "manifest.json",
+        {
+            "schema_version": 1,
+            "kind": "pretraining-run",
+            "fingerprint": "f",
+            "counts": {"steps": total, "tokens": total * TOKENS_PER_STEP, "parameters": 12_345},
+        },
+    )
+    llama = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    write_model(run / "05-merged", llama.to(torch.bfloat16))
+    write_json(
+        run / "05-merged" / "merge_certificate.json",
+        {
+            "comparison": {
+                "tokens": 512,
+                "float32": {"max_abs_logit_difference": 2.4e-6, "max_abs_logit": 13.7, "limit": 1.4e-3},
+                "as_stored": {"max_abs_logit_difference": 0.02, "mean_kl": 3.1e-5, "argmax_agreement": 0.998},
+            }
+        },
+    )
+    write_model(run / "06-sft", YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
+    write_lines(run / "06-sft" / "metrics.jsonl", [{"step": n, "loss": 3.0 / n} for n in (1, 2, 3)])
+    config = {"batch_size": 32, "epochs": 2.0, "optimizer": {"learning_rate": 0.001}, "output_dir": str(run.resolve())}
+    (run / "06-sft" / "config.yaml").write_text(yaml.safe_dump(config))
+    counts = {"dialogues": 4000, "trained_on_tokens": 777_000, "steps": 250}
+    write_manifest(run / "06-sft", kind="sft", inputs={}, config=config, counts=counts)
+    for model in ("base", "instruct"):
+        write_json(run / "07-scores" / model / "scores.json", scores(model))
+    return run

@@ -1,0 +1,146 @@
+"""A run's repos: they load, say what they are, and hold nothing of the machine."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from datasets import load_dataset
+from small_run import MIXES, PHASE_STEPS, write_small_run
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from hub_cards.errors import HubError
+from hub_cards.figures import load, trace
+from hub_cards.publish_local import publish_local
+from hub_cards.revisions import parse_revision, revision_name, short_count
+from hub_cards.validate import check_repo
+
+REPOS = ("tiny-checkpoints", "tiny", "tiny-instruct", "tiny-data")
+
+
+@pytest.mark.parametrize("repo", REPOS)
+def test_every_repo_passes_its_own_check_and_its_numbers_trace_to_the_run(published, small_run, repo):
+    assert check_repo(published / repo, run=small_run) == []
+
+
+def test_main_and_every_revision_load_and_main_is_the_last_phase(published):
+    repo = published / "tiny-checkpoints"
+    index = json.loads((repo / "index.json").read_text())
+    assert [parse_revision(entry["revision"]) for entry in index["revisions"]] == list(PHASE_STEPS.items())
+    main = AutoModelForCausalLM.from_pretrained(repo).state_dict()
+    ids = torch.arange(10)[None]
+    for entry in index["revisions"]:
+        model = AutoModelForCausalLM.from_pretrained(repo / "revisions" / entry["revision"])
+        assert model.config.model_type == "yulanmini"
+        assert torch.isfinite(model(ids).logits).all()
+        same = all(torch.equal(value, main[key]) for key, value in model.state_dict().items())
+        assert same == (entry["revision"] == index["main"])
+
+
+def test_the_merged_repo_generates_where_our_package_cannot_be_imported(published):
+    program = (
+        "import sys; sys.modules['modeling_yulanmini'] = None\n"
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        f"model = AutoModelForCausalLM.from_pretrained({str(published / 'tiny')!r})\n"
+        f"tokenizer = AutoTokenizer.from_pretrained({str(published / 'tiny')!r})\n"
+        "import torch; print(model.generate(torch.tensor([[5, 6]]), max_new_tokens=3, do_sample=False).shape[1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert 3 <= int(done.stdout) <= 5
+
+
+def test_the_instruct_repo_has_model_tokenizer_and_scores_in_the_hubs_form(published):
+    repo = published / "tiny-instruct"
+    AutoModelForCausalLM.from_pretrained(repo)
+    AutoTokenizer.from_pretrained(repo)
+    [entry] = yaml.safe_load((repo / ".eval_results" / "generated-problems.yaml").read_text())
+    assert entry["value"] == 94.0
+    assert entry["dataset"] == {"id": "someone/tiny-data", "task_id": "addition-level1-en"}
+    assert entry["source"]["url"] == "https://huggingface.co/someone/tiny-instruct/blob/main/scores.json"
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_each_mix_is_a_config_of_the_dataset(published, mix, tmp_path):
+    rows = load_dataset(str(published / "tiny-data"), mix, split="train", cache_dir=str(tmp_path))
+    assert rows["input_ids"][3] == list(range(24, 32))
+
+
+def test_no_file_names_the_folder_of_the_run(published, small_run):
+    for path in published.rglob("*"):
+        if path.is_file() and path.suffix not in (".safetensors", ".arrow"):
+            assert str(small_run) not in path.read_text(), path
+    config = yaml.safe_load((published / "tiny" / "training_config.yaml").read_text())
+    assert config["data"]["dir"] == "./03-data"
+
+
+@pytest.mark.parametrize("repo", REPOS)
+def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo):
+    claims = {claim["text"] for claim in load(published / repo / "provenance.json")["claims"]}
+    lines = [line for line in (published / repo / "README.md").read_text().splitlines() if line.startswith("|")]
+    assert len(lines) > 4
+    named = re.sub(r"`phase\d\d-step\d+-tokens\S+`|phase-\d\d(-4k)?|float32", "", "\n".join(lines))
+    for number in re.findall(r"\d(?:[\d,.]*\d)?(?:e-?\d+)?%?", named):
+        assert number in claims, number
+
+
+def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, tmp_path):
+    run = write_small_run(tmp_path / "other")
+    repo = repo_copy("tiny")
+    scores = json.loads((run / "07-scores" / "base" / "scores.json").read_text())
+    scores["problems"][0]["exact_match"] = 0.5
+    (run / "07-scores" / "base" / "scores.json").write_text(json.dumps(scores))
+    assert trace(repo, run) == [
+        "07-scores/base/scores.json /problems/0/exact_match: the card says 6.0%, the run says 50.0%"
+    ]
+    readme = repo / "README.md"
+    readme.write_text(readme.read_text().replace("12,345", "99,345"))
+    assert any("12,345 is in provenance.json and not on the card" in problem for problem in trace(repo, run))
+
+
+def test_a_missing_stage_is_named_and_leaves_no_half_repo(tmp_path):
+    run = write_small_run(tmp_path / "run")
+    (run / "06-sft" / "config.json").unlink()
+    with pytest.raises(HubError, match="06-sft: no model there"):
+        publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+    assert sorted(path.name for path in (tmp_path / "hub" / "someone").iterdir()) == ["tiny", "tiny-checkpoints"]
+
+
+def test_a_model_cut_short_is_not_published(tmp_path):
+    run = write_small_run(tmp_path / "run")
+    weights = run / "05-merged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    with pytest.raises(HubError, match=r"model\.safetensors: truncated"):
+        publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+
+
+def test_a_models_answer_cannot_break_out_of_its_block(published):
+    card = (published / "tiny-instruct" / "README.md").read_text()
+    assert "````text\nuser: 3 + 4?\nassistant: 7 ``` so\n````" in card
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text"),
+    [
+        (125_440, "125K"),
+        (3_386_880, "3.39M"),
+        (1_084_890_000_000, "1.08T"),
+        (999_999, "1M"),
+        (500, "500"),
+        (40e9, "40B"),
+    ],
+)
+def test_revision_names_have_one_form_from_a_laptop_to_a_cluster(tokens, text):
+    assert short_count(tokens) == text
+    assert parse_revision(revision_name(7, 68_166, tokens)) == (7, 68_166)
+
+
+@pytest.mark.parametrize(
+    "name", ["step3000", "phase7-step000001-tokens1K", "phase07-step1-tokens1K", "phase07-step000001"]
+)
+def test_other_forms_of_revision_names_are_refused(name):
+    with pytest.raises(HubError, match="expected a name like phase07-step000245-tokens878K"):
+        parse_revision(name)
