@@ -219,15 +219,15 @@ def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def exact_match(scored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Exact match on unseen problems, all kinds pooled, beside chance; and the kinds that went best."""
-    if scored is None:
-        return None
+    """Exact match on unseen problems with all kinds pooled, and what chance would get (None where not known)."""
     pooled: dict[str, Any] = {}
-    for model, result in scored.items():
+    for model, result in (scored or {}).items():
         problems = (result or {}).get("problems", [])
         asked = sum(problem["count"] for problem in problems)
-        if asked:
-            pooled[model] = sum(problem["correct"] for problem in problems) / asked
-            pooled["chance"] = sum(problem["chance"] * problem["count"] for problem in problems) / asked
-            pooled["count"] = asked
+        if not asked:
+            continue
+        guessed = [problem["chance"] * problem["count"] for problem in problems if problem.get("chance") is not None]
+        pooled[model] = sum(problem["correct"] for problem in problems) / asked
+        pooled["chance"] = sum(guessed) / asked if len(guessed) == len(problems) else None
+        pooled["count"] = asked
     return pooled or None

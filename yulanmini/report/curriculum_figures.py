@@ -51,6 +51,10 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
             for domain in domains
         ],
         legend=[(domain_name(domain), colour(domain)) for domain in domains],
+        x_names=[
+            "before training" if phase is None else f"phase {phase}, step {step:,}"
+            for phase, step in zip(phases, steps, strict=True)
+        ],
     )
 
 

@@ -59,7 +59,7 @@ def line_figure(
     width: int,
     headers: Sequence[str],
     rows: Sequence[Sequence[str]],
-    x_label: str = "step",
+    x_names: Sequence[str] = (),
     legend: Sequence[tuple[str, str]] = (),
     show: Callable[[float | None], str] = significant,
 ) -> Figure:
@@ -67,8 +67,8 @@ def line_figure(
     spoken = [series for series in plot.series if series.name]
     grid = spoken[0].x if spoken else []
     hover = {
-        "label": x_label,
         "x": [float(at) for at in grid],
+        "names": list(x_names) or [f"step {at:,}" for at in grid],
         "lines": [
             {"name": series.name, "colour": series.colour, "y": [show(value) for value in series.y]}
             for series in spoken

@@ -143,7 +143,7 @@ def problems(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
     for model, result in (scored or {}).items():
         for problem in (result or {}).get("problems", []):
             key = (problem["kind"], problem["level"], problem["language"])
-            row = rows.setdefault(key, {**problem, "base": None, "instruct": None, "interval": None})
+            row = rows.setdefault(key, {"chance": None, **problem, "base": None, "instruct": None, "interval": None})
             row[model] = problem["correct"] / problem["count"]
             if model == "instruct":
                 row["interval"] = interval(problem["correct"], problem["count"])

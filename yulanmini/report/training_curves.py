@@ -110,6 +110,7 @@ def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
         "steps": records[-1]["step"],
         "tokens": sum(record.get("tokens") or 0 for record in records),
         "seconds": sum(record.get("seconds") or 0 for record in records),
+        "skipped_steps": sum(bool(record.get("skipped")) for record in records),
         "tokens_per_step": config.get("tokens_per_step") or records[-1].get("tokens"),
         "parameters": folder.safetensors_parameters(models[-1]) if models else None,
         "schedule": schedule_points([r["step"] for r in records], [r.get("lr") for r in records]),

@@ -68,10 +68,12 @@ def loss_figure(run: dict[str, Any]) -> Figure:
         ]
         for phase in run["phases"]
     ]
+    skipped = f" {run['skipped_steps']} steps were left out as spikes." if run["skipped_steps"] else ""
     return line_figure(
         plot,
-        caption=f"Each step faint, the line their moving average over {window} points.",
+        caption=f"Each step faint, the line their moving average over {window} points.{skipped}",
         width=FULL,
+        x_names=[f"step {step:,}, phase {p}" for step, p in zip(curves["step"], curves["phase"], strict=True)],
         headers=["Phase", "Steps", "Tokens", "Loss, start", "Loss, end", "Grad norm, median", "max", "Tokens/s"],
         rows=rows,
     )
