@@ -1,0 +1,207 @@
+"""The typed config of a pretraining run: what may be set, its default, and where a default comes from.
+
+Read with `load_config` (train/config_file.py), saved resolved as `config.yaml` of the run. Unknown keys are refused.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+PhaseName = int | str
+
+
+class Settings(BaseModel):
+    """Base of every section: no unknown key, no change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSettings(Settings):
+    """`dir` holds one folder of packed rows a phase; a phase is a number, `26-4k`, a range `1-25`, or a folder's name."""
+
+    dir: Path
+    phases: list[PhaseName] | PhaseName = "1-27"
+
+
+class HeldoutSettings(Settings):
+    """Held-out text, `<domain>.jsonl` files in `dir`; the first `bytes_per_domain` bytes of each are scored.
+
+    Scored before the first step, at each phase's end and every `every_steps` steps. `context_length` is the
+    length of a scoring window, by default the shortest of the curriculum, so that phases can be compared.
+    """
+
+    dir: Path
+    bytes_per_domain: int = Field(default=1_000_000, gt=0)
+    every_steps: int | None = Field(default=None, gt=0)
+    context_length: int | None = Field(default=None, gt=1)
+
+
+class OptimizerSettings(Settings):
+    """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors."""
+
+    lr: float = Field(default=1e-2, gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-15, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+
+
+class ParametrizationSettings(Settings):
+    """A column of Table 3; `base_width` is the report's d_base, so m_width = hidden_size / base_width.
+
+    `overrides` changes single properties of the column (train/parametrization.py), for ablations.
+    """
+
+    name: Literal["yulanmini", "cerebras-gpt", "minicpm", "standard"] = "yulanmini"
+    base_width: int = Field(default=256, gt=0)
+    overrides: dict[str, Any] = {}
+
+
+class AnnealingSettings(Settings):
+    """The tail: begins with the first step of phase `start`; `floor` is a fraction of the base rate.
+
+    `steps` is the length of the curve (published: 19,000); by default all steps from there to the end.
+    """
+
+    start: PhaseName
+    steps: int | None = Field(default=None, gt=0)
+    shape: Literal["1-sqrt", "linear", "cosine", "exponential"] = "1-sqrt"
+    floor: float = Field(default=0.0, ge=0, lt=1)
+
+
+class ScheduleSettings(Settings):
+    """Linear warm-up (in steps or in tokens), constant, then the annealing tail if there is one."""
+
+    warmup_steps: int | None = Field(default=None, ge=0)
+    warmup_tokens: int | None = Field(default=None, ge=0)
+    annealing: AnnealingSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> "ScheduleSettings":
+        if self.warmup_steps is not None and self.warmup_tokens is not None:
+            raise ValueError("warmup_steps and warmup_tokens are both given; give one of them.")
+        return self
+
+
+class RecomputationSettings(Settings):
+    """Which activations are computed again in the backward pass instead of kept.
+
+    `every` is the published rule: all layers but those with index % k == 0. `selective` keeps the outputs of
+    matrix products and attention and recomputes the rest.
+    """
+
+    mode: Literal["none", "every", "full", "selective"] = "none"
+    k: int = Field(default=7, gt=0)
+
+
+class StageSettings(Settings):
+    """What holds for a range of phases. `context_length`, if given, is checked against the data."""
+
+    phases: list[PhaseName] | PhaseName
+    rope_theta: float | None = Field(default=None, gt=0)
+    document_mask: bool = False
+    context_length: int | None = Field(default=None, gt=1)
+    micro_batch_rows: int | None = Field(default=None, gt=0)
+    recomputation: RecomputationSettings | None = None
+
+
+class CheckpointSettings(Settings):
+    """A checkpoint at each phase's end and every `every_steps`; of the latter the last `keep_last` stay."""
+
+    every_steps: int | None = Field(default=None, gt=0)
+    keep_last: int = Field(default=2, gt=0)
+    asynchronous: bool = False
+
+
+class ExportSettings(Settings):
+    """The model in the Hugging Face layout at each phase's end."""
+
+    phase_ends: bool = True
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class InitSettings(Settings):
+    """Start from a checkpoint of a run (`.../checkpoints/step-N`) or a model folder, instead of at random."""
+
+    path: Path
+    optimizer: bool = False
+
+
+class MonitorSettings(Settings):
+    """`interval`: steps between two measurements; `flush_every`: steps between two writes of metrics.jsonl
+    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation)."""
+
+    interval: int = Field(default=10, gt=0)
+    flush_every: int | None = Field(default=None, gt=0)
+    names: list[str] = ["hidden_state_variance"]
+
+
+class SpikeSettings(Settings):
+    """A step is a spike when loss or gradient norm is not finite, or `sigma` deviations above the last `window`
+    steps. Its update is left out; `rollback_after` of them within `within` steps go back to the last good
+    checkpoint and never read those rows again. `variance_growth`: warn when a layer's hidden-state variance
+    has grown by this factor over the median of its recent past."""
+
+    sigma: float = Field(default=6.0, gt=0)
+    window: int = Field(default=128, gt=7)
+    rollback_after: int = Field(default=3, gt=0)
+    within: int = Field(default=20, gt=0)
+    max_rollbacks: int = Field(default=5, ge=0)
+    variance_growth: float = Field(default=10.0, gt=1)
+
+
+class PretrainConfig(Settings):
+    """A pretraining or annealing run."""
+
+    output_dir: Path
+    model: dict[str, Any] | Path
+    tokenizer: Path
+    data: DataSettings
+    tokens_per_step: int = Field(gt=0)
+    heldout: HeldoutSettings | None = None
+    init: InitSettings | None = None
+    parametrization: ParametrizationSettings = ParametrizationSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    stages: list[StageSettings] = []
+    max_steps: int | None = Field(default=None, gt=0)
+    seed: int = Field(default=0, ge=0)
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    attention: str = "sdpa"
+    micro_batch_rows: int | None = Field(default=None, gt=0)
+    recomputation: RecomputationSettings = RecomputationSettings()
+    reshard_after_forward: bool = True
+    compile: bool = False
+
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    export: ExportSettings = ExportSettings()
+    monitors: MonitorSettings = MonitorSettings()
+    spikes: SpikeSettings = SpikeSettings()
+
+    @field_validator("heldout", mode="before")
+    @classmethod
+    def _folder_alone(cls, value: Any) -> Any:
+        return {"dir": value} if isinstance(value, str | Path) else value
+
+    @field_validator("micro_batch_rows", "max_steps", "threads", mode="before")
+    @classmethod
+    def _whole_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError(f"{value} is not a whole number.")
+        return value
+
+
+def phase_names(phases: list[PhaseName] | PhaseName) -> list[str]:
+    """`[1, "3-5", "26-4k", "mine"]` as `["1", "3", "4", "5", "26-4k", "mine"]`."""
+    names = []
+    for item in phases if isinstance(phases, list) else [phases]:
+        first, dash, last = str(item).partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            names += [str(number) for number in range(int(first), int(last) + 1)]
+        else:
+            names.append(str(item))
+    return names

@@ -1,0 +1,60 @@
+"""Optimizer groups by the kind of parameter: which learning rate and which weight decay each gets.
+
+The released trainer declares muP groups and never builds them (facts.md 1.5), so this follows Table 3.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+from torch import nn
+
+INPUT_MATRICES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+OUTPUT_MATRICES = ("o_proj", "down_proj")
+GROUPS = ("matrices", "embedding", "norms", "biases", "scales")
+
+
+def matrix_kind(name: str) -> Literal["input", "output"] | None:
+    """`input` for QKV and FFN1, `output` for O and FFN2 (Table 3's rows), None for all that is no matrix of a layer."""
+    *_, module, leaf = ("", *name.split("."))
+    if leaf != "weight":
+        return None
+    if module in INPUT_MATRICES:
+        return "input"
+    return "output" if module in OUTPUT_MATRICES else None
+
+
+def group_of(name: str) -> str:
+    """Which of `GROUPS` the parameter `name` belongs to."""
+    if matrix_kind(name):
+        return "matrices"
+    if name.endswith("_alpha"):
+        return "scales"
+    if name.endswith(".bias"):
+        return "biases"
+    if "embed_tokens" in name or name.startswith("lm_head"):
+        return "embedding"
+    return "norms"
+
+
+def parameter_groups(
+    model: nn.Module, *, lr_factor: Callable[[str], float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for AdamW, each with `name` and `lr_factor` (on the base rate).
+
+    Weight decay falls on the layers' matrices only: that embedding, norms, biases and alphas have none is our choice,
+    the report does not say (facts.md 1.3 and 9). Its strength per step is lr * lr_factor * weight_decay.
+    """
+    groups: dict[tuple[str, float], dict[str, Any]] = {}
+    for name, parameter in _trainable(model):
+        kind, factor = group_of(name), lr_factor(name)
+        decay = weight_decay if kind == "matrices" else 0.0
+        new = {"params": [], "name": kind, "lr_factor": factor, "weight_decay": decay, "lr": 0.0}
+        groups.setdefault((kind, factor), new)["params"].append(parameter)
+    order = sorted(groups, key=lambda key: (GROUPS.index(key[0]), key[1]))
+    return [groups[key] for key in order]
+
+
+def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    for name, parameter in model.named_parameters():  # a tied head appears once, as the embedding
+        if parameter.requires_grad:
+            yield name, parameter

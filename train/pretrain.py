@@ -1,0 +1,203 @@
+"""Pretraining and annealing: one plain loop over the steps of a curriculum, from a laptop's CPU to several nodes.
+
+    accelerate launch train/pretrain.py CONFIG [--set key=value ...] [--dry-run] [--max-hours H] [--force]
+
+Step t is a function of t alone: train/curriculum.py says what it reads and at which rate. A run that is killed and
+started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data_recipes.errors import DataError
+from modeling_yulanmini.errors import CheckpointError
+from train.batches import to_device
+from train.config import PretrainConfig
+from train.config_file import load_config
+from train.curriculum import StepPlan
+from train.errors import TrainError
+from train.launched import announce, report_exit_code
+from train.ranks import start_missing_ranks
+from train.run import Run
+from train.sharding import sync_gradients
+from train.world import World, enter_world
+
+
+def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
+    """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (max_seconds reached)."""
+    config, curriculum, started = run.config, run.curriculum, time.monotonic()
+    while run.step < run.last_step:
+        plan = curriculum.at(run.step)
+        run.enter_phase(plan)
+        if run.spikes.is_skipped(plan.step):
+            run.pending.add(
+                {"step": run.step + 1, "phase": plan.phase.name, "lr": plan.lr, "tokens": 0, "skipped": 1.0}
+            )
+        else:
+            run.pending.add(update(run, plan))
+        run.step += 1
+
+        if len(run.pending) >= run.flush_every:
+            offending = run.flush()
+            if offending:
+                run.roll_back(offending)
+                continue
+            run.checkpoints.poll()
+            time_is_up = max_seconds is not None and time.monotonic() - started > max_seconds
+            signalled, time_up = run.world.any(float(stop.number or 0), float(time_is_up))
+            if signalled or time_up:
+                run.save()
+                run.checkpoints.finish()
+                stop.number = int(signalled) or None
+                return "stopped" if signalled else "time"
+
+        every = config.checkpoint.every_steps
+        if plan.ends_phase:
+            run.save()
+            run.end_phase(plan.phase)
+        elif every and run.step % every == 0:
+            run.save()
+        if config.heldout and config.heldout.every_steps and run.step % config.heldout.every_steps == 0:
+            run.evaluate(plan.phase.name)
+    run.finish()
+    return "finished"
+
+
+def update(run: Run, plan: StepPlan) -> dict[str, Any]:
+    """One optimizer update; returns the step's record, its values still on the device."""
+    model, world, config = run.model, run.world, run.config
+    waited = time.perf_counter()
+    following = plan.step + 1 if plan.step + 1 < run.last_step else None
+    rows = run.reader.get(plan, following)
+    waited = time.perf_counter() - waited
+
+    for monitor in run.monitors.values():
+        monitor.measuring = (plan.step + 1) % config.monitors.interval == 0
+        monitor.before_step(plan.step + 1)
+
+    # The global number of predicted tokens is known before the first backward pass, so every token of the step weighs
+    # the same whatever the number of ranks and micro-batches. FSDP averages gradients: undone by the factor `size`.
+    targets = world.sum(torch.tensor(rows.targets, dtype=torch.float32).to(world.device, non_blocking=True))
+    sums = torch.zeros(2, device=world.device)
+    for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
+        sync_gradients(model, index == len(rows.micro_batches) - 1)
+        output = model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            labels=batch.labels,
+            num_items_in_batch=targets,
+            use_cache=False,
+        )
+        (output.loss * world.size).backward()
+        z_loss = output.z_loss.detach() if output.z_loss is not None else torch.zeros_like(sums[0])
+        sums += torch.stack([output.loss.detach() - z_loss, z_loss])
+    world.sum(sums)
+
+    clip = config.optimizer.clip if config.optimizer.clip is not None else float("inf")
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    if hasattr(grad_norm, "full_tensor"):
+        grad_norm = grad_norm.full_tensor()
+
+    record: dict[str, Any] = {
+        "step": plan.step + 1,
+        "phase": plan.phase.name,
+        "loss": sums[0],
+        "lr": plan.lr,
+        "grad_norm": grad_norm,
+        "tokens": plan.phase.rows_per_step * plan.phase.context_length,
+        "z_loss": sums[1],
+        "waited": round(waited, 6),
+        "spike": run.guard.check(sums[0], grad_norm),
+    }
+    for monitor in run.monitors.values():
+        monitor.before_update(record)
+    for group in run.optimizer.param_groups:
+        group["lr"] = plan.lr * group["lr_factor"]
+    # The fused kernel leaves parameters and moments alone where this is 1: a spike is left out without asking the host.
+    run.optimizer.found_inf = record["spike"]  # type: ignore[attr-defined]
+    run.optimizer.step()
+    for monitor in run.monitors.values():
+        monitor.after_update(record)
+    run.optimizer.zero_grad(set_to_none=True)
+    return record
+
+
+class StopSignal:
+    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, frame: Any) -> None:
+        if self.number is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line; `--set` may be given several times and takes several values."""
+    parser = argparse.ArgumentParser(
+        prog="pretrain.py",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+        epilog="Example: accelerate launch train/pretrain.py train/configs/tiny/pretrain.yaml --set max_steps=100",
+    )
+    parser.add_argument("config", type=Path, help="YAML file, or the config.yaml of a run")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key")
+    parser.add_argument("--dry-run", action="store_true", help="print the curriculum and estimates, then stop")
+    parser.add_argument("--max-hours", type=float, help="save and stop after this time")
+    parser.add_argument("--force", action="store_true", help="go on although settings or data have changed")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line entry; returns the exit code."""
+    options = parse_arguments(arguments)
+    stop = StopSignal()
+    try:
+        config = load_config(options.config, options.set)
+        with_ranks = start_missing_ranks()
+        if with_ranks is not None:
+            return with_ranks
+        announce()
+        world = enter_world(config)
+        try:
+            return run_to_end(config, world, options, stop)
+        finally:
+            world.close()
+    except (TrainError, DataError, CheckpointError, OSError) as error:
+        tqdm.write(f"error: {error}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        tqdm.write(f"error: {error}\nLower micro_batch_rows, or set recomputation.mode to full.", file=sys.stderr)
+        return 2
+
+
+def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:
+    """Open the run, train, and say how it ended."""
+    run = Run(config, world, force=options.force)
+    try:
+        hours = options.max_hours
+        outcome = train(run, max_seconds=hours * 3600 if hours is not None else None, stop=stop)
+    finally:
+        run.close()
+    if outcome == "finished":
+        run.say(f"{run.step:,} steps done: {run.folder}")
+        return 0
+    run.say(f"saved at step {run.step:,} of {run.last_step:,}; the same command goes on from there")
+    return 128 + stop.number if outcome == "stopped" and stop.number else 0
+
+
+if __name__ == "__main__":
+    code = main()
+    report_exit_code(code)
+    sys.exit(code)

@@ -1,0 +1,95 @@
+"""Make `accelerate launch --cpu --num_processes N` mean N ranks.
+
+accelerate starts one process on a CPU whatever `--num_processes` says, unless MPI is there. The only traces are
+MASTER_ADDR without a RANK, and its command line. From these the ranks are started here, one process each.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import torch
+
+from train.errors import TrainError
+
+
+def start_missing_ranks() -> int | None:
+    """Run this command on as many ranks as accelerate was asked for; rank 0's exit code, or None if none is missing."""
+    if "RANK" in os.environ or "MASTER_ADDR" not in os.environ or "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return None
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
+    if not on_cpu or any(name.startswith(("OMPI_", "PMI_", "MPI_", "MV2_")) for name in os.environ):
+        return None
+    count = _asked_for(psutil.Process(os.getppid()).cmdline())
+    if count is None:
+        raise TrainError(
+            "accelerate was asked for several processes on a CPU but started one. "
+            "Use `torchrun --standalone --nproc_per_node N train/pretrain.py CONFIG` instead."
+        )
+    return None if count == 1 else _run_ranks(count)
+
+
+def _run_ranks(count: int) -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "ACCELERATE_USE_CPU": "true",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+    }
+    ranks = [
+        subprocess.Popen([sys.executable, *sys.argv], env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+        for rank in range(count)
+    ]
+
+    def pass_on(number: int, frame: Any) -> None:
+        for process in ranks:
+            with suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    # A Ctrl-C at the terminal reaches the ranks by itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, pass_on)
+    codes = [process.poll() for process in ranks]
+    while None in codes and not any(codes):
+        time.sleep(0.1)
+        codes = [process.poll() for process in ranks]
+    if any(codes):  # the others wait for the lost rank in a collective, or are about to end in the same way
+        _end_the_rest(ranks)
+    code = next((code for code in (process.wait() for process in ranks) if code), 0)
+    first = ranks[0].returncode or code
+    if first < 0:
+        print(
+            f"error: a rank was ended by signal {-first}; the same command goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 128 - first
+    return first
+
+
+def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 10.0) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and any(process.poll() is None for process in ranks):
+        time.sleep(0.1)
+    for process in ranks:
+        if process.poll() is None:
+            process.kill()
+
+
+def _asked_for(command_line: list[str]) -> int | None:
+    """`--num_processes` in accelerate's own command line."""
+    for index, argument in enumerate(command_line):
+        name, equals, value = argument.partition("=")
+        if name.replace("-", "_") == "__num_processes":
+            text = value if equals else command_line[index + 1] if index + 1 < len(command_line) else ""
+            return int(text) if text.isdigit() else None
+    return None

@@ -1,0 +1,345 @@
+"""A pretraining run: its folder and all that lives as long as it does. Opens, resumes, saves, ends phases, rolls back.
+
+What happens in a step is in train/pretrain.py.
+
+    config.yaml  metrics.jsonl  heldout.jsonl  spikes.json  checkpoints/  models/  manifest.json (when finished)
+"""
+
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files, write_manifest
+from train.batches import StepReader, check_divisible
+from train.build_model import build_model, set_rope_theta
+from train.checkpoint import Checkpointer, load_state
+from train.config import PretrainConfig
+from train.config_file import resolved, save_config
+from train.curriculum import Phase, StepPlan, built_phases, make_curriculum
+from train.errors import TrainError
+from train.export import export_model
+from train.heldout import heldout_losses, load_heldout
+from train.monitors import make_monitors
+from train.parameter_groups import parameter_groups
+from train.run_log import PendingRecords, RunLog
+from train.run_state import differences, fingerprint, identity
+from train.sharding import shard_model
+from train.spikes import SpikeGuard, SpikeRecord
+from train.world import World
+
+
+class Run:
+    """Everything a step needs. `step` counts finished updates."""
+
+    def __init__(self, config: PretrainConfig, world: World, *, force: bool = False) -> None:
+        self.config, self.world = config, world
+        self.folder = config.output_dir
+        transformers_logging.disable_progress_bar()  # one bar, ours
+        self.curriculum = make_curriculum(config, built_phases(config))
+        check_divisible(self.curriculum, world.size)
+        self.last_step = min(self.curriculum.total_steps, config.max_steps or self.curriculum.total_steps)
+        self._check_data()
+        self.tokenizer = load_tokenizer(config.tokenizer)
+        self.tokenizer_fingerprint = tokenizer_fingerprint(config.tokenizer)
+
+        model, self.parametrization = build_model(config, vocab_size=len(self.tokenizer), device=world.device)
+        self.identity = identity(
+            config, self.curriculum, model=model.config.to_dict(), tokenizer=self.tokenizer_fingerprint
+        )
+        self.model: Any = shard_model(
+            model, world, precision=config.precision, reshard_after_forward=config.reshard_after_forward
+        )
+        groups = parameter_groups(
+            self.model, lr_factor=self.parametrization.lr_factor, weight_decay=config.optimizer.weight_decay
+        )
+        self.optimizer = torch.optim.AdamW(
+            groups, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True
+        )
+        self.monitors = make_monitors(config, self.model, self.optimizer, world)
+        self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size)
+        self.heldout = self._load_heldout()
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        main = world.is_main
+        self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
+        self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
+        self.guard = SpikeGuard(config.spikes, world.device)
+        self.spikes = SpikeRecord(self.folder / "spikes.json", config.spikes, active=main)
+        self.checkpoints = Checkpointer(
+            self.folder / "checkpoints",
+            world,
+            keep_last=config.checkpoint.keep_last,
+            asynchronous=config.checkpoint.asynchronous,
+        )
+        self.checkpoints.kept_for_good = lambda step: self.curriculum.phase_ending_at(step) is not None
+        self.pending = PendingRecords()
+        self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
+        self._clock = time.perf_counter()
+        self.step = 0
+        self._phase: Phase | None = None
+        self._start_or_resume(force)
+        self.progress = tqdm(
+            total=self.last_step,
+            initial=self.step,
+            desc="pretrain",
+            unit="step",
+            disable=not main,
+            mininterval=0.5 if sys.stderr.isatty() else 10.0,
+        )
+
+    # -- beginning ------------------------------------------------------------------------------------------------
+
+    def _check_data(self) -> None:
+        for phase in self.curriculum.phases:
+            assert phase.folder is not None
+            problems = verify_files(phase.folder, content=False)
+            if problems:
+                raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")
+
+    def _load_heldout(self) -> list[Any]:
+        settings = self.config.heldout
+        if settings is None:
+            return []
+        shortest = min(phase.context_length for phase in self.curriculum.phases)
+        return load_heldout(
+            settings.dir,
+            self.tokenizer,
+            bytes_per_domain=settings.bytes_per_domain,
+            context_length=settings.context_length or shortest,
+        )
+
+    def _start_or_resume(self, force: bool) -> None:
+        found = self.checkpoints.latest()
+        if found is None:
+            if self.metrics.path.exists() and self.metrics.lines() and not force:
+                raise TrainError(
+                    f"{self.folder}: holds the log of a run but no checkpoint. Choose another output_dir or remove it."
+                )
+            self._begin()
+            return
+        step, trainer, problems = found
+        for problem in problems:
+            self.say(f"skipping a damaged checkpoint: {problem} Going back to step {step}.")
+        changed = differences(trainer["identity"], self.identity)
+        if changed and not force:
+            raise TrainError(
+                f"{self.checkpoints.path_of(step)} belongs to a run with other settings:\n  "
+                + "\n  ".join(changed[:12])
+                + "\nTake them back, choose another output_dir, or add --force to go on with the new ones."
+            )
+        self.load(step, trainer)
+        self.say(f"going on from step {step:,} of {self.last_step:,}")
+
+    def _begin(self) -> None:
+        """Step 0: state of the user's own checkpoint if one is named, a first checkpoint to fall back on."""
+        init = self.config.init
+        if init is not None and not (init.path / "config.json").is_file():
+            load_state(init.path, self.model, self.optimizer if init.optimizer else None)
+        elif init is not None and init.optimizer:
+            raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")
+        if self.world.is_main:
+            save_config(self.config, self.folder / "config.yaml")
+            (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
+        for log in (self.metrics, self.heldout_log):
+            log.cut_after(-1)
+        self.save()
+        self.evaluate("0")
+
+    def load(self, step: int, trainer: dict[str, Any]) -> None:
+        """Take up the state saved at `step`; logs and later checkpoints are cut back to it."""
+        self.checkpoints.load(step, self.model, self.optimizer)
+        for name, monitor in self.monitors.items():
+            if name in trainer["monitors"]:
+                monitor.load_state_dict(trainer["monitors"][name])
+        self.guard.load_state_dict(trainer["guard"])
+        self.spikes.load_state_dict(trainer["spikes"])
+        self.checkpoints.remove_after(step)
+        for log in (self.metrics, self.heldout_log):
+            log.cut_after(step)
+        if self.world.is_main:
+            (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
+            save_config(self.config, self.folder / "config.yaml")
+        self.pending.take()
+        self.step = step
+        self._phase = None
+        if step == 0:
+            self.evaluate("0")
+        elif ended := self.curriculum.phase_ending_at(step):
+            self._enter(ended)
+            self.end_phase(ended)  # what a kill between checkpoint and export left undone
+
+    # -- during ---------------------------------------------------------------------------------------------------
+
+    def enter_phase(self, plan: StepPlan) -> None:
+        """Put the model into the stage of the plan's phase, if it is not there yet."""
+        if plan.starts_phase:
+            self.guard.reset()
+        if self._phase is not plan.phase:
+            self._enter(plan.phase)
+
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        if phase.rope_theta is not None:
+            set_rope_theta(self.model, phase.rope_theta)
+        self.model.config.max_position_embeddings = phase.context_length
+
+    def save(self) -> None:
+        """Checkpoint of the current step."""
+        self.flush()
+        self.checkpoints.save(
+            self.step,
+            self.model,
+            self.optimizer,
+            {
+                "identity": self.identity,
+                "fingerprint": fingerprint(self.identity),
+                "model_config": self.model.config.to_dict(),
+                "tokenizer": str(self.config.tokenizer.absolute()),
+                "ranks": self.world.size,
+                "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
+                "guard": self.guard.state_dict(),
+                "spikes": self.spikes.state_dict(),
+            },
+        )
+
+    def end_phase(self, phase: Phase) -> None:
+        """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
+        self.checkpoints.finish()
+        destination = self.folder / "models" / phase_label(phase.name)
+        if self.config.export.phase_ends and not destination.exists():
+            export_model(
+                self.model,
+                destination,
+                self.world,
+                tokenizer=self.config.tokenizer,
+                dtype=self.config.export.dtype,
+                inputs={"run": fingerprint(self.identity), "tokenizer": self.tokenizer_fingerprint},
+                step=self.step,
+                phase=phase.name,
+            )
+        self.evaluate(phase.name)
+
+    def evaluate(self, phase: str) -> None:
+        """Held-out loss of every domain into heldout.jsonl, unless it is there."""
+        done = {line["domain"] for line in self.heldout_log.lines() if line["step"] == self.step}
+        if not self.heldout or done >= {domain.name for domain in self.heldout}:
+            return
+        self.heldout_log.cut_after(self.step - 1)
+        per_batch = max(self.config.tokens_per_step // self.world.size, 1)
+        records = heldout_losses(self.model, self.heldout, self.world, tokens_per_batch=min(per_batch, 16_384))
+        self.heldout_log.append([{"step": self.step, "phase": phase, **record} for record in records])
+
+    def flush(self) -> list[int] | None:
+        """Bring pending records to the host and write them; steps to leave out if it is time to roll back."""
+        records = self.pending.take()
+        if not records:
+            return None
+        now = time.perf_counter()
+        seconds, self._clock = (now - self._clock) / len(records), now
+        for record in records:
+            record["seconds"] = round(seconds, 6)
+            if not record.get("spike"):
+                record.pop("spike", None)
+        for monitor in self.monitors.values():
+            for warning in monitor.on_records(records):
+                self.say(f"warning: {warning}")
+        self.metrics.append(records)
+        last = records[-1]
+        self.progress_to(last)
+        for record in records:
+            if record.get("spike"):
+                self.say(
+                    f"step {record['step']}: a spike (loss {record['loss']:.4g}, gradient norm "
+                    f"{record['grad_norm']:.4g}); its update was left out"
+                )
+        return self.spikes.see(records)
+
+    def roll_back(self, steps: list[int]) -> None:
+        """Return to the last checkpoint before the first of `steps`, whose rows are never read again."""
+        self.checkpoints.finish()
+        found = self.checkpoints.latest(before=min(steps))
+        if found is None or len(self.spikes.rollbacks) >= self.config.spikes.max_rollbacks:
+            self.save()
+            raise TrainError(
+                f"the loss spiked at steps {', '.join(str(step + 1) for step in steps)} and "
+                f"{len(self.spikes.rollbacks)} roll-backs have not helped. Lower optimizer.lr, look at the rows named "
+                f"in {self.folder / 'spikes.json'}, or raise spikes.max_rollbacks; the last checkpoint is kept."
+            )
+        to_step, trainer, _ = found
+        plans = [self.curriculum.at(step) for step in sorted(set(steps))]
+        self.checkpoints.load(to_step, self.model, None)
+        self.spikes.add_rollback(plans, to_step=to_step, worst_rows=[])
+        self.say(f"rolling back to step {to_step:,}; the rows of {len(plans)} steps are left out from now on")
+        self.load(to_step, trainer)
+        self.progress.reset(total=self.last_step)
+        self.progress.update(to_step)
+
+    def progress_to(self, record: dict[str, Any]) -> None:
+        """Move the progress bar to a finished step."""
+        bar = getattr(self, "progress", None)
+        if bar is not None:
+            loss = record.get("loss", math.nan)
+            bar.set_postfix(phase=record["phase"], loss=f"{loss:.3f}", lr=f"{record['lr']:.2e}", refresh=False)
+            bar.update(record["step"] - bar.n)
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """Last checkpoint, then the manifest that says the run is whole."""
+        self.save()
+        self.checkpoints.finish()
+        self.progress.close()
+        if self.world.is_main:
+            phases = [phase for phase in self.curriculum.phases if phase.first_step < self.step]
+            write_manifest(
+                self.folder,
+                kind="pretraining-run",
+                inputs={"tokenizer": self.tokenizer_fingerprint, **{p.name: p.fingerprint for p in phases}},
+                config=resolved(self.config),
+                counts={
+                    "steps": self.step,
+                    "tokens": self.step * self.config.tokens_per_step,
+                    "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
+                    "phases": [p.name for p in phases if p.end_step <= self.step],
+                },
+                seed=self.config.seed,
+                spikes=self.spikes.rollbacks,
+            )
+
+    def close(self) -> None:
+        """Let go of threads and the progress bar, whatever happened."""
+        self.reader.close()
+        self.progress.close()
+
+    def say(self, message: str) -> None:
+        """A message on stderr, from rank 0, that leaves the progress bar whole."""
+        if self.world.is_main:
+            tqdm.write(f"pretrain: {message}", file=sys.stderr)
+
+
+def phase_label(name: str) -> str:
+    """Folder name of a phase: `phase-07`, `phase-26-4k`, or a user's own name."""
+    number, dash, variant = name.partition("-")
+    return f"phase-{int(number):02d}{dash}{variant}" if number.isdigit() else name
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of the run; TrainError when there is none at `path`."""
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise TrainError(f"tokenizer: {path} does not hold a tokenizer ({str(error).splitlines()[0]}).") from error
+
+
+def tokenizer_fingerprint(path: Path) -> str:
+    """The manifest's fingerprint, or the hash of tokenizer.json where there is no manifest."""
+    if (path / MANIFEST_NAME).is_file():
+        return str(read_manifest(path)["fingerprint"])
+    return sha256_file(path / "tokenizer.json")

@@ -1,0 +1,71 @@
+"""Where this process runs: device, rank, number of ranks, threads; and the few collectives that the loop needs.
+
+Works the same under `accelerate launch`, `torchrun` and plain `python`.
+"""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+
+from train.config import PretrainConfig
+from train.errors import TrainError
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers."""
+
+    device: torch.device
+    rank: int
+    size: int
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` added up over the ranks, in place; stays on its device."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def any(self, *flags: float) -> list[float]:
+        """The largest of each flag over the ranks. A host synchronisation where the device is not the CPU."""
+        if self.size == 1:
+            return list(flags)
+        tensor = torch.tensor(flags, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
+        tensor = tensor.to(self.device)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+        return tensor.tolist()
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def close(self) -> None:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def enter_world(config: PretrainConfig) -> World:
+    """Set threads and device, join the process group if there is one; TrainError for a device that is not there."""
+    wants_cpu = config.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise TrainError("device: cuda is asked for, but torch sees no CUDA device. Use device=cpu or auto.")
+    on_cpu = wants_cpu or not torch.cuda.is_available()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    state = PartialState(cpu=on_cpu)
+    if config.threads:
+        torch.set_num_threads(config.threads)  # PartialState may have changed it
+    if not on_cpu:
+        torch.backends.cuda.matmul.allow_tf32 = True  # as published
+        torch.backends.cudnn.allow_tf32 = True
+    needs_group = config.precision == "bfloat16" and not dist.is_initialized()
+    if needs_group:  # sharding over one rank is what keeps fp32 master weights beside bf16 compute
+        store = dist.HashStore()
+        dist.init_process_group("gloo" if on_cpu else "nccl", store=store, rank=0, world_size=1)
+    return World(torch.device(state.device), state.process_index, state.num_processes)
