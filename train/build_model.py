@@ -35,7 +35,7 @@ def model_config(config: PretrainConfig, *, vocab_size: int) -> tuple[YuLanMiniC
         defaults = {
             "vocab_size": vocab_size,
             "initializer_range": 5e-5,
-            **parametrization.model_settings(shape.head_dim),
+            **parametrization.model_settings(shape.head_dim or shape.hidden_size),
         }
         built = YuLanMiniConfig(**{**defaults, **keys})
     except (ValueError, TypeError) as error:

@@ -104,7 +104,7 @@ class Checkpointer:
 
         With `before`, only checkpoints of at most that step count.
         """
-        problems = []
+        problems: list[str] = []
         for step in reversed(self.steps()):
             if before is not None and step > before:
                 continue

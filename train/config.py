@@ -18,7 +18,7 @@ class Settings(BaseModel):
 
 
 class DataSettings(Settings):
-    """`dir` holds one folder of packed rows a phase; a phase is a number, `26-4k`, a range `1-25`, or a folder's name."""
+    """`dir` holds a folder of packed rows for each phase: a number, `26-4k`, a range `1-25`, or a folder's name."""
 
     dir: Path
     phases: list[PhaseName] | PhaseName = "1-27"

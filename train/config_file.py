@@ -1,5 +1,6 @@
 """From a YAML file and `--set key=value` to a checked `PretrainConfig`, and back to the run's `config.yaml`."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,8 @@ def _apply(value: dict[str, Any], override: str) -> None:
     except yaml.YAMLError as error:
         raise TrainError(f"--set {override}: the value is not valid YAML.") from error
     if isinstance(new, str):  # YAML 1.1 reads 1e-3 as text
-        try:
+        with suppress(ValueError):
             new = float(new)
-        except ValueError:
-            pass
     *parents, key = dotted.split(".")
     section: Any = value
     for depth, name in enumerate(parents):

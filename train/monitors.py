@@ -96,8 +96,8 @@ class HiddenStateVariance(Monitor):
                 if growth[layer] > self.config.spikes.variance_growth:
                     record["variance_growth"] = growth[layer]
                     warnings.append(
-                        f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times its "
-                        "recent median; a divergence often begins so (watch grad_norm, consider a lower rate)"
+                        f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times "
+                        "its recent median; a divergence often begins so (watch grad_norm, consider a lower rate)"
                     )
             self._history = [*self._history[-self.HISTORY + 1 :], variance]
         return warnings

@@ -121,7 +121,7 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     for group in run.optimizer.param_groups:
         group["lr"] = plan.lr * group["lr_factor"]
     # The fused kernel leaves parameters and moments alone where this is 1: a spike is left out without asking the host.
-    run.optimizer.found_inf = record["spike"]  # type: ignore[attr-defined]
+    run.optimizer.found_inf = record["spike"]
     run.optimizer.step()
     for monitor in run.monitors.values():
         monitor.after_update(record)
