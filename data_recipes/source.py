@@ -96,6 +96,8 @@ class Source(BaseModel):
     revision: str | None = None
     url: str | None = None
     text: str | None = None
+    # The tokenizer (Hub id or folder) that turns the column's token ids back into text.
+    decode_with: str | None = None
     template: str | None = None
     fields: dict[str, str] = Field(default_factory=dict)
     filters: tuple[Filter, ...] = ()
@@ -148,6 +150,8 @@ class Source(BaseModel):
             raise ValueError("glob belongs to a path source; for a hub source give data_files.")
         if self.template is not None and self.text is not None:
             raise ValueError("both text and template are given; give the column or the template.")
+        if self.decode_with is not None and (self.text is None or self.template is not None):
+            raise ValueError("decode_with needs text: the column with token ids; and no template.")
         if self.fields and self.template is None:
             raise ValueError("fields maps a template's names to columns, but there is no template.")
         if self.template is not None:
@@ -182,8 +186,11 @@ class Source(BaseModel):
 
     def renderer(self) -> Callable[[Mapping[str, Any]], str]:
         """A function from a row to its text; it raises `templates.MissingColumn` when a column is not there."""
-        from data_recipes.templates import column_renderer, template_renderer
+        from data_recipes.templates import column_renderer, decoding_renderer, template_renderer
 
+        if self.decode_with is not None:
+            beside = (self._folder or Path()) / self.decode_with
+            return decoding_renderer(self.text_column, beside if beside.exists() else self.decode_with)
         if self.template is None:
             return column_renderer(self.text_column)
         return template_renderer(self.template, self.fields)

@@ -98,6 +98,41 @@ def column_renderer(column: str) -> Callable[[Mapping[str, Any]], str]:
     return render
 
 
+def decoding_renderer(column: str, tokenizer: Path | str) -> Callable[[Mapping[str, Any]], str]:
+    """Row to text where the column holds token ids: decoded with `tokenizer`, special tokens left out.
+
+    The tokenizer (a folder with `tokenizer.json`, or a Hub id) is loaded with the first row.
+    """
+    from data_recipes.source import column_value
+
+    @cache
+    def decoder() -> Callable[..., str]:
+        from tokenizers import Tokenizer
+
+        try:
+            if isinstance(tokenizer, Path):
+                return Tokenizer.from_file(str(tokenizer / "tokenizer.json")).decode
+            return Tokenizer.from_pretrained(tokenizer).decode
+        except Exception as error:  # the library raises bare exceptions
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise DataError(f"tokenizer {tokenizer}: cannot be loaded to decode '{column}' ({reason}).") from error
+
+    def render(row: Mapping[str, Any]) -> str:
+        try:
+            ids = column_value(row, column)
+        except KeyError:
+            raise MissingColumn(column, row) from None
+        if ids is None or not len(ids):
+            return ""
+        decode = decoder()
+        try:
+            return decode(list(map(int, ids)), skip_special_tokens=True)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"column '{column}': {ids!r:.60} is not a list of token ids.") from error
+
+    return render
+
+
 def template_renderer(template: str, fields: Mapping[str, str]) -> Callable[[Mapping[str, Any]], str]:
     """Row to text: the template with each name replaced by its column (`fields`, else the column so called).
 

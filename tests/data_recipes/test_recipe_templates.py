@@ -64,6 +64,31 @@ def test_turns_that_are_no_turns_are_bad_input():
         text_of({"messages": [{"content": "no role"}]}, template="messages")
 
 
+def test_token_ids_are_decoded_with_the_tokenizer_that_made_them(tmp_path):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE(vocab={"<s>": 0, "a": 1, "b": 2, "Ġ": 3}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<s>"])
+    (tmp_path / "tokenizer").mkdir()
+    tokenizer.save(str(tmp_path / "tokenizer" / "tokenizer.json"))
+    source = Source(hub="a/b", text="input_ids", decode_with="tokenizer")
+    source._folder = tmp_path
+    render = source.renderer()
+    assert render({"input_ids": [0, *tokenizer.encode("ab ba").ids]}) == "ab ba"
+    assert render({"input_ids": []}) == ""
+    with pytest.raises(MissingColumn):
+        render({"ids": [1]})
+    with pytest.raises(DataError, match="not a list of token ids"):
+        render({"input_ids": ["a"]})
+    missing = Source(hub="a/b", text="input_ids", decode_with=str(tmp_path / "none"))
+    with pytest.raises(DataError, match="cannot be loaded"):
+        missing.renderer()({"input_ids": [1]})
+    with pytest.raises(ValueError, match="token ids"):
+        Source(hub="a/b", decode_with="c/d")
+
+
 def test_an_inline_template_joins_columns_and_keeps_braces():
     assert text_of({"title": "T", "body": "B"}, template="{title}: {{{body}}}") == "T: {B}"
 

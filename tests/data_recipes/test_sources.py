@@ -77,9 +77,9 @@ def test_ids_that_changed_are_given_by_their_current_name():
 
 
 def test_ids_only_sources_never_pretend_to_have_text(uses):
-    """the-stack-v2 and python-edu hold blob ids; read as they are they would give empty documents."""
+    """the-stack-v2 holds blob ids; read as they are they would give empty documents."""
     only_ids = {use.source.hub for use in uses if use.source.access == "ids-only"}
-    assert only_ids == {"bigcode/the-stack-v2", "HuggingFaceTB/smollm-corpus"}
+    assert only_ids == {"bigcode/the-stack-v2"}
     row = {"blob_id": "00ab", "repo_name": "a/b", "language": "Shell", "length_bytes": 3}
     for use in uses:
         if use.source.access == "ids-only":
@@ -108,6 +108,14 @@ def test_the_authors_own_data_is_read_from_their_release(uses):
     assert len(own) > 50
     assert {use.source.hub for use in own} == {AUTHORS_RELEASE}
     assert len({use.source.data_files for use in own}) == len(own)
+
+
+def test_what_the_authors_released_as_token_ids_is_decoded(uses):
+    tokenised = {use.source.hub for use in uses if use.source.decode_with}
+    assert tokenised == {"yulan-team/YuLan-Mini-Datasets"}
+    for use in uses:
+        if use.source.hub in tokenised:
+            assert (use.source.text, use.source.decode_with) == ("input_ids", "yulan-team/YuLan-Mini")
 
 
 def test_shares_add_up_to_the_whole_curriculum(uses):
