@@ -62,7 +62,8 @@ class YuLanMiniScaledNorm(nn.Module):
     """
     RMSNorm whose output scales are folded into its weight: `scale` costs a vector's multiply, not an activation's.
 
-    Not called *RMSNorm: frameworks replace modules of that name by kernels that know no `scale`.
+    Not called *RMSNorm, and `scale` has no default: by that name, and by a forward of one input, serving frameworks
+    know a norm that they replace by a kernel of their own.
     """
 
     def __init__(self, config: YuLanMiniConfig):
@@ -72,7 +73,7 @@ class YuLanMiniScaledNorm(nn.Module):
         self.offset = 1.0 if config.rms_type == "gemma" else 0.0
         self.variance_epsilon = config.rms_norm_eps
 
-    def forward(self, hidden_states: torch.Tensor, scale: torch.Tensor | float = 1.0) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
         # In fp32 up to one rounding of the folded weight: the alphas are not rounded one by one.
         weight = (self.weight.float() + self.offset) * scale
         return nn.functional.rms_norm(

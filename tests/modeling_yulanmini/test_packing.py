@@ -1,0 +1,128 @@
+"""Packed rows: documents in a row see nothing of each other, with either convention for rotary positions."""
+
+import pytest
+import torch
+
+# Two rows of 24 tokens with different cuts.
+LENGTHS = [[7, 1, 16], [12, 12]]
+
+
+@pytest.fixture
+def rows():
+    return torch.randint(4, 97, (2, 24), generator=torch.Generator().manual_seed(5))
+
+
+def restarting() -> torch.Tensor:
+    return torch.stack([torch.cat([torch.arange(length) for length in row]) for row in LENGTHS])
+
+
+def document_indices() -> torch.Tensor:
+    return torch.stack([torch.arange(len(row)).repeat_interleave(torch.tensor(row)) for row in LENGTHS])
+
+
+def cumulative() -> torch.Tensor:
+    lengths = torch.tensor([0, *(length for row in LENGTHS for length in row)], dtype=torch.int32)
+    return lengths.cumsum(0, dtype=torch.int32)
+
+
+PACKINGS = {
+    "position_ids restart": lambda: {"position_ids": restarting()},
+    "seq_idx, positions run on": lambda: {"seq_idx": document_indices()},
+    "cu_seq_lens_q, positions run on": lambda: {"cu_seq_lens_q": cumulative()},
+    "all cu_seq_lens, positions restart": lambda: {
+        "position_ids": restarting(),
+        "cu_seq_lens_q": cumulative(),
+        "cu_seq_lens_k": cumulative(),
+        "max_length_q": 16,
+        "max_length_k": 16,
+    },
+    "seq_idx, explicit positions": lambda: {"seq_idx": document_indices(), "position_ids": torch.arange(24)[None]},
+}
+
+
+def separate_logits(model, rows) -> torch.Tensor:
+    return torch.stack(
+        [
+            torch.cat([model(document[None]).logits[0] for document in row.split(lengths)])
+            for row, lengths in zip(rows, LENGTHS, strict=True)
+        ]
+    )
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_logits_are_those_of_the_documents_alone(make_model, rows, attention, packing):
+    model = make_model(attn_implementation=attention)
+    packed = model(rows, **PACKINGS[packing]()).logits
+    torch.testing.assert_close(packed, separate_logits(model, rows), atol=2e-5, rtol=1e-4)
+    assert not torch.allclose(packed, model(rows).logits, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_logits_on_flex_attention(make_model, rows, packing):
+    model = make_model(attn_implementation="flex_attention", hidden_size=64)
+    eager = make_model(attn_implementation="eager", hidden_size=64)
+    torch.testing.assert_close(
+        model(rows, **PACKINGS[packing]()).logits, separate_logits(eager, rows), atol=2e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_training_mode_and_use_cache_keep_the_document_mask(make_model, rows, packing):
+    """create_causal_mask looks for documents only where no cache exists, and config.use_cache is true by default."""
+    model = make_model().train()
+    assert model.config.use_cache
+    expected = separate_logits(model, rows)
+    packed = model(rows, labels=rows, skip_logits=False, use_cache=True, **PACKINGS[packing]()).logits
+    torch.testing.assert_close(packed, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_gradients_of_both_conventions_agree(make_model, rows, packing):
+    def gradients(**kwargs):
+        model = make_model()
+        model(rows, labels=rows, **kwargs).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    reference = gradients(position_ids=restarting())
+    for name, gradient in gradients(**PACKINGS[packing]()).items():
+        torch.testing.assert_close(gradient, reference[name], atol=1e-6, rtol=1e-3, msg=name)
+
+
+def test_positions_really_run_on(make_model, rows, monkeypatch):
+    """The two conventions give equal logits, so look at what RoPE is given."""
+    model = make_model()
+    seen = []
+    rotary = model.model.rotary_emb.forward
+    monkeypatch.setattr(
+        model.model.rotary_emb, "forward", lambda x, position_ids: seen.append(position_ids) or rotary(x, position_ids)
+    )
+    model(rows, seq_idx=document_indices())
+    model(rows, cu_seq_lens_q=cumulative())
+    model(rows, position_ids=restarting())
+    assert torch.equal(seen[0], torch.arange(24)[None])
+    assert torch.equal(seen[1], torch.arange(24)[None])
+    assert torch.equal(seen[2], restarting())
+
+
+def test_flash_attention_is_told_where_documents_start(make_model, rows, monkeypatch):
+    """Flash attention cuts by the position_ids it is handed: they restart under both conventions."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    handed = []
+
+    def record(module, query, key, value, attention_mask, **kwargs):
+        handed.append(kwargs["position_ids"])
+        return torch.zeros_like(query).transpose(1, 2), None
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", record)
+    model = make_model()
+    for packing in PACKINGS.values():
+        model(rows, **packing())
+    assert all(torch.equal(positions, restarting()) for positions in handed)
+
+
+def test_one_document_a_row_is_plain_causal_attention(make_model, rows):
+    model = make_model()
+    torch.testing.assert_close(model(rows, seq_idx=torch.zeros_like(rows)).logits, model(rows).logits)
