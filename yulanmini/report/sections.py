@@ -19,6 +19,15 @@ STAGE_NAMES = {
     "hub": "Hub folders",
 }
 
+# Kinds of origin as the corpus counts them (data_recipes/corpus.py).
+ORIGIN_NAMES = {
+    "packages": "installed packages",
+    "python": "Python's library",
+    "messages": "message catalogues",
+    "generated": "computed",
+    "files": "your files",
+}
+
 
 def summary(report: dict[str, Any]) -> str:
     """What happened in this run, in a sentence or two, of the parts that did happen."""
@@ -108,6 +117,16 @@ def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
+def origins(sizes: dict[str, int]) -> str:
+    """Where a domain's text is from, largest part first."""
+    total = sum(sizes.values()) or 1
+    parts = sorted(sizes, key=lambda kind: -sizes[kind])
+    names = [ORIGIN_NAMES.get(kind, kind) for kind in parts]
+    if len(parts) == 1:
+        return names[0]
+    return ", ".join(f"{name} {units.percent(sizes[kind] / total)}" for kind, name in zip(parts, names, strict=True))
+
+
 def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> list[dict[str, Any]]:
     """One row a domain: the text it was given, and how the tokenizer packs it (share of the best)."""
     if corpus is None:
@@ -117,6 +136,7 @@ def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> lis
     return [
         {
             "domain": domain,
+            "origins": origins(found[domain].get("origins", {})),
             "documents": found[domain]["train"]["documents"],
             "bytes": found[domain]["train"]["bytes"],
             "heldout_bytes": found[domain]["heldout"]["bytes"],
