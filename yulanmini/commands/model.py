@@ -138,3 +138,22 @@ def average(
     say(f"Wrote {dst}: the average of {len(sources)} checkpoints")
     if as_json:
         emit_json(result)
+
+
+@app.command(epilog="Example: yulanmini model gguf merged model.gguf --dtype bfloat16")
+def gguf(
+    src: Source,
+    dst: Annotated[Path, typer.Argument(help="New .gguf file; must not exist.")],
+    dtype: Annotated[str, typer.Option(help="Dtype of the matrices: float32, float16 or bfloat16.")] = "float16",
+    as_json: AsJson = False,
+) -> None:
+    """Write a model, merged or not, as a GGUF file for llama.cpp."""
+    from modeling_yulanmini.gguf_export import export_gguf
+    from yulanmini.console import emit_json, say
+
+    result = export_gguf(src, dst, dtype=dtype, progress=True)
+    say(f"Wrote {dst}: {result['bytes'] / 1e6:,.1f} MB, architecture {result['architecture']}")
+    if (share := result["tokenizer_agreement"]) is not None and share < 1:
+        say(f"llama.cpp will find {share:.1%} of the tokenizer's tokens in mixed text (see docs/merging.md)")
+    if as_json:
+        emit_json(result)

@@ -1,0 +1,231 @@
+"""Write a model as GGUF, the file that llama.cpp and what is built on it load.
+
+A YuLan-Mini model is merged on the way, a merged Llama or Qwen2 is taken as it is. llama.cpp's "llama" rotates pairs
+of neighbours where transformers rotates halves, so the rows of q and k, weights and biases alike, change places.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from modeling_yulanmini.certificate import PROBE_TEXT
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder, assemble
+from modeling_yulanmini.checkpoint_writer import flush_to_disk
+from modeling_yulanmini.config_file import MODEL_TYPES
+from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds
+from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary
+from modeling_yulanmini.merge import merged_config, read_config
+
+FILE_TYPES = {
+    "float32": (torch.float32, gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
+    "float16": (torch.float16, gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
+    "bfloat16": (torch.bfloat16, gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
+}
+LAYER_NAMES = {
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+OUTER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+
+
+@dataclass(frozen=True)
+class GgufSource:
+    """A merged model, from a file or about to be folded."""
+
+    folder: ModelFolder
+    config: dict[str, Any]
+    folds: list[Fold]
+
+
+def export_gguf(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    *,
+    dtype: str = "float16",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write the model in `src` to the new file `dst`, absent or complete, its matrices in `dtype`.
+
+    `dtype` is "float32", "float16" or "bfloat16"; vectors (norms, biases) are float32 always, as llama.cpp wants
+    them. Returns architecture, dtype, tensors, bytes, and `tokenizer_agreement`: the share of a text's tokens that
+    llama.cpp's tokenizer finds too (None without a tokenizer: such a file takes token ids only).
+
+    Raises `CheckpointError` for bad input, for what GGUF or llama.cpp's model cannot hold (another tokenizer, a
+    scaled rotary embedding other than linear, a value beyond float16), and if `dst` exists.
+    """
+    dst = Path(dst)
+    if dtype not in FILE_TYPES:
+        raise CheckpointError(f"no dtype '{dtype}'. Known: {', '.join(FILE_TYPES)}.")
+    if dst.exists():
+        raise CheckpointError(f"{dst}: exists already. Choose another name or remove it.")
+    source = open_source(src)
+    vocabulary = read_vocabulary(source.folder.path, source.config["vocab_size"])
+    torch_dtype, matrix_type, file_type = FILE_TYPES[dtype]
+    with new_file(dst) as partial:
+        writer = gguf.GGUFWriter(partial, source.config["model_type"])
+        writer.add_file_type(file_type)
+        add_hyperparameters(writer, source.config, name=Path(src).resolve().name)
+        add_vocabulary(writer, vocabulary)
+        for fold in source.folds:
+            is_matrix = len(fold.shape) > 1
+            size = torch.Size(fold.shape).numel() * (torch_dtype.itemsize if is_matrix else 4)
+            kind = matrix_type if is_matrix else gguf.GGMLQuantizationType.F32
+            writer.add_tensor_info(gguf_name(fold.name), fold.shape, np.dtype(np.float32), size, kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for fold in tqdm(source.folds, desc="gguf", unit="tensor", disable=not progress):
+            writer.write_tensor_data(stored_values(source, fold, torch_dtype))
+        writer.close()
+    return {
+        "architecture": source.config["model_type"],
+        "dtype": dtype,
+        "tensors": len(source.folds),
+        "bytes": dst.stat().st_size,
+        "tokenizer_agreement": (
+            round(agreement(source.folder.path, vocabulary, PROBE_TEXT), 4) if vocabulary is not None else None
+        ),
+    }
+
+
+def open_source(src: str | os.PathLike[str]) -> GgufSource:
+    """The model in `src` as Llama or Qwen2: a plan to merge it, or its own tensors taken one to one."""
+    folder = ModelFolder(src)
+    path = folder.path / CONFIG_NAME
+    model_type = folder.config.get("model_type")
+    if model_type in MODEL_TYPES:
+        config = read_config(path)
+        folds = plan_folds(folder, config, TARGETS["llama"])
+        content = merged_config(folder, config, TARGETS["llama"], "float32")
+    elif model_type in TARGETS:
+        content = folder.config
+        folds = [Fold(name, stored.shape, name) for name, stored in folder.tensors.items()]
+        check_names(folder, TARGETS[model_type])
+    else:
+        raise CheckpointError(f"{path}: model_type is {model_type!r}, expected yulanmini, llama or qwen2.")
+    folder.check_tokenizer(content["vocab_size"])
+    return GgufSource(folder, content, folds)
+
+
+def check_names(folder: ModelFolder, target: Target) -> None:
+    """Raise `CheckpointError` for a tensor that llama.cpp's model has no place for."""
+    for name, stored in folder.tensors.items():
+        gguf_name(name, file=stored.file)
+        if name.endswith("o_proj.bias") and not target.has_output_bias and folder.read(name).any():
+            raise CheckpointError(f"{stored.file}: tensor {name} is not zero, but {target.model_type} has none.")
+
+
+def gguf_name(name: str, *, file: Path | None = None) -> str:
+    """GGUF's name of a parameter."""
+    module, _, leaf = name.rpartition(".")
+    if module in OUTER_NAMES:
+        return f"{OUTER_NAMES[module]}.{leaf}"
+    parts = module.split(".", 3)
+    if parts[:2] == ["model", "layers"] and len(parts) == 4 and parts[3] in LAYER_NAMES:
+        return f"blk.{parts[2]}.{LAYER_NAMES[parts[3]]}.{leaf}"
+    raise CheckpointError(f"{file or 'model'}: tensor {name} has no name in GGUF.")
+
+
+def heads_permuted(name: str, config: dict[str, Any]) -> int:
+    """Into how many heads the rows of this tensor are re-ordered; 0 for rows that stay."""
+    if config["model_type"] != "llama":  # llama.cpp's qwen2 rotates halves, as transformers does
+        return 0
+    if ".q_proj." in name:
+        return config["num_attention_heads"]
+    return config["num_key_value_heads"] if ".k_proj." in name else 0
+
+
+def interleave_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """Re-order the rows of each head from (first half, second half) to neighbours (0, half, 1, half + 1, ...)."""
+    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(rows.shape)
+
+
+def separate_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
+    """The inverse of `interleave_halves`."""
+    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(rows.shape)
+
+
+def stored_values(source: GgufSource, fold: Fold, matrix_dtype: torch.dtype) -> np.ndarray:
+    """A tensor's values as they lie in the file: folded in float64, rounded once, rows in llama.cpp's order."""
+    dtype = matrix_dtype if len(fold.shape) > 1 else torch.float32
+    values = assemble(fold.blocks(source.folder), fold.shape, dtype)
+    if dtype == torch.float16 and not torch.isfinite(values).all():
+        raise CheckpointError(f"{source.folder.path}: tensor {fold.name} is beyond float16; use bfloat16 or float32.")
+    if heads := heads_permuted(fold.name, source.config):
+        values = interleave_halves(values, heads)
+    return values.contiguous().view(torch.uint8 if dtype == torch.bfloat16 else dtype).numpy()
+
+
+def add_hyperparameters(writer: gguf.GGUFWriter, config: dict[str, Any], *, name: str) -> None:
+    """The keys from which llama.cpp builds the network."""
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    rope = config.get("rope_parameters") or {"rope_theta": config["rope_theta"]}
+    writer.add_name(name)
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_rope_freq_base(rope["rope_theta"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    rope_type = rope.get("rope_type", "default")
+    if rope_type == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    elif rope_type != "default":
+        raise CheckpointError(f"rope_type '{rope_type}' is not written to GGUF; expected default or linear.")
+
+
+def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: GgufVocabulary | None) -> None:
+    """The tokenizer's keys; "none" tells llama.cpp that there is none."""
+    if vocabulary is None:
+        writer.add_tokenizer_model("none")
+        return
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(vocabulary.tokens)
+    writer.add_token_scores(vocabulary.scores)
+    writer.add_token_types(vocabulary.types)
+    writer.add_add_bos_token(vocabulary.adds_bos)
+    writer.add_add_eos_token(False)
+    writer.add_add_space_prefix(vocabulary.adds_space_prefix)
+    for role, index in vocabulary.special_ids.items():
+        getattr(writer, f"add_{role}_token_id")(index)
+    if vocabulary.chat_template is not None:
+        writer.add_chat_template(vocabulary.chat_template)
+
+
+@contextmanager
+def new_file(destination: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `destination` whose file becomes it in one rename, or is removed on an error."""
+    partial = destination.parent / f".{destination.name}.partial"
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield partial
+        flush_to_disk(partial)
+        partial.rename(destination)
+        flush_to_disk(destination.parent)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
