@@ -1,10 +1,125 @@
-"""`yulanmini eval`."""
+"""`yulanmini eval`: score a model, compare runs."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from yulanmini.console import emit_json, emit_table, say
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 
 
 @app.callback()
 def eval() -> None:
-    """eval verbs."""
+    """Scores with their method: held-out bits per byte, exact match on unseen problems."""
+
+
+@app.command(epilog="Example: yulanmini eval run runs/tiny/05-merged --data runs/tiny/01-corpus --out scores/base")
+def run(
+    model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
+    data: Annotated[Path, typer.Option(help="Corpus folder with heldout/ and dialogues/.")],
+    suite: Annotated[str, typer.Option(help="heldout, problems, or miniature (both and samples).")] = "miniature",
+    chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template (an instruct model).")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json.")] = None,
+    context: Annotated[int | None, typer.Option(help="Window in tokens; default: the model's, at most 4096.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Targets a window advances by; default: half of it.")] = None,
+    start: Annotated[str, typer.Option(help="Token before a text: eos, bos or none.")] = "eos",
+    bytes_per_domain: Annotated[int | None, typer.Option(help="Held-out text of each domain; default: all.")] = None,
+    per_kind: Annotated[int | None, typer.Option(help="Problems of each kind; default: all.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Prompts generated together.")] = 64,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, ...")] = "auto",
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check model and data, and say what would run.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Score one model on the held-out part of a corpus folder."""
+    from eval import corpus_folder
+    from eval.suites import SUITES, SuiteSettings, run_suite
+
+    settings = SuiteSettings(
+        suite=suite,
+        prompt="chat" if chat else "question",
+        start=start,
+        context=context,
+        stride=stride,
+        bytes_per_domain=bytes_per_domain,
+        per_kind=per_kind,
+        batch_size=batch_size,
+    )
+    if dry_run:
+        from eval.model_loading import check_folder
+
+        settings.check()
+        if Path(model).exists():
+            check_folder(Path(model))
+        parts = SUITES[suite]
+        texts = corpus_folder.heldout_texts(data, bytes_per_domain=bytes_per_domain) if "heldout" in parts else {}
+        problems = corpus_folder.unseen_problems(data, per_kind=per_kind) if "problems" in parts else []
+        plan = {
+            "model": model,
+            "parts": list(parts),
+            "heldout_documents": {domain: len(documents) for domain, documents in texts.items()},
+            "problems": len(problems),
+            "writes": str(out / "scores.json") if out else None,
+        }
+        if as_json:
+            emit_json(plan)
+        else:
+            emit_table(["would run", ""], [[key, str(value)] for key, value in plan.items()])
+        return
+    result = run_suite(
+        model,
+        data=data,
+        settings=settings,
+        out=out,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        progress=True,
+    )
+    if as_json:
+        emit_json(result)
+        return
+    if "heldout" in result:
+        rows = [
+            [domain, f"{row['bits_per_byte']:.3f}", f"{row['loss']:.3f}", row["tokens"], row["bytes"]]
+            for domain, row in result["heldout"].items()
+        ]
+        emit_table(["held-out text", "bits/byte", "loss", "tokens", "bytes"], rows)
+    if "problems" in result:
+        rows = [
+            [row["kind"], row["level"], row["language"], f"{row['exact_match']:.1%}", chance(row), row["count"]]
+            for row in result["problems"]
+        ]
+        emit_table(["problem", "level", "language", "exact match", "chance", "problems"], rows)
+    if out is not None:
+        say(f"Wrote {out / 'scores.json'}")
+
+
+@app.command(epilog="Example: yulanmini eval compare scores/base scores/instruct")
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="scores.json files or their folders.")],
+    as_json: Json = False,
+) -> None:
+    """Show the scores of several runs side by side."""
+    from eval.compare import compare as side_by_side
+
+    table = side_by_side(runs)
+    if as_json:
+        emit_json(table)
+        return
+    rows = [
+        [row["measure"], row["group"], *("" if value is None else f"{value:.3f}" for value in row["values"])]
+        for row in table["rows"]
+    ]
+    emit_table(["measure", "of", *table["runs"]], rows)
+    if not table["same_data"]:
+        say("The runs were scored on different corpora: bits per byte and exact match are not comparable.")
+
+
+def chance(row: dict) -> str:
+    return "" if row["chance"] is None else f"{row['chance']:.1%}"

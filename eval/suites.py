@@ -1,0 +1,133 @@
+"""Suites of scores and their file: what is measured, on what, with which versions, written as scores.json."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from eval import corpus_folder
+from eval.errors import EvalError
+from eval.heldout import score_heldout
+from eval.model_loading import LoadedModel, load_model
+from eval.problems import PROMPTS, answer_problems, tally
+from eval.samples import continuation_samples, problem_samples
+
+SCHEMA_VERSION = 1
+SCORES_NAME = "scores.json"
+PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers")
+SUITES = {
+    "heldout": ("heldout",),
+    "problems": ("problems",),
+    "miniature": ("heldout", "problems", "samples"),
+}
+
+
+@dataclass(frozen=True)
+class SuiteSettings:
+    """How to measure. `prompt`: "chat" for an instruct model, "question" for a base model."""
+
+    suite: str = "miniature"
+    prompt: str = "question"
+    start: str = "eos"
+    context: int | None = None
+    stride: int | None = None
+    bytes_per_domain: int | None = None
+    per_kind: int | None = None
+    batch_size: int = 64
+
+    def check(self) -> None:
+        for name, value, known in (("suite", self.suite, SUITES), ("prompt", self.prompt, PROMPTS)):
+            if value not in known:
+                near = get_close_matches(value, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
+                raise EvalError(f"no {name} '{value}'; {hint}")
+        for name in ("context", "stride", "bytes_per_domain", "per_kind", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise EvalError(f"{name} {value}: expected at least 1.")
+
+
+def run_suite(
+    model: str | Path | LoadedModel,
+    *,
+    data: Path,
+    settings: SuiteSettings | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score a model on a corpus folder; returns the scores and writes them to `out`/scores.json if given.
+
+    Keys: "heldout" {domain: ...}, "problems" (by kind, level, language), "levels" (by level), "samples",
+    "provenance". Greedy and without chance: the same files give the same scores.
+    """
+    settings = settings or SuiteSettings()
+    settings.check()
+    data = Path(data)
+    parts = SUITES[settings.suite]
+    # Bad data is named before a model is loaded for it.
+    texts = corpus_folder.heldout_texts(data, bytes_per_domain=settings.bytes_per_domain) if "heldout" in parts else {}
+    problems = corpus_folder.unseen_problems(data, per_kind=settings.per_kind) if "problems" in parts else []
+    loaded = (
+        model
+        if isinstance(model, LoadedModel)
+        else load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    )
+    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "model": loaded.provenance["name"]}
+    seconds = {}
+    if "heldout" in parts:
+        began = perf_counter()
+        result["heldout"] = score_heldout(
+            loaded,
+            texts,
+            context=settings.context,
+            stride=settings.stride,
+            start=settings.start,
+            progress=progress,
+        )
+        seconds["heldout"] = perf_counter() - began
+    if "problems" in parts:
+        began = perf_counter()
+        answers = answer_problems(
+            loaded,
+            problems,
+            prompt=settings.prompt,
+            start=settings.start,
+            batch_size=settings.batch_size,
+            progress=progress,
+        )
+        result["levels"] = tally(answers, "level")
+        result["problems"] = tally(answers, "kind", "level", "language")
+        seconds["problems"] = perf_counter() - began
+    if "samples" in parts:
+        shown = problem_samples(answers)
+        if settings.prompt == "question":
+            shown += continuation_samples(loaded, texts, start=settings.start)
+        result["samples"] = shown
+    result["provenance"] = {
+        "model": loaded.provenance,
+        "data": {"fingerprint": corpus_folder.fingerprint(data)},
+        "settings": asdict(settings),
+        "decoding": "greedy",
+        "packages": {name: version(name) for name in PACKAGES},
+        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+    }
+    if out is not None:
+        write_scores(Path(out), result)
+    return result
+
+
+def write_scores(folder: Path, result: dict[str, Any]) -> Path:
+    """Write scores.json whole or not at all; replaces an older one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / SCORES_NAME
+    partial = folder / f".{SCORES_NAME}.partial"
+    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)
+    return path

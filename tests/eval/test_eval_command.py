@@ -1,0 +1,116 @@
+"""`yulanmini eval`: score files with provenance, comparison, bad input named."""
+
+import json
+import shutil
+import sys
+
+import pytest
+
+from eval.compare import compare
+from eval.errors import EvalError
+from eval.model_loading import load_model
+from eval.suites import SuiteSettings, run_suite
+from yulanmini import cli
+
+SMALL = ["--per-kind", "1", "--bytes-per-domain", "500"]
+
+
+def call(monkeypatch, *arguments):
+    """Run the command; returns its exit code."""
+    monkeypatch.setattr(sys, "argv", ["yulanmini", "eval", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as exit:
+        return exit.code or 0
+    return 0
+
+
+def test_run_writes_scores_with_what_they_were_made_of(model_folder, corpus, tmp_path, monkeypatch, capsys):
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--out", tmp_path / "base", "--json", *SMALL) == 0
+    printed = json.loads(capsys.readouterr().out)
+    scores = json.loads((tmp_path / "base" / "scores.json").read_text())
+    assert printed == scores
+    assert set(scores["heldout"]) == {path.stem for path in (corpus / "heldout").glob("*.jsonl")}
+    assert {row["level"] for row in scores["levels"]} == {1, 2, 3}
+    assert scores["samples"]
+    provenance = scores["provenance"]
+    assert provenance["data"]["fingerprint"] == json.loads((corpus / "manifest.json").read_text())["fingerprint"]
+    assert provenance["settings"]["per_kind"] == 1
+    assert {"torch", "transformers"} <= set(provenance["packages"])
+    assert str(corpus.parent) not in json.dumps(scores)
+
+
+def test_chat_and_question_prompts_are_told_apart_and_compared(model_folder, corpus, tmp_path, monkeypatch, capsys):
+    base = run_suite(
+        model_folder, data=corpus, settings=SuiteSettings(suite="heldout", bytes_per_domain=300), out=tmp_path / "base"
+    )
+    run_suite(
+        model_folder,
+        data=corpus,
+        settings=SuiteSettings(suite="problems", prompt="chat", per_kind=1),
+        out=tmp_path / "instruct",
+    )
+    table = compare([tmp_path / "base", tmp_path / "instruct" / "scores.json"])
+    assert table["same_data"]
+    assert table["runs"] == ["base", "instruct"]
+    rows = {(row["measure"], row["group"]): row["values"] for row in table["rows"]}
+    assert rows["bits per byte", "code"] == [base["heldout"]["code"]["bits_per_byte"], None]
+    assert rows["exact match", "level 1"][0] is None
+    assert rows["exact match", "level 1"][1] is not None
+    assert call(monkeypatch, "compare", tmp_path / "base", tmp_path / "instruct") == 0
+    assert "bits per byte" in capsys.readouterr().out
+
+
+def test_dry_run_loads_and_writes_nothing(model_folder, corpus, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "none"
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--out", out, "--dry-run", "--json", *SMALL) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["problems"] == 29
+    assert not out.exists()
+
+
+def test_weights_decide_the_fingerprint_and_the_folder_does_not(model_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model_folder, tmp_path / "elsewhere")
+    same = load_model(tmp_path / "elsewhere", device="cpu").provenance["fingerprint"]
+    assert same == load_model(model_folder, device="cpu").provenance["fingerprint"]
+    path = tmp_path / "elsewhere" / "model.safetensors"
+    weights = load_file(path)
+    weights["model.norm.weight"] += 1
+    save_file(weights, path, metadata={"format": "pt"})
+    assert load_model(tmp_path / "elsewhere", device="cpu").provenance["fingerprint"] != same
+
+
+def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, monkeypatch, capsys):
+    broken = tmp_path / "broken"
+    shutil.copytree(model_folder, broken)
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    (tmp_path / "empty").mkdir()
+    no_weights = tmp_path / "no_weights"
+    no_weights.mkdir()
+    shutil.copy(model_folder / "config.json", no_weights)
+    cases = [
+        (["run", model_folder, "--data", corpus, "--suite", "minature"], "did you mean 'miniature'"),
+        (["run", tmp_path / "absent", "--data", corpus], "no such folder"),
+        (["run", tmp_path / "empty", "--data", corpus], "no config.json"),
+        (["run", no_weights, "--data", corpus], "no weights"),
+        (["run", broken, "--data", corpus, *SMALL], "cannot be loaded"),
+        (["run", model_folder, "--data", tmp_path / "empty"], "no heldout/<domain>.jsonl"),
+        (["run", model_folder, "--data", corpus, "--per-kind", "0"], "per_kind 0"),
+        (["compare", tmp_path / "empty"], "no such file"),
+    ]
+    for arguments, message in cases:
+        assert call(monkeypatch, *arguments) == 2, arguments
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
+
+
+def test_a_damaged_line_of_the_data_is_named(corpus, tmp_path):
+    shutil.copytree(corpus, tmp_path / "corpus")
+    path = tmp_path / "corpus" / "heldout" / "code.jsonl"
+    path.write_text('{"text": "fine"}\n{"txt": "not"}\n')
+    with pytest.raises(EvalError, match="line 2: no 'text'"):
+        run_suite("unused", data=tmp_path / "corpus", settings=SuiteSettings(suite="heldout"))

@@ -1,0 +1,91 @@
+"""Held-out loss: every token once, equal to token-by-token scoring, bytes counted exactly."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.corpus_folder import heldout_texts
+from eval.errors import EvalError
+from eval.heldout import score_heldout, windows_of
+
+TEXTS = {
+    "web-en": ["A short text.", "Another one, longer than the first. " * 12],
+    "web-zh": ["今天是星期三。" * 9],
+}
+
+
+@given(count=st.integers(0, 80), context=st.integers(2, 20), start=st.sampled_from([[], [999]]), data=st.data())
+def test_windows_predict_every_token_once_with_enough_before_it(count, context, start, data):
+    stride = data.draw(st.integers(1, context - 1))
+    ids = list(range(count))
+    predicted = []
+    for window in windows_of(ids, start=start, context=context, stride=stride):
+        assert len(window.ids) <= context
+        for at in range(window.first_target, len(window.ids)):
+            token = window.ids[at]
+            predicted.append(token)
+            before = window.ids[:at]
+            assert before == [*start, *ids][: len(start) + token][-len(before) :]
+            assert len(before) >= min(len(start) + token, context - stride)
+    assert predicted == (ids if start else ids[1:])
+
+
+def test_loss_equals_scoring_each_token_with_its_own_window(loaded):
+    context, stride = 24, 7
+    scores = score_heldout(loaded, TEXTS, context=context, stride=stride)
+    for domain, texts in TEXTS.items():
+        nats, tokens = 0.0, 0
+        for text in texts:
+            ids = loaded.tokenizer(text, add_special_tokens=False).input_ids
+            for window in windows_of(ids, start=[2], context=context, stride=stride):
+                for at in range(window.first_target, len(window.ids)):
+                    with torch.no_grad():
+                        logits = loaded.model(torch.tensor([window.ids[:at]])).logits[0, -1]
+                    nats -= torch.log_softmax(logits.double(), -1)[window.ids[at]].item()
+                    tokens += 1
+        assert scores[domain]["tokens"] == tokens
+        assert scores[domain]["loss"] == pytest.approx(nats / tokens, rel=1e-5)
+        size = sum(len(text.encode()) for text in texts)
+        assert scores[domain]["bytes"] == size
+        assert scores[domain]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+
+
+def test_batching_does_not_change_scores(loaded):
+    one, many = (score_heldout(loaded, TEXTS, context=32, tokens_per_batch=size) for size in (1, 10_000))
+    for domain in TEXTS:
+        assert one[domain]["loss"] == pytest.approx(many[domain]["loss"], rel=1e-5)
+
+
+def test_a_model_that_knows_nothing_scores_the_logarithm_of_its_vocabulary(loaded):
+    saved = loaded.model.lm_head.weight.detach().clone()
+    try:
+        loaded.model.lm_head.weight.data.zero_()
+        scores = score_heldout(loaded, TEXTS)
+    finally:
+        loaded.model.lm_head.weight.data.copy_(saved)
+    assert scores["web-en"]["loss"] == pytest.approx(math.log(loaded.model.config.vocab_size), rel=1e-5)
+
+
+def test_without_a_start_token_the_first_token_is_not_scored(loaded):
+    tokens = {start: score_heldout(loaded, TEXTS, start=start)["web-en"]["tokens"] for start in ("eos", "bos", "none")}
+    assert tokens["eos"] == tokens["bos"] == tokens["none"] + len(TEXTS["web-en"])
+
+
+def test_text_is_limited_by_bytes_but_never_to_nothing(corpus):
+    whole, part, least = (heldout_texts(corpus, bytes_per_domain=size) for size in (None, 1_000, 1))
+    assert set(whole) == set(part) == set(least)
+    for domain in whole:
+        assert len(least[domain]) == 1
+        assert sum(len(text.encode()) for text in part[domain]) <= max(1_000, len(least[domain][0].encode()))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"stride": -1, "context": 8}, "stride -1"), ({"stride": 8, "context": 8}, "stride 8"), ({"start": "x"}, "'x'")],
+)
+def test_bad_windows_are_named(loaded, options, message):
+    with pytest.raises(EvalError, match=message):
+        score_heldout(loaded, TEXTS, **options)

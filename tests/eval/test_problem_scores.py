@@ -1,0 +1,109 @@
+"""Problems: answers read as written, prompts in the trained forms, batched generation equal to single."""
+
+from itertools import pairwise
+
+import pytest
+
+from data_recipes import synthesis
+from data_recipes.synthesis_documents import QUESTION_ANSWER
+from eval import problems as problem_scores
+from eval.corpus_folder import unseen_problems
+from eval.errors import EvalError
+from eval.generation import generate_greedy
+from eval.problems import QUESTION_FORMS, answer_problems, is_right, prompt_ids, read_answer, tally
+from eval.samples import continuation_samples, problem_samples
+
+
+@pytest.mark.parametrize(
+    ("output", "language", "answer"),
+    [
+        ("83", "en", "83"),
+        (" 83.\n", "en", "83"),
+        ("7 + 8 = 15, write 5.\nAnswer: 85", "en", "85"),
+        ("Answer: 12\nAnswer: 15\n\nQuestion: what", "en", "15"),
+        ("50 - 40 = 10\n答案：３", "zh", "3"),
+        ("偶数。", "zh", "偶数"),
+        ("lamp,  tea", "en", "lamp, tea"),
+        ("83 and 84", "en", "83 and 84"),
+        ("", "en", ""),
+    ],
+)
+def test_answers_are_read_from_responses(output, language, answer):
+    assert read_answer(output, language) == answer
+
+
+def test_every_right_response_counts_and_another_problems_does_not(corpus):
+    problems = unseen_problems(corpus, per_kind=6)
+    for problem, other in pairwise(problems):
+        response = problem["messages"][-1]["content"]
+        assert is_right(response, problem), (response, problem)
+        if other["answer"] != problem["answer"]:
+            assert not is_right(other["messages"][-1]["content"], problem)
+
+
+def test_base_prompts_have_the_form_of_the_generated_documents():
+    for language, form in QUESTION_FORMS.items():
+        trained = QUESTION_ANSWER[language][0]
+        assert trained.startswith(form)
+        assert trained[len(form) :].strip() == "{answer}"
+    assert {language: mark.strip() for language, mark in synthesis.ANSWER_MARK.items()} == problem_scores.ANSWER_MARKS
+
+
+def test_chat_prompts_end_where_the_answer_begins(loaded, corpus):
+    problem = unseen_problems(corpus, per_kind=1)[0]
+    prompt = prompt_ids(loaded, problem, prompt="chat", start="eos")
+    whole = loaded.tokenizer.apply_chat_template(problem["messages"], return_dict=True)["input_ids"]
+    assert loaded.tokenizer.decode(whole[len(prompt) :]) == problem["messages"][-1]["content"] + "<|eot_id|>"
+    plain = prompt_ids(loaded, problem, prompt="question", start="eos")
+    assert plain[0] == loaded.tokenizer.eos_token_id
+    assert loaded.tokenizer.decode(plain[1:]).endswith(("Answer:", "答："))
+    with pytest.raises(EvalError, match="prompt 'story'"):
+        prompt_ids(loaded, problem, prompt="story", start="eos")
+
+
+def test_generation_in_batches_equals_generation_one_by_one(loaded):
+    prompts = [loaded.tokenizer(text).input_ids for text in ("a", "the longest prompt of all three here", "two words")]
+    limits = [6, 9, 6]
+    together = generate_greedy(loaded, prompts, max_new_tokens=limits)
+    alone = [
+        generate_greedy(loaded, [prompt], max_new_tokens=limit)[0]
+        for prompt, limit in zip(prompts, limits, strict=True)
+    ]
+    assert together == alone
+    assert len(set(together)) > 1
+
+
+def test_a_prompt_longer_than_the_context_is_cut_from_the_left(loaded):
+    tail = loaded.tokenizer("the end of it", add_special_tokens=False).input_ids
+    limit = 8
+    room = loaded.max_length - limit
+    long = [5] * 300 + [7] * (room - len(tail)) + tail
+    assert generate_greedy(loaded, [long], max_new_tokens=limit) == generate_greedy(
+        loaded, [long[-room:]], max_new_tokens=limit
+    )
+
+
+def test_scores_are_counted_by_kind_level_and_language(loaded, corpus, monkeypatch):
+    problems = unseen_problems(corpus, per_kind=4)
+    replies = [problem["messages"][-1]["content"] if index % 2 else "no idea" for index, problem in enumerate(problems)]
+    monkeypatch.setattr(problem_scores, "generate_greedy", lambda *args, **kwargs: replies)
+    answers = answer_problems(loaded, problems, prompt="chat")
+    rows = tally(answers, "kind", "level", "language")
+    assert sum(row["count"] for row in rows) == len(problems)
+    assert sum(row["correct"] for row in rows) == len(problems) // 2
+    # English problems stand at even places, Chinese ones at odd places, and only the latter were answered.
+    assert all(row["exact_match"] == (row["language"] == "zh") for row in rows)
+    larger = next(row for row in rows if row["kind"] == "larger")
+    assert larger["chance"] == 0.5
+    assert [row["level"] for row in tally(answers, "level")] == [1, 2, 3]
+
+
+def test_samples_spread_over_levels_and_say_whether_they_are_right(loaded, corpus):
+    answers = answer_problems(loaded, unseen_problems(corpus, per_kind=2), prompt="question")
+    samples = problem_samples(answers, count=6)
+    assert [sample["language"] for sample in samples] == ["en", "zh"] * 3
+    assert len({sample["prompt"] for sample in samples}) == 6
+    assert all(isinstance(sample["correct"], bool) for sample in samples)
+    shown = continuation_samples(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]})
+    assert [len(sample["prompt"]) for sample in shown] == [159, 60]
+    assert all(sample["output"] for sample in shown)
