@@ -32,6 +32,10 @@ def reproduce(
     Corpus, tokenizer, 28 packed mixes, 27 phases of pretraining with annealing, merge to Llama, SFT, scores,
     cards and Hub folders, then report.html. Interrupt it at any moment; the same command goes on.
     """
+    import os
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; see reproduce/launch.py
+
     from yulanmini.console import say
     from yulanmini.reproduce.driver import reproduce as run_stages
     from yulanmini.reproduce.settings import load_settings, parse_phases

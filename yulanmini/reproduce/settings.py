@@ -18,6 +18,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus_bytes: int
+    dialogues: int
     vocab_size: int
     tokens_per_phase: int
     context_lengths: dict[int, int]
@@ -26,6 +27,7 @@ class Settings(BaseModel):
     sft_config: str
     sft_overrides: dict[str, Any] = {}
     problems_per_kind: int
+    heldout_bytes: int
     free_bytes: int
 
 

@@ -17,6 +17,7 @@ from yulanmini.reproduce.settings import Settings
 
 CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
 MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
+NAMESPACE = "your-name"
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,8 @@ def collect_corpus(run: Run) -> None:
         corpus=run.corpus,
         seed=run.seed,
         target_bytes=run.settings.corpus_bytes,
+        dialogues=run.settings.dialogues,
+        progress=True,
     )
 
 
@@ -84,8 +87,7 @@ def train_tokenizer(run: Run) -> None:
 
 def build_data(run: Run) -> None:
     from data_recipes.build import build_phases
-    from data_recipes.curriculum import published_recipes
-    from data_recipes.recipe import Source
+    from data_recipes.recipe import Source, published_recipes
 
     corpus = run.folder(CORPUS)
     substitutes = read_manifest(corpus)["substitutes"]
@@ -154,7 +156,7 @@ def pretrain(run: Run) -> None:
             "tokenizer": str(run.folder(TOKENIZER)),
             "data.dir": str(run.folder(DATA)),
             "data.phases": run.phases,
-            "heldout": str(run.folder(CORPUS) / "heldout"),
+            "heldout.dir": str(run.folder(CORPUS) / "heldout"),
             "seed": run.seed,
             "threads": run.threads,
             **run.settings.pretrain_overrides,
@@ -167,16 +169,13 @@ def merge(run: Run) -> None:
     from modeling_yulanmini.merge import merge_to_llama
 
     with whole_folder(run.folder(MERGED)) as partial:
-        certificate = merge_to_llama(run.base_model, partial / "model", dtype="bfloat16")
-        for path in (partial / "model").iterdir():
-            path.rename(partial / path.name)
-        (partial / "model").rmdir()
+        certificate = merge_to_llama(run.base_model, partial, dtype="bfloat16")
         write_manifest(
             partial,
             kind="merged-model",
             inputs={"pretraining": fingerprint(run.folder(PRETRAIN))},
             config={"target": "llama", "dtype": "bfloat16"},
-            counts={"max_abs_diff_fp32": certificate["max_abs_diff_fp32"]},
+            counts=certificate["comparison"]["as_stored"],
         )
 
 
@@ -187,7 +186,7 @@ def instruct(run: Run) -> None:
         run.settings.sft_config,
         {
             "output_dir": str(run.folder(SFT)),
-            "model": str(run.base_model),
+            "model": str(run.folder(MERGED)),
             "tokenizer": str(run.folder(TOKENIZER)),
             "dialogues": str(run.folder(CORPUS) / "dialogues" / "train.jsonl"),
             "seed": run.seed,
@@ -199,11 +198,46 @@ def instruct(run: Run) -> None:
 
 
 def score(run: Run) -> None:
-    raise NotImplementedError
+    import torch
+
+    from eval.suites import SuiteSettings, run_suite
+
+    torch.set_num_threads(run.threads)
+    models = {"base": (run.folder(MERGED), "question"), "instruct": (run.folder(SFT), "chat")}
+    with whole_folder(run.folder(SCORES)) as partial:
+        for name, (model, prompt) in models.items():
+            settings = SuiteSettings(
+                prompt=prompt,
+                context=min(run.settings.context_lengths.values()),
+                bytes_per_domain=run.settings.heldout_bytes,
+                per_kind=run.settings.problems_per_kind,
+            )
+            run_suite(model, data=run.folder(CORPUS), settings=settings, out=partial / name, progress=True)
+        write_manifest(
+            partial,
+            kind="scores",
+            inputs={
+                "corpus": fingerprint(run.folder(CORPUS)),
+                "base": fingerprint(run.folder(MERGED)),
+                "instruct": fingerprint(run.folder(SFT)),
+            },
+            config={"problems_per_kind": run.settings.problems_per_kind},
+            counts={"models": len(models)},
+        )
 
 
 def publish(run: Run) -> None:
-    raise NotImplementedError
+    from hub_cards.publish_local import publish_local
+
+    with whole_folder(run.folder(HUB)) as partial:
+        repos = publish_local(run.out, partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
+        write_manifest(
+            partial,
+            kind="hub-repos",
+            inputs={"scores": fingerprint(run.folder(SCORES))},
+            config={"namespace": NAMESPACE},
+            counts={"repos": len(repos)},
+        )
 
 
 STAGES = (
