@@ -1,11 +1,13 @@
 """The tables of a model card, cell by cell from the run's files (see figures.py)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hub_cards import run_files
 from hub_cards.figures import Figures, join
 
 Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
+CHANCE_AND_COUNT = (("chance", ".1%"), ("count", ","))
 
 
 def training_table(figures: Figures) -> Table:
@@ -50,25 +52,33 @@ def heldout_table(figures: Figures) -> Table | None:
     return {"headers": headers, "rows": rows}
 
 
-def problems_table(figures: Figures, model: str) -> Table | None:
-    """Exact match on unseen generated problems, by kind, level and language."""
+def levels_table(figures: Figures, models: Sequence[str]) -> Table | None:
+    """Exact match on unseen generated problems by level (1 is the easiest), for the models that were scored."""
+    files = [run_files.scores_file(model) for model in models if figures.has(run_files.scores_file(model))]
+    if not files or not figures.value(files[-1]).get("levels"):
+        return None
+    rows = []
+    for index in range(len(figures.value(files[-1], "/levels"))):
+        at = join("levels", index)
+        row = [figures.figure(files[-1], f"{at}/level")]
+        row += [figures.figure(file, f"{at}/exact_match", ".1%") for file in files]
+        rows.append([*row, *(figures.figure(files[-1], f"{at}/{key}", form) for key, form in CHANCE_AND_COUNT)])
+    headers = ["level", *(file.split("/")[-2] for file in files), "chance", "problems"]
+    return {"headers": headers, "rows": rows}
+
+
+def kinds_table(figures: Figures, model: str) -> Table | None:
+    """Exact match on unseen generated problems, by kind and language."""
     file = run_files.scores_file(model)
     if not figures.has(file) or not figures.value(file).get("problems"):
         return None
     rows = []
     for index, problem in enumerate(figures.value(file, "/problems")):
-        at = ("problems", index)
-        rows.append(
-            [
-                problem["kind"],
-                figures.figure(file, join(*at, "level")),
-                problem["language"],
-                figures.figure(file, join(*at, "exact_match"), ".1%"),
-                figures.figure(file, join(*at, "chance"), ".1%") if problem.get("chance") is not None else "",
-                f"{figures.figure(file, join(*at, 'correct'))} of {figures.figure(file, join(*at, 'count'))}",
-            ]
-        )
-    return {"headers": ["problem", "level", "language", "exact match", "chance", "right"], "rows": rows}
+        at = join("problems", index)
+        row = [problem["kind"], problem["language"], figures.figure(file, f"{at}/level")]
+        row.append(figures.figure(file, f"{at}/exact_match", ".1%"))
+        rows.append([*row, *(figures.figure(file, f"{at}/{key}", form) for key, form in CHANCE_AND_COUNT)])
+    return {"headers": ["problem", "language", "level", "exact match", "chance", "problems"], "rows": rows}
 
 
 def merge_table(figures: Figures) -> Table | None:

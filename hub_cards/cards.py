@@ -71,7 +71,7 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
         licence=licence,
         training=card_figures.training_table(figures),
         heldout=card_figures.heldout_table(figures),
-        problems=card_figures.problems_table(figures, "base"),
+        levels=card_figures.levels_table(figures, ["base"]),
         merge=card_figures.merge_table(figures),
     )
 
@@ -93,16 +93,22 @@ def checkpoints_card(figures: Figures, names: Names, *, licence: str, revisions:
 
 
 def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
-    """Card of the instruction-tuned model."""
+    """Card of the instruction-tuned model; its parent is the one whose fingerprint its manifest holds."""
+    merged = f"{run_files.MERGED}/manifest.json"
+    tuned_from = figures.value(run_files.SFT_MANIFEST).get("inputs", {}).get("model")
+    is_merged = figures.has(merged) and figures.value(merged, "/fingerprint") == tuned_from
+    parent = names.base if is_merged else names.checkpoints
     return render(
         "instruct",
-        model_metadata(names, licence=licence, tags=["sft", "trl"], base_model=names.checkpoints),
+        model_metadata(names, licence=licence, tags=["sft", "trl"], base_model=parent),
         names=names,
+        parent=parent,
+        is_merged=is_merged,
         report=REPORT,
         licence=licence,
         tuning=card_figures.tuning_table(figures),
-        problems=card_figures.problems_table(figures, "instruct"),
-        before=card_figures.problems_table(figures, "base"),
+        levels=card_figures.levels_table(figures, ["base", "instruct"]),
+        kinds=card_figures.kinds_table(figures, "instruct"),
         samples=card_figures.samples(figures, "instruct"),
     )
 

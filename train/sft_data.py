@@ -73,7 +73,7 @@ def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -
     encoded = tokenizer.apply_chat_template(
         conversations, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    special = set(tokenizer.all_special_ids)
+    special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     rows: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     stop_ids: set[int] = set()

@@ -12,10 +12,12 @@ from datasets import load_dataset
 from small_run import MIXES, PHASE_STEPS, write_small_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from hub_cards.cards import model_card
 from hub_cards.errors import HubError
 from hub_cards.figures import load, trace
 from hub_cards.publish_local import publish_local
 from hub_cards.revisions import parse_revision, revision_name, short_count
+from hub_cards.run_files import Names
 from hub_cards.validate import check_repo
 
 REPOS = ("tiny-checkpoints", "tiny", "tiny-instruct", "tiny-data")
@@ -63,6 +65,19 @@ def test_the_instruct_repo_has_model_tokenizer_and_scores_in_the_hubs_form(publi
     assert entry["source"]["url"] == "https://huggingface.co/someone/tiny-instruct/blob/main/scores.json"
 
 
+@pytest.mark.parametrize("parent", ["tiny", "tiny-checkpoints"])
+def test_the_instruct_card_names_the_model_that_was_tuned(tmp_path, parent):
+    run = write_small_run(tmp_path / "run")
+    merged = {"schema_version": 1, "kind": "merged-model", "fingerprint": "of the merged model"}
+    (run / "05-merged" / "manifest.json").write_text(json.dumps(merged))
+    manifest = json.loads((run / "06-sft" / "manifest.json").read_text())
+    manifest["inputs"]["model"] = merged["fingerprint"] if parent == "tiny" else "of another"
+    (run / "06-sft" / "manifest.json").write_text(json.dumps(manifest))
+    card, _ = model_card(run, "instruct", Names("someone", "tiny"), licence="mit")
+    assert f"base_model: someone/{parent}\n" in card
+    assert ("plain Llama" in card) == (parent == "tiny")
+
+
 @pytest.mark.parametrize("mix", MIXES)
 def test_each_mix_is_a_config_of_the_dataset(published, mix, tmp_path):
     rows = load_dataset(str(published / "tiny-data"), mix, split="train", cache_dir=str(tmp_path))
@@ -91,10 +106,10 @@ def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, 
     run = write_small_run(tmp_path / "other")
     repo = repo_copy("tiny")
     scores = json.loads((run / "07-scores" / "base" / "scores.json").read_text())
-    scores["problems"][0]["exact_match"] = 0.5
+    scores["levels"][0]["exact_match"] = 0.5
     (run / "07-scores" / "base" / "scores.json").write_text(json.dumps(scores))
     assert trace(repo, run) == [
-        "07-scores/base/scores.json /problems/0/exact_match: the card says 6.0%, the run says 50.0%"
+        "07-scores/base/scores.json /levels/0/exact_match: the card says 6.0%, the run says 50.0%"
     ]
     readme = repo / "README.md"
     readme.write_text(readme.read_text().replace("12,345", "99,345"))

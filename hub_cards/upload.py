@@ -1,0 +1,96 @@
+"""Send a checked repo folder to the Hub: `main`, then one branch for each folder of `revisions/`.
+
+Running it again after a failure goes on: files that are on the Hub already are not sent twice. The token comes from
+huggingface_hub (`hf auth login`, or HF_TOKEN), never from an argument or a file of ours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import HfApi, get_token
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from hub_cards.check_card import id_problems
+from hub_cards.errors import HubError
+from hub_cards.files import REVISIONS, repo_files
+from hub_cards.validate import RepoType, check_repo, repo_type_of
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One commit to make: the files of `folder` become the branch `name`."""
+
+    name: str
+    folder: Path
+    files: int
+    size: int
+
+
+def plan_branches(folder: Path, *, revision: str | None = None) -> list[Branch]:
+    """What would be sent, `main` first; with `revision` only that branch (`main`, or a folder of `revisions/`)."""
+    revisions = sorted(path for path in (folder / REVISIONS).glob("*") if path.is_dir())
+    if (
+        revision is not None
+        and (folder / REVISIONS).is_dir()
+        and revision not in ("main", *(p.name for p in revisions))
+    ):
+        known = ", ".join(path.name for path in revisions[:3])
+        raise HubError(f"--revision {revision}: no such revision in {folder}. Known: main, {known}, ...")
+    folders = {"main": folder, **{path.name: path for path in revisions}}
+    if revision is not None and revision not in folders:
+        folders = {revision: folder}  # a branch of the user's own naming
+    chosen = {revision: folders[revision]} if revision is not None else folders
+    return [branch(name, path, whole=path != folder) for name, path in chosen.items()]
+
+
+def branch(name: str, folder: Path, *, whole: bool) -> Branch:
+    sizes = [
+        path.stat().st_size for path in repo_files(folder) if whole or path.relative_to(folder).parts[0] != REVISIONS
+    ]
+    return Branch(name, folder, len(sizes), sum(sizes))
+
+
+def publish(
+    folder: Path,
+    repo_id: str,
+    *,
+    repo_type: RepoType | None = None,
+    private: bool = False,
+    revision: str | None = None,
+    dry_run: bool = False,
+) -> list[Branch]:
+    """Check `folder` and send it to `repo_id`, made if need be; returns the branches that were (or would be) sent.
+
+    Raises HubError when the check finds an error, when there is no token, and when the Hub refuses.
+    """
+    folder = Path(folder)
+    errors = [finding for finding in check_repo(folder, repo_type=repo_type) if finding.severity == "error"]
+    if errors:
+        listed = "\n".join(f"  {error.place}: {error.message}" for error in errors)
+        raise HubError(f"{folder}: not published, because the check found\n{listed}")
+    for problem in id_problems(repo_id):
+        raise HubError(f"--repo-id: {problem}.")
+    kind = repo_type or repo_type_of(folder)
+    branches = plan_branches(folder, revision=revision)
+    if dry_run:
+        return branches
+    if get_token() is None:
+        raise HubError("no access token; run `hf auth login`, or set HF_TOKEN.")
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, repo_type=kind, private=private, exist_ok=True)
+        for item in branches:
+            if item.name != "main":
+                api.create_branch(repo_id, branch=item.name, repo_type=kind, exist_ok=True)
+            api.upload_folder(
+                repo_id=repo_id,
+                folder_path=item.folder,
+                repo_type=kind,
+                revision=item.name,
+                commit_message=f"Upload {item.name} with yulanmini",
+                ignore_patterns=[f"{REVISIONS}/**"],
+            )
+    except (HfHubHTTPError, HFValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise HubError(f"{repo_id}: the Hub refused ({reason}). The same command goes on from there.") from error
+    return branches
