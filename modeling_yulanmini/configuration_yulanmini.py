@@ -24,8 +24,7 @@ import math
 from os import PathLike
 from typing import Any, ClassVar
 
-from huggingface_hub.dataclasses import strict
-from transformers.configuration_utils import PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig, strict
 from transformers.modeling_rope_utils import RopeParameters
 from transformers.utils import auto_docstring
 
