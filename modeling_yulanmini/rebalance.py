@@ -2,13 +2,13 @@
 
 The published phases were each continued from a re-balanced checkpoint ("-rms_norm"), whose script was never
 released. Here: every matrix gets the RMS asked for, its scale takes up the rest. Where the optimizer's moments are
-moved along (`scale_moments`), training goes on as if nothing had happened, up to weight decay, which acts on what it
+moved along (`moment_factor`), training goes on as if nothing had happened, up to weight decay, which acts on what it
 finds.
 """
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +115,12 @@ def root_mean_square(blocks: Iterator[torch.Tensor]) -> float:
     return math.sqrt(total / count)
 
 
-def scale_moments(state: Mapping[str, Mapping[str, Any]], factors: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """AdamW's state by parameter name after its parameters were multiplied by `factors`.
+def moment_factor(kind: str, factor: float) -> float:
+    """What AdamW's `kind` of state is multiplied by when its parameter was multiplied by `factor`.
 
     A parameter that grew by f has gradients smaller by f: `exp_avg` is divided by f, `exp_avg_sq` by its square.
     """
-    powers = {"exp_avg": 1, "exp_avg_sq": 2}
-    return {
-        name: {
-            key: value / factors.get(name, 1.0) ** powers[key] if key in powers else value
-            for key, value in moments.items()
-        }
-        for name, moments in state.items()
-    }
+    return factor ** {"exp_avg": -1, "exp_avg_sq": -2}.get(kind, 0)
 
 
 def scaled_tensor(folder: ModelFolder, name: str, factor: float) -> TensorToWrite:

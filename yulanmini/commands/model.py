@@ -111,11 +111,18 @@ def rebalance(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move norm between each matrix and its learnable scale; the function stays the same."""
+    """Move norm between each matrix and its learnable scale; the function stays the same.
+
+    SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along.
+    """
     from modeling_yulanmini.rebalance import rebalance as rebalance_model
+    from train.rebalance_checkpoint import is_checkpoint, rebalance_checkpoint
     from yulanmini.console import emit_json, say
 
-    result = rebalance_model(src, dst, rms=rms, progress=True)
+    if is_checkpoint(src):
+        result = rebalance_checkpoint(src, dst, rms=rms)
+    else:
+        result = rebalance_model(src, dst, rms=rms, progress=True)
     say(f"Wrote {dst}: {len(result['factors'])} tensors re-balanced to an RMS of {result['rms']:g}")
     if as_json:
         emit_json(result)
@@ -155,5 +162,26 @@ def gguf(
     say(f"Wrote {dst}: {result['bytes'] / 1e6:,.1f} MB, architecture {result['architecture']}")
     if (share := result["tokenizer_agreement"]) is not None and share < 1:
         say(f"llama.cpp will find {share:.1%} of the tokenizer's tokens in mixed text (see docs/merging.md)")
+    if as_json:
+        emit_json(result)
+
+
+@app.command(
+    "import-optimizer",
+    epilog="Example: yulanmini model import-optimizer global_step243198_universal imported --model before-annealing",
+)
+def import_optimizer(
+    src: Annotated[Path, typer.Argument(help="DeepSpeed universal checkpoint, the folder with zero/ in it.")],
+    dst: Destination,
+    model: Annotated[Path, typer.Option(help="Model folder published beside it: config and tokenizer.")],
+    as_json: AsJson = False,
+) -> None:
+    """Turn a published optimizer state into a checkpoint to go on from (`init: {path: DST, optimizer: true}`)."""
+    from modeling_yulanmini.create import config_from
+    from train.optimizer_import import import_optimizer as import_universal
+    from yulanmini.console import emit_json, say
+
+    result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)
+    say(f"Wrote {dst}: step {result['step']:,}, {result['parameters']:,} parameters with their AdamW state")
     if as_json:
         emit_json(result)
