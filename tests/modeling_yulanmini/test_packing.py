@@ -59,6 +59,7 @@ def test_packed_logits_are_those_of_the_documents_alone(make_model, rows, attent
 
 
 @pytest.mark.slow
+@torch.no_grad()  # flex attention has no backward pass on CPU
 @pytest.mark.parametrize("packing", PACKINGS)
 def test_packed_logits_on_flex_attention(make_model, rows, packing):
     model = make_model(attn_implementation="flex_attention", hidden_size=64)
