@@ -1,5 +1,6 @@
 """What a run is (`identity`), and whether a checkpoint or folder belongs to it. A difference is named key by key."""
 
+import json
 from typing import Any
 
 from data_recipes.manifest import fingerprint_of
@@ -10,6 +11,7 @@ from train.curriculum import Curriculum
 # Sections that decide what is computed. The others say how a run is carried out or watched; what matters of the
 # data, the tokenizer, the stages and the model is compared by content below.
 _IDENTITY = ("tokens_per_step", "parametrization", "optimizer", "schedule", "seed", "precision", "spikes")
+_NOT_OF_THE_MODEL = ("transformers_version", "id2label", "label2id", "max_position_embeddings", "use_liger")
 
 
 def identity(
@@ -17,9 +19,9 @@ def identity(
 ) -> dict[str, Any]:
     """All that must be equal for a checkpoint to go on: settings, model, fingerprints of tokenizer and data."""
     settings = resolved(config)
-    return {
+    found = {
         "config": {key: settings[key] for key in _IDENTITY},
-        "model": model,
+        "model": {key: value for key, value in model.items() if key not in _NOT_OF_THE_MODEL},
         "tokenizer": tokenizer,
         "phases": [
             {
@@ -32,6 +34,8 @@ def identity(
             for phase in curriculum.phases
         ],
     }
+    # As JSON keeps it: a checkpoint's identity comes back from a file.
+    return json.loads(json.dumps(found))
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
