@@ -12,26 +12,20 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from tqdm import tqdm
 
-from data_recipes.build_plan import PlannedPhase, plan_phases
+from data_recipes.build_plan import Packing, PlannedPhase, folder_name, plan_mixes, plan_phases
 from data_recipes.errors import DataError
-from data_recipes.manifest import (
-    MANIFEST_NAME,
-    fingerprint_of,
-    fsync_tree,
-    read_manifest,
-    write_manifest,
-)
+from data_recipes.manifest import MANIFEST_NAME, fingerprint_of, fsync_tree, read_manifest, write_manifest
+from data_recipes.missing import Missing
+from data_recipes.phase_manifest import config_of, counts_of, details_of, file_tables, inputs_of
 from data_recipes.reader import KIND
-from data_recipes.recipe import Recipe
+from data_recipes.recipe import PUBLISHED_KEYS, Recipe
+from data_recipes.row_files import SOURCES_NAME
 from data_recipes.row_writer import PhasePlan, write_rows
 from data_recipes.tokenise import load_tokenizer
-
-Missing = Literal["fail", "skip", "substitute"]
-SOURCES_NAME = "sources.json"
 
 
 def build_phases(
@@ -43,6 +37,9 @@ def build_phases(
     seed: int = 0,
     workers: int = 1,
     missing: Missing = "fail",
+    packing: Packing = "concat",
+    bos: bool = False,
+    dropout: float = 0.0,
     before: Sequence[Recipe] = (),
     progress: bool = True,
 ) -> list[Path]:
@@ -51,55 +48,79 @@ def build_phases(
     `store` keeps the tokens of each source and is shared by all phases and runs. `before`: recipes whose draws
     come first without being built, so that one phase alone gets the rows it has in the whole curriculum.
     `missing`: what to do about a source that cannot be read (`fail`; `skip` its tokens; `substitute` other
-    sources of its domain). A finished folder of the same build is left as it is; one of another build is a
-    `DataError`.
+    sources of its domain). `packing`: `concat` (documents cut at the context length, the original's) or
+    `best_fit` (no document cut that fits). `bos`: put BOS before every document (the original sets only EOS
+    after it). `dropout`: rate of BPE-dropout (the report uses it; its rate is not public).
+
+    A finished folder of the same build is left as it is; another's is a `DataError`.
     """
     loaded = load_tokenizer(tokenizer)
+    names = [folder_name(recipe) for recipe in recipes]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"two recipes are called {', '.join(twice)}; each needs a name of its own.")
     out.mkdir(parents=True, exist_ok=True)
     with only_one(out):
-        phases = plan_phases(
-            recipes,
+        chain = in_order([*before, *recipes])
+        planned = plan_mixes(
+            chain,
             tokenizer=loaded,
             store=store,
             seed=seed,
+            bos=bos,
+            dropout=dropout,
             workers=workers,
             missing=missing,
-            before=before,
             progress=progress,
         )
+        phases = plan_phases(planned, tokenizer=loaded, seed=seed, packing=packing, workers=workers, progress=progress)[
+            len(before) :
+        ]
         for phase in phases:
             check_finished(phase, out / phase.folder_name)
         return [write_phase(phase, out / phase.folder_name, workers=workers, progress=progress) for phase in phases]
+
+
+def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:
+    """Published phases in the order of training, then the others as they were given."""
+    places = {key: place for place, key in enumerate(PUBLISHED_KEYS)}
+    return sorted(recipes, key=lambda recipe: places.get(recipe.key, len(places)))
 
 
 def write_phase(phase: PlannedPhase, folder: Path, *, workers: int, progress: bool) -> Path:
     """Write one planned phase; shards that a killed run has finished are kept."""
     if folder.exists():
         return folder
+    plan = PhasePlan.of(
+        phase.draws,
+        phase.recipe.context_length,
+        stores=phase.stores,
+        pad_id=phase.tokenizer.eos_id if phase.tokenizer.pad_id is None else phase.tokenizer.pad_id,
+    )
+    inputs = inputs_of(phase)
+    config = config_of(phase, rows_per_shard=plan.rows_per_shard)
     partial = folder.parent / f".{folder.name}.partial"
-    identity = fingerprint_of(phase.identity())
+    identity = fingerprint_of({"inputs": inputs, "config": config, "seed": phase.seed})
     note = partial / ".identity"
     if partial.exists() and (not note.is_file() or note.read_text() != identity):
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     note.write_text(identity)
-    plan = PhasePlan.of(phase.draws, phase.recipe.context_length, phase.stores)
     total = plan.rows * plan.context_length
     with tqdm(desc=folder.name, total=total, unit="tok", unit_scale=True, disable=not progress or total < 2**22) as bar:
         hashes = write_rows(plan, partial, workers=workers, progress=bar)
-    sources = partial / SOURCES_NAME
-    sources.write_text(json.dumps(phase.source_tables(), ensure_ascii=False, separators=(",", ":")) + "\n")
+    (partial / SOURCES_NAME).write_text(json.dumps(file_tables(phase), ensure_ascii=False, indent=1) + "\n")
     for hidden in partial.glob(".*"):
         hidden.unlink()
     write_manifest(
         partial,
         kind=KIND,
-        inputs=phase.inputs(),
-        config=phase.config(rows_per_shard=plan.rows_per_shard),
-        counts=phase.counts(shards=plan.shards),
+        inputs=inputs,
+        config=config,
+        counts=counts_of(phase, shards=plan.shards),
         seed=phase.seed,
         known_hashes=hashes,
-        **phase.extra(),
+        **details_of(phase),
     )
     fsync_tree(partial)
     partial.rename(folder)
@@ -113,17 +134,17 @@ def check_finished(phase: PlannedPhase, folder: Path) -> None:
     if not (folder / MANIFEST_NAME).is_file():
         raise DataError(f"{folder}: exists and is not a built phase. Choose another --out, or remove it.")
     manifest = read_manifest(folder, kind=KIND)
-    inputs = phase.inputs()
+    inputs, earlier = inputs_of(phase), manifest["inputs"]
     changed = [
-        f"{name}: {'contents changed' if name in manifest['inputs'] and name in inputs else 'in one build only'}"
-        for name in sorted(set(inputs) | set(manifest["inputs"]))
-        if inputs.get(name) != manifest["inputs"].get(name)
+        f"{name}: {'its contents changed' if name in inputs and name in earlier else 'in one of the two only'}"
+        for name in sorted({*inputs, *earlier})
+        if inputs.get(name) != earlier.get(name)
     ]
-    config = phase.config(rows_per_shard=manifest["config"].get("rows_per_shard", 0))
+    config = json.loads(json.dumps(config_of(phase, rows_per_shard=manifest["config"]["rows_per_shard"])))
     changed += [
         f"{key}: {_short(manifest['config'].get(key))} then, {_short(config.get(key))} now"
-        for key in sorted(set(config) | set(manifest["config"]))
-        if json.loads(json.dumps(config.get(key))) != manifest["config"].get(key)
+        for key in sorted({*config, *manifest["config"]})
+        if config.get(key) != manifest["config"].get(key) and not (key == "ledger_in" and changed)
     ]
     if manifest["seed"] != phase.seed:
         changed.append(f"seed: {manifest['seed']} then, {phase.seed} now")
@@ -140,8 +161,7 @@ def _short(value: Any) -> str:
 @contextmanager
 def only_one(out: Path) -> Iterator[None]:
     """Hold the folder's lock, so that two builds do not write into each other's shards."""
-    path = out / ".build.lock"
-    with path.open("w") as file:
+    with (out / ".build.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -7,19 +7,22 @@ import numba
 import numpy as np
 
 from data_recipes.draw import Stretches
+from data_recipes.stream import groups_of, plain
 from data_recipes.token_store import TokenStore
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Packed rows. Segment k of the batch is one document's piece in one row; padding is a row's last segment.
+    """Packed rows. Segment k of the batch is one document's piece in one row.
 
-    `input_ids` int32 `[rows, context_length]`; `segment_ends` int64 `[rows]`, the number of segments up to and
-    with each row; then per segment, all int64: `source`, `file`, `row`, and the span `[start, stop)` in the
-    document's tokens (its closing EOS is its last token).
+    `input_ids` int32 `[rows, context_length]`; `padding` int64 `[rows]`, tokens at a row's end that belong to no
+    document; `segment_ends` int64 `[rows]`, the number of segments up to and with each row. Then per segment,
+    all int64: `source`, `file`, `row`, and the span `[start, stop)` in the document's tokens (its closing EOS is
+    its last token).
     """
 
     input_ids: np.ndarray
+    padding: np.ndarray
     segment_ends: np.ndarray
     source: np.ndarray
     file: np.ndarray
@@ -34,26 +37,30 @@ def gather(
     stretches: Stretches,
     rows: int,
     context_length: int,
+    pad_id: int,
 ) -> Rows:
     """Fill `rows` rows from stretches (ordered by slot); `store_of` names each stretch's store by number."""
     lengths = stretches.stop - stretches.start
-    ends = np.cumsum(lengths)
-    target = ends - lengths
-    input_ids = np.empty((rows, context_length), dtype=np.int32)
+    filled = np.bincount(stretches.slot, weights=lengths, minlength=rows).astype(np.int64)
+    within = np.cumsum(lengths) - lengths - (np.cumsum(filled) - filled)[stretches.slot]
+    target = stretches.slot * context_length + within
+    if filled.min(initial=context_length) < context_length:
+        input_ids = np.full((rows, context_length), pad_id, dtype=np.int32)
+    else:
+        input_ids = np.empty((rows, context_length), dtype=np.int32)
     flat = input_ids.reshape(-1)
     first_document = np.empty(len(lengths), dtype=np.int64)
     documents = np.empty(len(lengths), dtype=np.int64)
 
     # Stretches grouped by (store, unit), so that each compiled call has one array to read from.
     keys = store_of * (int(stretches.unit.max(initial=0)) + 1) + stretches.unit
-    by_unit = np.argsort(keys, kind="stable")
-    groups = np.split(by_unit, np.flatnonzero(np.diff(keys[by_unit])) + 1) if len(by_unit) else []
+    groups = groups_of(keys)
     tables = []
     for group in groups:
         store, unit = stores[int(store_of[group[0]])], int(stretches.unit[group[0]])
         start, stop = stretches.start[group], stretches.stop[group]
-        _copy(_plain(store.tokens_of(unit)), start, stop, target[group], flat)
-        table = _plain(store.documents_of(unit))
+        _copy(plain(store.tokens_of(unit)), start, stop, target[group], flat)
+        table = plain(store.documents_of(unit))
         _count_documents(table[0], start, stop, group, first_document, documents)
         tables.append(table)
 
@@ -72,12 +79,8 @@ def gather(
         )
     segment_ends = np.zeros(rows, dtype=np.int64)
     np.add.at(segment_ends, stretches.slot, documents)
-    return Rows(input_ids, np.cumsum(segment_ends), np.repeat(store_of, documents), *columns)
-
-
-def _plain(mapped: np.ndarray) -> np.ndarray:
-    """The same memory as a plain array: numba compiles no variant for memmap."""
-    return mapped.view(np.ndarray)
+    segments_of = np.repeat(store_of, documents)
+    return Rows(input_ids, context_length - filled, np.cumsum(segment_ends), segments_of, *columns)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -38,11 +38,11 @@ def read_part(source: Source, files: list[SourceFile], part: Part, drops: Counte
     """The documents of one part, in order; what is dropped is added to `drops` by reason."""
     file = files[part.file]
     if file.suffix in LINES:
-        texts = _texts_of_rows(source, _json_rows(file, part, drops), drops)
+        texts = texts_of_rows(source, _json_rows(file, part, drops), drops)
     elif file.suffix == ".parquet":
-        texts = _texts_of_rows(source, _parquet_rows(source, file, part), drops)
+        texts = texts_of_rows(source, _parquet_rows(source, file, part), drops)
     elif file.suffix in ARROW:
-        texts = _texts_of_rows(source, _arrow_rows(file), drops)
+        texts = texts_of_rows(source, _arrow_rows(file), drops)
     else:
         texts = _plain_text(file, drops)
     yield from batches(part.file, texts)
@@ -64,9 +64,10 @@ def batches(file: int, texts: Iterable[tuple[int, str]]) -> Iterator[Documents]:
         yield Documents(file, np.array(rows, dtype=np.int64), held)
 
 
-def _texts_of_rows(
+def texts_of_rows(
     source: Source, rows: Iterable[tuple[int, Mapping[str, Any]]], drops: Counter[str]
 ) -> Iterator[tuple[int, str]]:
+    """Numbered rows to numbered texts by the source's filters and column or template."""
     render: Callable[[Mapping[str, Any]], str] = source.renderer()
     for number, row in rows:
         if source.filters and not source.keeps(row):

@@ -7,6 +7,7 @@ dataset = load_phase("data/phase-07")        # the same rows as a datasets.Datas
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import read_manifest
+from data_recipes.row_files import shard_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -57,7 +59,7 @@ class PackedRows:
 
     def rows(self, start: int, stop: int) -> RowBatch:
         """Rows `start` to `stop` (exclusive). `DataError` outside the phase."""
-        parts = list(self._slices(start, stop))
+        parts = self.batches(start, stop)
         input_ids = np.concatenate([_token_matrix(part, self.context_length) for part in parts])
         lengths = [array for part in parts for array in _lists(part.column("doc_lengths"))]
         documents = np.concatenate([np.diff(part.column("documents").offsets.to_numpy()) for part in parts])
@@ -70,10 +72,11 @@ class PackedRows:
 
     def documents(self, row: int) -> list[dict[str, int]]:
         """The pieces of one row: numbers of source, file and row, and the span in the document's tokens."""
-        (part,) = self._slices(row, row + 1)
+        (part,) = self.batches(row, row + 1)
         return part.column("documents")[0].as_py()
 
-    def _slices(self, start: int, stop: int) -> list[pa.RecordBatch]:
+    def batches(self, start: int, stop: int) -> list[pa.RecordBatch]:
+        """The same rows as slices of the Arrow batches on disk, without a copy."""
         if not 0 <= start < stop <= self.num_rows:
             raise DataError(
                 f"{self.folder}: rows {start} to {stop} asked for; the phase has rows 0 to {self.num_rows}."
@@ -93,7 +96,7 @@ class PackedRows:
         if number in self._shards:
             self._shards.move_to_end(number)
             return self._shards[number]
-        path = self.folder / f"rows-{number:05d}.arrow"
+        path = self.folder / shard_name(number)
         said = self.manifest["files"].get(path.name)
         if said is None or not path.is_file() or path.stat().st_size != said["bytes"]:
             raise DataError(f"{path}: missing or cut short. Check with 'yulanmini data verify {self.folder}'.")
@@ -117,7 +120,7 @@ def _token_matrix(part: pa.RecordBatch, context_length: int) -> np.ndarray:
 def _lists(column: pa.ListArray) -> list[np.ndarray]:
     offsets = column.offsets.to_numpy()
     values = column.values.to_numpy()
-    return [values[first:last] for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[first:last] for first, last in pairwise(offsets)]
 
 
 def load_phase(folder: str | Path) -> "Dataset":

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.draw import ConcatDraw, Stretches
+from data_recipes.draw import Draw, Stretches
 from data_recipes.gather import Rows, gather
 from data_recipes.manifest import sha256_file
 from data_recipes.mixing import interleave, occurrences
+from data_recipes.row_files import shard_name
 from data_recipes.token_store import TokenStore
 
 SHARD_TOKENS = 32 * 2**20
@@ -30,16 +31,20 @@ BATCH_TOKENS = 4 * 2**20
 class PhasePlan:
     """Which draw each row comes from. `draws[i]` is subset i's; `stores` holds each store once."""
 
-    draws: Sequence[ConcatDraw]
+    draws: Sequence[Draw]
     context_length: int
     stores: Sequence[TokenStore]
+    pad_id: int
     order: np.ndarray
     place: np.ndarray
 
     @classmethod
-    def of(cls, draws: Sequence[ConcatDraw], context_length: int, stores: Sequence[TokenStore]) -> "PhasePlan":
+    def of(
+        cls, draws: Sequence[Draw], context_length: int, *, stores: Sequence[TokenStore], pad_id: int
+    ) -> "PhasePlan":
+        """Settle the order of the rows."""
         order = interleave([draw.rows for draw in draws])
-        return cls(draws, context_length, stores, order, occurrences(order, len(draws)))
+        return cls(draws, context_length, stores, pad_id, order, occurrences(order, len(draws)))
 
     @property
     def rows(self) -> int:
@@ -74,7 +79,14 @@ class PhasePlan:
                 for name in ("unit", "start", "stop")
             ),
         )
-        return gather(self.stores, np.concatenate(store_of)[by_slot], ordered, stop - start, self.context_length)
+        return gather(
+            self.stores,
+            np.concatenate(store_of)[by_slot],
+            ordered,
+            rows=stop - start,
+            context_length=self.context_length,
+            pad_id=self.pad_id,
+        )
 
 
 def schema_of(context_length: int) -> pa.Schema:
@@ -111,7 +123,7 @@ def write_rows(plan: PhasePlan, folder: Path, *, workers: int, progress: Any) ->
 
 
 def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> tuple[str, dict[str, Any]]:
-    name = f"rows-{number:05d}.arrow"
+    name = shard_name(number)
     path = folder / name
     done = folder / f".{name}.json"
     first = number * plan.rows_per_shard
@@ -142,7 +154,7 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
 def record_batch(rows: Rows, subsets: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
     """Gathered rows as Arrow columns, without copying the ids."""
     context_length = rows.input_ids.shape[1]
-    offsets = pa.array(np.concatenate([[0], rows.segment_ends]).astype(np.int32))
+    lengths, length_ends = _with_padding(rows)
     types = schema.field("documents").type.value_type
     columns = [rows.source, rows.file, rows.row, rows.start, rows.stop]
     documents = pa.StructArray.from_arrays(
@@ -152,12 +164,25 @@ def record_batch(rows: Rows, subsets: np.ndarray, schema: pa.Schema) -> pa.Recor
     return pa.RecordBatch.from_arrays(
         [
             pa.FixedSizeListArray.from_arrays(pa.array(rows.input_ids.reshape(-1)), context_length),
-            pa.ListArray.from_arrays(offsets, pa.array((rows.stop - rows.start).astype(np.int32))),
+            pa.ListArray.from_arrays(_offsets(length_ends), pa.array(lengths.astype(np.int32))),
             pa.array(subsets.astype(np.int32)),
-            pa.ListArray.from_arrays(offsets, documents),
+            pa.ListArray.from_arrays(_offsets(rows.segment_ends), documents),
         ],
         schema=schema,
     )
+
+
+def _with_padding(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths of all segments, a row's padding after its last, and how many there are up to each row's end."""
+    lengths = rows.stop - rows.start
+    padded = rows.padding > 0
+    if not padded.any():
+        return lengths, rows.segment_ends
+    return np.insert(lengths, rows.segment_ends[padded], rows.padding[padded]), rows.segment_ends + np.cumsum(padded)
+
+
+def _offsets(ends: np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], ends]).astype(np.int32))
 
 
 def _flush(path: Path) -> None:

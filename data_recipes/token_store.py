@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from data_recipes.encoders import Encoder, HuggingFaceEncoder, Mismatch
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.permutation import permutation, seed_of
-from data_recipes.read_documents import Documents, read_part
 from data_recipes.source import Source
-from data_recipes.source_files import SourceFile, Unit, content_fingerprint, units_of
+from data_recipes.supply import Supply
 from data_recipes.tokenise import LoadedTokenizer
 
 # Documents are shuffled among about this many tokens, which is what a thread holds in memory.
@@ -35,44 +35,48 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What is known of a finished unit."""
+    """What is known of a finished unit. `last`: the end of a stream whose length was not known before."""
 
     tokens: int
     documents: int
-    text_bytes: int
+    characters: int
     drops: dict[str, int]
+    last: bool
+    notes: list[str]
     files: dict[str, dict[str, Any]]
 
 
 @dataclass
 class TokenStore:
-    """The tokens of one source under one tokenizer and seed. `order` is the order of units in an epoch."""
+    """The tokens of one source under one tokenizer and seed."""
 
-    source: Source
-    files: list[SourceFile]
+    supply: Supply
     tokenizer: LoadedTokenizer
     root: Path
     seed: int
     add_bos: bool = False
+    dropout: float = 0.0
+    encoder: Encoder | None = None
+    encoder_note: str | None = None
     records: dict[int, UnitRecord] = field(default_factory=dict)
     _open: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
-        for number in range(len(self.units)):
+        number = 0
+        while self.supply.unit_count is None or number < self.supply.unit_count:
             record = self._read_record(number)
             if record is not None:
                 self.records[number] = record
+                if record.last:
+                    self.supply.unit_count = number + 1
+            elif self.supply.unit_count is None:
+                break  # such units are made one after the other
+            number += 1
 
-    @cached_property
-    def units(self) -> list[Unit]:
-        return units_of(self.files)
-
-    @cached_property
-    def source_fingerprint(self) -> str:
-        """Of the files' contents and of how rows become text."""
-        how = self.source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
-        return fingerprint_of([content_fingerprint(self.files), how])
+    @property
+    def source(self) -> Source:
+        return self.supply.source
 
     @cached_property
     def key(self) -> str:
@@ -80,12 +84,13 @@ class TokenStore:
         identity = fingerprint_of(
             [
                 FORMAT,
-                self.source_fingerprint,
+                self.supply.fingerprint,
+                self.supply.unit_identity(),
                 self.tokenizer.fingerprint,
                 self.seed,
                 self.add_bos,
+                self.dropout,
                 SHUFFLE_TOKENS,
-                [[[part.file, part.start, part.stop] for part in unit] for unit in self.units],
             ]
         )
         label = re.sub(r"[^\w.]+", "-", Path(self.source.label).name).strip("-.")[:40] or "source"
@@ -101,11 +106,15 @@ class TokenStore:
 
     @property
     def complete(self) -> bool:
-        return len(self.records) == len(self.units)
+        """Whether every unit is tokenised, so that the source's size is known and a second epoch can begin."""
+        return len(self.records) == self.supply.unit_count
 
     def unit_order(self, epoch: int) -> np.ndarray:
-        """The order in which the units come in an epoch (int64)."""
-        return permutation(len(self.units), seed_of("units", self.seed, self.source_fingerprint, epoch))
+        """The order in which the units come in an epoch (int64): by seed, but the first time through a stream."""
+        count = self.supply.unit_count
+        if count is None or (epoch == 0 and self.supply.sequential):
+            return np.arange(len(self.records) if count is None else count, dtype=np.int64)
+        return permutation(count, seed_of("units", self.seed, self.supply.fingerprint, epoch))
 
     @property
     def available(self) -> int:
@@ -147,6 +156,10 @@ class TokenStore:
             total.update(record.drops)
         return dict(sorted(total.items()))
 
+    def notes(self) -> list[str]:
+        """What the units say of how they were made, such as a back end that was given up."""
+        return sorted({note for record in self.records.values() for note in record.notes})
+
     def _read_record(self, number: int) -> UnitRecord | None:
         path = self.folder / f"unit-{number:05d}.json"
         try:
@@ -162,25 +175,31 @@ class TokenStore:
         return record
 
     def tokenise_unit(self, number: int) -> UnitRecord:
-        """Read, encode, shuffle and write one unit."""
+        """Read, encode, shuffle and write one unit; once more with `tokenizers` if the fast back end is wrong."""
+        reference = HuggingFaceEncoder(self.tokenizer)
+        try:
+            return self._tokenise(number, self.encoder or reference, self.encoder_note)
+        except Mismatch as error:
+            return self._tokenise(number, reference, f"unit {number} tokenised with tokenizers, not gigatoken: {error}")
+
+    def _tokenise(self, number: int, encoder: Encoder, note: str | None) -> UnitRecord:
         drops: Counter[str] = Counter()
         stem = f"unit-{number:05d}"
         self.folder.mkdir(parents=True, exist_ok=True)
         tables: list[np.ndarray] = []
         written = 0
-        text_bytes = 0
+        characters = 0
         tokens_path = self.folder / f".{stem}.tokens.partial"
         with tokens_path.open("wb") as stream:
-            for block, batch in enumerate(_blocks(self._encoded(number, drops))):
+            for block, batch in enumerate(_blocks(self._encoded(number, encoder, drops))):
                 ids, lengths, files, rows, size = batch
-                order = permutation(
-                    len(lengths), seed_of("documents", self.seed, self.source_fingerprint, number, block)
-                )
+                seed = seed_of("documents", self.seed, self.supply.fingerprint, number, block)
+                order = permutation(len(lengths), seed)
                 shuffled, ends = reorder(ids, lengths, order)
                 stream.write(shuffled.astype(self.dtype, copy=False).data)
                 tables.append(np.stack([ends + written, files[order], rows[order]]))
                 written += len(ids)
-                text_bytes += size
+                characters += size
             stream.flush()
             os.fsync(stream.fileno())
         table = np.concatenate(tables, axis=1) if tables else np.empty((3, 0), np.int64)
@@ -193,22 +212,21 @@ class TokenStore:
         for path, name in ((tokens_path, f"{stem}.tokens"), (table_path, f"{stem}.documents.npy")):
             files_said[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
             path.replace(self.folder / name)
-        record = UnitRecord(written, table.shape[1], text_bytes, dict(sorted(drops.items())), files_said)
+        last = self.supply.sequential and self.supply.unit_count == number + 1
+        notes = [] if note is None else [note]
+        counted = dict(sorted(drops.items()))
+        record = UnitRecord(written, table.shape[1], characters, counted, last, notes, files_said)
         _write_whole(self.folder / f"{stem}.json", json.dumps(record.__dict__, ensure_ascii=False) + "\n")
         self.records[number] = record
         return record
 
-    def _encoded(self, number: int, drops: Counter[str]) -> Iterable["_Encoded"]:
-        for part in self.units[number]:
-            for batch in read_part(self.source, self.files, part, drops):
-                yield self._encode(batch)
-
-    def _encode(self, batch: Documents) -> "_Encoded":
-        ids, lengths = self.tokenizer.encode(batch.texts)
+    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterable["_Encoded"]:
         bos = self.tokenizer.bos_id if self.add_bos else None
-        ids, lengths = frame_documents(ids, lengths, bos, self.tokenizer.eos_id)
-        files = np.full(len(lengths), batch.file, dtype=np.int64)
-        return ids, lengths, files, batch.rows, sum(len(text.encode()) for text in batch.texts)
+        for batch in self.supply.read_unit(number, drops):
+            ids, lengths = encoder.encode(batch.texts)
+            ids, lengths = frame_documents(ids, lengths, bos, self.tokenizer.eos_id)
+            files = np.full(len(lengths), batch.file, dtype=np.int64)
+            yield ids, lengths, files, batch.rows, sum(map(len, batch.texts))
 
 
 _Encoded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
@@ -295,9 +313,13 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
 
 def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
     lacking = need - store.available
-    missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
-    if lacking <= 0 or not missing:
+    if lacking <= 0 or store.complete:
         return []
+    if store.supply.unit_count is None:
+        return [(store, len(store.records))]
+    missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
+    if store.supply.sequential:
+        return [(store, missing[0])]
     # A shade fewer than the estimate, so that no unit is tokenised in vain.
     per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
     return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]

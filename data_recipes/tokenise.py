@@ -50,6 +50,37 @@ class LoadedTokenizer:
         flat = np.fromiter(chain.from_iterable(ids), dtype=np.uint32, count=int(lengths.sum()))
         return flat, lengths
 
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of ids, as the tokenizer gives it back; EOS and BOS give nothing."""
+        return str(self.backend.decode([int(token) for token in ids], skip_special_tokens=True))
+
+    def span(self, text: str, start: int, end: int, *, ids: np.ndarray, bos: bool) -> str | None:
+        """The characters of a document's tokens `start` to `end`, EOS being its last; None if `ids` differ.
+
+        Spans that follow each other follow each other in the text, without gap or overlap: a character whose
+        bytes two spans share goes to the second.
+        """
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        before = int(bos)
+        whole = np.array([*[self.bos_id] * before, *encoding.ids, self.eos_id], dtype=np.int64)
+        if not np.array_equal(whole[start:end], ids):
+            return None
+        begins = [0] * before + [begin for begin, _ in encoding.offsets] + [len(text)]
+        first = 0 if start <= before else begins[start]
+        last = len(text) if end >= len(whole) - 1 else begins[end]
+        return text[first:last]
+
+    def span_by_decoding(
+        self, text: str, encoded: np.ndarray, start: int, end: int, *, ids: np.ndarray, bos: bool
+    ) -> str | None:
+        """As `span`, for ids that the tokenizer's own encoding does not give (dropout): by what they decode to."""
+        whole = np.array([*[self.bos_id] * bos, *encoded.tolist(), self.eos_id], dtype=np.int64)
+        if not np.array_equal(whole[start:end], ids) or len(self.decode(whole)) != len(text):
+            return None
+        # A character cut in two decodes to replacement signs at the end: it goes to the second span.
+        first, last = (len(self.decode(whole[:edge]).rstrip("\ufffd")) for edge in (start, end))
+        return text[first : len(text) if end >= len(whole) - 1 else last]
+
 
 def load_tokenizer(location: str | Path) -> LoadedTokenizer:
     """From a folder with `tokenizer.json`, or a Hub id. `DataError` without one, or without an EOS token."""
@@ -64,6 +95,8 @@ def load_tokenizer(location: str | Path) -> LoadedTokenizer:
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = True
+    # It only adds special tokens and trims offsets; a trace needs offsets that leave no character out.
+    backend.post_processor = None
     config: dict[str, Any] = {}
     for name in reversed(TOKENIZER_FILES[1:]):
         if name in files:

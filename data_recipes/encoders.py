@@ -1,0 +1,130 @@
+"""The back ends that turn texts into ids: the fastest one whose ids are those of `tokenizers`, checked every time."""
+
+import json
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+
+from data_recipes.bpe_dropout import PROBE, DropoutEncoder
+from data_recipes.tokenise import LoadedTokenizer
+
+# From each batch so many characters of whole documents are encoded twice; `tokenizers` does 2 MB/s a core.
+CHECKED_CHARACTERS = 4_000
+PROBES = [
+    PROBE,
+    "  leading and trailing  \n\n\n\ttabs\t\t",
+    "don't I'll we've they'RE 'tis",
+    "x" * 300 + "0" * 300,
+    "ﬁ Ａ１ é é ̈ \u200b\u200d\u3000。 नमस्ते สวัสดี مرحبا 👩‍👩‍👧‍👦 🇨🇳",
+    "\r\n\r\nline\rend\x0b\x0c\x85\u2028\u2029",
+    "a\x00b\x01\x7f\ufffd\U0010ffff",
+    "1234567890 3.14159 1e-15 0x1F ½ ² ٣",
+]
+
+
+class Encoder(Protocol):
+    """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
+
+    name: str
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Encode without special tokens."""
+        ...
+
+
+class HuggingFaceEncoder:
+    """`tokenizers`: the reference."""
+
+    name = "tokenizers"
+
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        self.tokenizer = tokenizer
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self.tokenizer.encode(texts)
+
+
+class Mismatch(Exception):
+    """gigatoken's ids differ from those of `tokenizers`."""
+
+
+class GigatokenEncoder:
+    """gigatoken, with a sample of every batch compared with `tokenizers`.
+
+    gigatoken reads the spelling of a control token in a text as that token; documents where this happens are
+    encoded by `tokenizers`, for which it is ordinary text here.
+    """
+
+    name = "gigatoken"
+
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        import gigatoken
+
+        self.tokenizer = tokenizer
+        self.engine = gigatoken.Tokenizer.from_json(tokenizer.backend.to_str())
+        ids, lengths = self._raw(PROBES)
+        self._compare(PROBES, ids, lengths)
+
+    @cached_property
+    def control(self) -> np.ndarray:
+        """Which ids are control tokens: bool, by id."""
+        added = json.loads(self.tokenizer.backend.to_str())["added_tokens"]
+        marks = np.zeros(self.tokenizer.vocab_size, dtype=bool)
+        marks[[token["id"] for token in added if token["special"]]] = True
+        return marks
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids, lengths = self._raw(texts)
+        if self.control[ids].any():
+            return self._with_control_spellings(texts, ids, lengths)
+        sample, held = 0, 0
+        while sample < len(texts) and (held := held + len(texts[sample])) <= CHECKED_CHARACTERS:
+            sample += 1
+        self._compare(texts[:sample], ids[: int(lengths[:sample].sum())], lengths[:sample])
+        return ids, lengths
+
+    def _raw(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        # One thread: the units are what runs in parallel.
+        layout = self.engine.encode_batch(texts, parallel=False).layout
+        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
+        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
+        return ids, np.diff(offsets)
+
+    def _compare(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+        if not texts:
+            return
+        if self.control[ids].any():
+            raise Mismatch("it makes control tokens of ordinary text")
+        reference, reference_lengths = self.tokenizer.encode(texts)
+        if not (np.array_equal(reference, ids) and np.array_equal(reference_lengths, lengths)):
+            differing = next(
+                text for text in texts if not np.array_equal(self.tokenizer.encode([text])[0], self._raw([text])[0])
+            )
+            raise Mismatch(f"its ids differ from those of tokenizers for {differing[:40]!r}")
+
+    def _with_control_spellings(
+        self, texts: list[str], ids: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        parts = np.split(ids, np.cumsum(lengths)[:-1])
+        for number, part in enumerate(parts):
+            if self.control[part].any():
+                parts[number] = self.tokenizer.encode([texts[number]])[0]
+        return np.concatenate(parts), np.array([len(part) for part in parts], dtype=np.int64)
+
+
+def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> tuple[Encoder, str | None]:
+    """The encoder for a build, and why it is not the fastest, if it is not."""
+    if dropout:
+        return DropoutEncoder(tokenizer.backend, rate=dropout, seed=seed), None
+    try:
+        return GigatokenEncoder(tokenizer), None
+    except Mismatch as error:
+        note = f"tokenised with tokenizers, not gigatoken: {error}"
+    except Exception as error:  # the library refuses tokenizers that it does not support in many ways
+        note = f"tokenised with tokenizers, not gigatoken: {_first_line(error)}"
+    return HuggingFaceEncoder(tokenizer), note
+
+
+def _first_line(error: BaseException) -> Any:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]
