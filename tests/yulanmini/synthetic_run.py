@@ -176,6 +176,9 @@ def scores_of(model: str) -> dict[str, Any]:
         }
         for prompt, output, expected, correct, language in SAMPLES
     ]
+    if not tuned:
+        beginning = {"prompt": "def area(width):", "output": " return width", "expected": None, "correct": None}
+        samples.append({**beginning, "language": "en", "domain": "code"})
     heldout = {domain: {"loss": level, "bits_per_byte": level * 0.55} for domain, (_, level) in DOMAINS.items()}
     return {"model": model, "heldout": heldout, "problems": problems, "samples": samples}
 

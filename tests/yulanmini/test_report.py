@@ -75,6 +75,15 @@ def test_headline_figures_follow_from_the_files(run: Path) -> None:
     assert head["bits_per_byte"]["first"] > head["bits_per_byte"]["before_annealing"] > head["bits_per_byte"]["last"]
 
 
+def test_problems_are_pooled_by_level_with_their_chance(run: Path) -> None:
+    levels = collect(run)["headline"]["exact_match"]
+    assert [level["level"] for level in levels] == [1, 2]
+    assert levels[0]["count"] == 150
+    assert levels[0]["chance"] == pytest.approx((0.05 + 0.5 + 0.1) / 3)
+    assert levels[0]["instruct"] == pytest.approx((round(50 * 0.93) + round(50 * 0.97) + round(50 * 0.81)) / 150)
+    assert levels[0]["base"] < levels[0]["chance"]
+
+
 def test_schedule_is_read_off_the_learning_rates(run: Path) -> None:
     schedule = collect(run)["pretraining"]["schedule"]
     assert (schedule["warmup_end"], schedule["annealing_start"]) == (30, 25 * 35)

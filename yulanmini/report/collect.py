@@ -218,16 +218,27 @@ def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
     }
 
 
-def exact_match(scored: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Exact match on unseen problems with all kinds pooled, and what chance would get (None where not known)."""
-    pooled: dict[str, Any] = {}
+def exact_match(scored: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    """Exact match on unseen problems by level, easiest first: {"level", "count", "chance", "base", "instruct"}."""
+    return pooled_problems(scored, "level") or None
+
+
+def pooled_problems(scored: dict[str, Any] | None, *keys: str) -> list[dict[str, Any]]:
+    """Problems with the same `keys` as one row: how many, chance (None where not known), each model's right answers.
+
+    `base` and `instruct` are shares of right answers, `correct` the count that is behind the latter.
+    """
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for model, result in (scored or {}).items():
-        problems = (result or {}).get("problems", [])
-        asked = sum(problem["count"] for problem in problems)
-        if not asked:
-            continue
-        guessed = [problem["chance"] * problem["count"] for problem in problems if problem.get("chance") is not None]
-        pooled[model] = sum(problem["correct"] for problem in problems) / asked
-        pooled["chance"] = sum(guessed) / asked if len(guessed) == len(problems) else None
-        pooled["count"] = asked
-    return pooled or None
+        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for problem in (result or {}).get("problems", []):
+            groups.setdefault(tuple(problem[key] for key in keys), []).append(problem)
+        for group, problems in groups.items():
+            count = sum(problem["count"] for problem in problems)
+            guessed = [problem["chance"] * problem["count"] for problem in problems if problem["chance"] is not None]
+            row = rows.setdefault(group, dict(zip(keys, group, strict=True)) | {"base": None, "instruct": None})
+            row["count"] = count
+            row["chance"] = sum(guessed) / count if len(guessed) == len(problems) else None
+            row["correct"] = sum(problem["correct"] for problem in problems)
+            row[model] = row["correct"] / count
+    return [rows[group] for group in sorted(rows, key=lambda group: tuple(map(str, group)))]

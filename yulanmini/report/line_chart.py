@@ -133,7 +133,7 @@ def draw_limits(plot: Plot, x: Scale, y: Scale, *, right: float, bottom: float) 
     return drawn
 
 
-def draw_labels(plot: Plot, x: Scale, y: Scale, *, bottom: float) -> list[Markup]:
+def draw_labels(plot: Plot, x: Scale, y: Scale, *, right: float, bottom: float) -> list[Markup]:
     """Names at the ends of the lines, moved apart where they would overlap, each tied to its line."""
     ends = []
     for series in plot.series:
@@ -145,10 +145,10 @@ def draw_labels(plot: Plot, x: Scale, y: Scale, *, bottom: float) -> list[Markup
     for (series, at, end), place in zip(ends, places, strict=True):
         style = f"--c:{series.colour}"
         drawn.append(element("circle", cx=at, cy=end, r=2.6, class_="end", style=style))
-        if abs(place - end) > 3:
-            leader = path([(at + 4, end), (at + 11, place)])
+        if abs(place - end) > 3 or right - at > 3:
+            leader = path([(at + 4, end), (right + 4, end), (right + 11, place)])
             drawn.append(element("path", d=leader, class_="leader", style=style))
-        drawn.append(text(series.label, at + 13, place + 4, class_="label", style=style))
+        drawn.append(text(series.label, right + 13, place + 4, class_="label", style=style))
     return drawn
 
 
@@ -159,6 +159,7 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
     right = width - (longest * CHARACTER_WIDTH + 16 if longest else 8)
     bottom = height - BOTTOM
     steps = [at for series in plot.series for at in series.x]
+    steps += [edge for band in plot.bands for edge in (band.start, band.end)]
     low, high = (min(steps), max(steps)) if steps else (0, 1)
     x = Scale(low, high if high > low else low + 1, LEFT, right)
     y = Scale(*y_range(plot), bottom, TOP, log=plot.log)
@@ -183,7 +184,7 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
         *draw_axes(plot, x, y, width=width, height=height, right=right),
         *draw_limits(plot, x, y, right=right, bottom=bottom),
         *lines,
-        *draw_labels(plot, x, y, bottom=bottom),
+        *draw_labels(plot, x, y, right=right, bottom=bottom),
         element("line", x1=0, x2=0, y1=TOP, y2=bottom, class_="cursor", visibility="hidden"),
         width=width,
         height=height,

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from yulanmini.report import units
-from yulanmini.report.collect import in_order
+from yulanmini.report.collect import in_order, pooled_problems
 from yulanmini.report.training_curves import is_annealing
 
 STAGE_NAMES = {
@@ -60,7 +60,7 @@ def summary(report: dict[str, Any]) -> str:
 def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
     """The headline numbers: label, value, what to compare it with."""
     head, merge = report["headline"], (report["merge"] or {}).get("comparison")
-    bits, match = head["bits_per_byte"] or {}, head["exact_match"] or {}
+    bits, easiest = head["bits_per_byte"] or {}, (head["exact_match"] or [None])[0]
     drop = None
     if bits.get("before_annealing") and bits.get("last") is not None:
         drop = 1 - bits["last"] / bits["before_annealing"]
@@ -81,9 +81,11 @@ def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
             "largest logit difference in fp32, plain Llama against the original",
         ),
         tile(
-            "Instruct, unseen problems",
-            units.percent(match["instruct"]) if "instruct" in match else None,
-            f"exact match; chance {units.percent(match.get('chance'))}, base {units.percent(match.get('base'))}",
+            "Instruct, easiest problems",
+            units.percent(easiest["instruct"]) if easiest and easiest["instruct"] is not None else None,
+            f"exact match, unseen; chance {units.percent(easiest['chance'])}, base {units.percent(easiest['base'])}"
+            if easiest
+            else "",
         ),
         tile(
             "Wall time",
@@ -157,19 +159,24 @@ def interval(correct: int, count: int) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def problems(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """One row a kind and level of problem: chance, base, instruct with its interval."""
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for model, result in (scored or {}).items():
-        for problem in (result or {}).get("problems", []):
-            key = (problem["kind"], problem["level"], problem["language"])
-            row = rows.setdefault(key, {"chance": None, **problem, "base": None, "instruct": None, "interval": None})
-            row[model] = problem["correct"] / problem["count"]
-            if model == "instruct":
-                row["interval"] = interval(problem["correct"], problem["count"])
-    for row in rows.values():
-        row["name"] = f"{row['kind'].replace('-', ' ').replace('_', ' ').capitalize()}, {row['language']}"
-    return [rows[key] for key in sorted(rows, key=lambda key: (key[2], str(key[0]), key[1]))]
+def problems(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
+    """Exact match by level, and by kind of problem with the two languages apart; easiest first."""
+    levels = pooled_problems(scored, "level")
+    kinds = pooled_problems(scored, "level", "kind")
+    languages = {
+        (row["kind"], row["level"], row["language"]): row["instruct"]
+        for row in pooled_problems(scored, "kind", "level", "language")
+    }
+    for row in levels:
+        inside = [kind["kind"].replace("-", " ") for kind in kinds if kind["level"] == row["level"]]
+        row |= {"name": f"Level {row['level']}", "about": ", ".join(inside)}
+    for row in kinds:
+        row["name"] = row["kind"].replace("-", " ").capitalize()
+        for language in ("en", "zh"):
+            row[language] = languages.get((row["kind"], row["level"], language))
+    for row in levels + kinds:
+        row["interval"] = None if row["instruct"] is None else interval(row["correct"], row["count"])
+    return {"levels": levels, "kinds": sorted(kinds, key=lambda row: (row["level"], -(row["instruct"] or 0)))}
 
 
 def heldout_scores(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -182,14 +189,18 @@ def heldout_scores(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
     ]
 
 
-def samples(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Each prompt with the answers of base and instruct."""
-    pairs: dict[str, dict[str, Any]] = {}
+def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
+    """Problems with the answers of both models, and beginnings of held-out text with what base made of them."""
+    answered: dict[str, dict[str, Any]] = {}
+    continued = []
     for model, result in (scored or {}).items():
         for sample in (result or {}).get("samples", []):
-            pair = pairs.setdefault(sample["prompt"], {**sample, "base": None, "instruct": None})
+            if sample["expected"] is None:
+                continued.append(sample)
+                continue
+            pair = answered.setdefault(sample["prompt"], {**sample, "base": None, "instruct": None})
             pair[model] = sample
-    return list(pairs.values())
+    return {"answered": list(answered.values()), "continued": continued}
 
 
 def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
@@ -201,7 +212,8 @@ def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
     for domain in in_order(measured["domains"]):
         values = measured["domains"][domain]["bits_per_byte"]
         before, last = values[stable[-1]] if stable else None, values[-1]
-        change = last / before - 1 if before and last is not None and stable[-1] < len(values) - 1 else None
+        annealed = bool(before) and last is not None and stable[-1] < len(values) - 1
+        change = f"{100 * (last / before - 1):+.1f}%".replace("-", "−") if annealed else None
         rows.append({"domain": domain, "first": values[0], "before": before, "last": last, "change": change})
     return rows
 
@@ -243,7 +255,6 @@ tokenizer = AutoTokenizer.from_pretrained("{path}")
 inputs = tokenizer("def main(", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
 CHAT = """from transformers import AutoModelForCausalLM, AutoTokenizer
-import modeling_yulanmini
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
 tokenizer = AutoTokenizer.from_pretrained("{path}")

@@ -95,14 +95,15 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float, count: int) -> list[float]:
-    """Powers of ten between `low` and `high`; with few of them, 2 and 5 times those as well."""
+    """Powers of ten between `low` and `high`; with few of them, 2 and 5 times those too, or evenly spaced ones."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     powers = [10.0**exponent for exponent in range(first, last + 1)]
     inside = [value for value in powers if low <= value <= high]
     if len(inside) >= 3:
         return inside[:: math.ceil(len(inside) / count)]
     finer = [power * factor for power in powers for factor in (1, 2, 5)]
-    return [value for value in finer if low <= value <= high]
+    inside = [value for value in finer if low <= value <= high]
+    return inside if len(inside) >= 3 else linear_ticks(low, high, count)
 
 
 def spread(wanted: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:

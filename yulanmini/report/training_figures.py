@@ -1,6 +1,6 @@
 """Figures of a training run over its steps: loss, learning rate, gradient norm, hidden-state variance, speed."""
 
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from yulanmini.report.figure import FULL, HALF, Figure, line_figure
@@ -191,7 +191,7 @@ def speed_figure(run: dict[str, Any]) -> Figure:
         description="Tokens a second over the steps.",
         series=[
             Series("", curves["step"], curves["tokens_per_second"], faint=True),
-            Series("tokens/s", curves["step"], smooth(curves["tokens_per_second"], window, fmean)),
+            Series("tokens/s", curves["step"], smooth(curves["tokens_per_second"], window, median)),
         ],
         bands=annealing_band(run),
         floor=0.0,
