@@ -8,6 +8,7 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hub_cards import card_figures, run_files
+from hub_cards.errors import HubError
 from hub_cards.figures import Figures
 from hub_cards.run_files import Names
 
@@ -120,6 +121,16 @@ def model_card(run: Path, kind: str, names: Names, *, licence: str) -> tuple[str
     """The card of the run's "base" or "instruct" model, and the figures it used."""
     figures = Figures(run)
     return MODEL_CARDS[kind](figures, names, licence=licence), figures
+
+
+def card_of(path: Path, kind: str | None, repo_id: str, *, licence: str) -> tuple[str, Figures]:
+    """The card of a run's model; `path` is the run's folder (`kind` says which model) or that of one of its stages."""
+    kinds = {run_files.MERGED: "base", run_files.SFT: "instruct"}
+    stage = kinds.get(path.resolve().name)
+    kind = kind or stage
+    if kind not in MODEL_CARDS:
+        raise HubError(f"{path}: which model? Expected --model {' or '.join(MODEL_CARDS)}; found {kind!r}.")
+    return model_card(path.resolve().parent if stage else path, kind, Names.parse(repo_id), licence=licence)
 
 
 def dataset_card(

@@ -30,6 +30,14 @@ class Names:
     namespace: str
     name: str
 
+    @classmethod
+    def parse(cls, repo_id: str) -> "Names":
+        """Names that follow from the base model's `namespace/name`; HubError when it is none."""
+        namespace, slash, name = repo_id.partition("/")
+        if not (slash and namespace and name) or "/" in name:
+            raise HubError(f"repo id '{repo_id}': expected NAMESPACE/NAME.")
+        return cls(namespace, name)
+
     @property
     def base(self) -> str:
         return f"{self.namespace}/{self.name}"

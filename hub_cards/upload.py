@@ -7,7 +7,7 @@ huggingface_hub (`hf auth login`, or HF_TOKEN), never from an argument or a file
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import HfApi, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from hub_cards.check_card import id_problems
@@ -24,6 +24,12 @@ class Branch:
     folder: Path
     files: int
     size: int
+
+
+def repo_url(folder: Path, repo_id: str, repo_type: RepoType | None) -> str:
+    """Where a browser finds the repo."""
+    kind = repo_type or repo_type_of(folder)
+    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repo_id}"
 
 
 def plan_branches(folder: Path, *, revision: str | None = None) -> list[Branch]:

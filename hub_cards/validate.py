@@ -35,6 +35,14 @@ def repo_type_of(folder: Path) -> RepoType:
     return "model" if (folder / "config.json").is_file() else "dataset"
 
 
+def parse_repo_type(text: str | None) -> RepoType | None:
+    """A repo type from the command line; None stays None, for `repo_type_of` to tell."""
+    match text:
+        case None | "model" | "dataset":
+            return text
+    raise HubError(f"repo type '{text}': expected model or dataset.")
+
+
 def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: Path | None = None) -> list[Finding]:
     """Everything that is wrong with a repo's folder. With `run`, each number on the card is looked up there again."""
     folder = Path(folder)

@@ -1,10 +1,118 @@
-"""`yulanmini hub`."""
+"""`yulanmini hub`: cards, offline checks, and publishing."""
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+RepoTypeOption = Annotated[
+    str | None, typer.Option(help="model or dataset; by default a folder with config.json is a model.")
+]
+
 
 @app.callback()
 def hub() -> None:
-    """hub verbs."""
+    """Write cards from a run's own figures, check repos without a network, publish them."""
+
+
+@app.command(epilog="Example: yulanmini hub card runs/tiny --model instruct --repo-id me/tiny > README.md")
+def card(
+    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`, or its 05-merged or 06-sft.")],
+    model: Annotated[str | None, typer.Option(help="base or instruct; known where a stage's folder is given.")] = None,
+    repo_id: Annotated[str, typer.Option(help="What the base model's repo is called; links follow from it.")] = (
+        "your-name/yulanmini"
+    ),
+    licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",
+    as_json: AsJson = False,
+) -> None:
+    """Print a model card whose every number is read from the run."""
+    from hub_cards.cards import card_of
+    from yulanmini.console import emit_json
+
+    text, figures = card_of(run, model, repo_id, licence=licence)
+    if as_json:
+        emit_json({"card": text, "provenance": figures.provenance()})
+    else:
+        print(text, end="")
+
+
+@app.command(epilog="Example: yulanmini hub layout runs/tiny hub --repo-id me/tiny")
+def layout(
+    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
+    out: Annotated[Path, typer.Argument(help="Where the repos go, as NAMESPACE/REPO folders.")],
+    repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME of the base model's repo.")],
+    licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option(help="Name the repos, write nothing.")] = False,
+) -> None:
+    """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
+    from hub_cards.publish_local import publish_local
+    from hub_cards.run_files import Names
+    from yulanmini.console import emit_json, say
+
+    names = Names.parse(repo_id)
+    if dry_run:
+        folders = [out / name for name in (names.checkpoints, names.base, names.instruct, names.data)]
+    else:
+        folders = publish_local(run, out, namespace=names.namespace, name=names.name, licence=licence)
+    if as_json:
+        emit_json({"repos": [str(folder) for folder in folders], "written": not dry_run})
+    else:
+        for folder in folders:
+            say(f"{'would write' if dry_run else 'wrote'} {folder}")
+
+
+@app.command(epilog="Example: yulanmini hub check hub/me/tiny-instruct --run runs/tiny")
+def check(
+    folder: Annotated[Path, typer.Argument(help="Folder of one repo.")],
+    run: Annotated[Path | None, typer.Option(help="The run it came from: look every number on the card up again.")] = (
+        None
+    ),
+    repo_type: RepoTypeOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check card, scores, weights and files of a repo without a network; exit 2 when there is an error."""
+    from hub_cards.validate import check_repo, parse_repo_type
+    from yulanmini.console import emit_json, emit_table, say
+
+    findings = check_repo(folder, repo_type=parse_repo_type(repo_type), run=run)
+    errors = sum(finding.severity == "error" for finding in findings)
+    if as_json:
+        emit_json({"errors": errors, "findings": [vars(finding) for finding in findings]})
+    elif findings:
+        emit_table(["", "where", "what"], [[item.severity, item.place, item.message] for item in findings])
+    else:
+        say(f"{folder}: nothing to object to")
+    if errors:
+        raise typer.Exit(2)
+
+
+@app.command(epilog="Example: yulanmini hub publish hub/me/tiny --repo-id me/tiny --private --dry-run")
+def publish(
+    folder: Annotated[Path, typer.Argument(help="Folder of one repo; its revisions/ become branches.")],
+    repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME on the Hub.")],
+    private: Annotated[bool, typer.Option(help="Make a new repo private.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Send this branch only.")] = None,
+    repo_type: RepoTypeOption = None,
+    as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option(help="Check, and say what would be sent.")] = False,
+) -> None:
+    """Send a repo to the Hub, `main` and every revision; run it again to go on after a failure."""
+    from hub_cards.upload import publish as publish_repo
+    from hub_cards.upload import repo_url
+    from hub_cards.validate import parse_repo_type
+    from yulanmini.console import emit_json, emit_table, say
+
+    kind = parse_repo_type(repo_type)
+    branches = publish_repo(folder, repo_id, repo_type=kind, private=private, revision=revision, dry_run=dry_run)
+    if as_json:
+        sent = [{"branch": item.name, "files": item.files, "bytes": item.size} for item in branches]
+        emit_json({"repo_id": repo_id, "sent": not dry_run, "branches": sent})
+        return
+    title = f"{'would send' if dry_run else 'sent'} to {repo_id}"
+    emit_table([title, "files", "bytes"], [[item.name, item.files, item.size] for item in branches])
+    if not dry_run:
+        say(f"sent to {repo_url(folder, repo_id, kind)}")
