@@ -25,6 +25,7 @@ class Settings(BaseModel):
     pretrain_config: str
     pretrain_overrides: dict[str, Any] = {}
     sft_config: str
+    sft_max_length: int
     sft_overrides: dict[str, Any] = {}
     problems_per_kind: int
     heldout_bytes: int

@@ -18,6 +18,7 @@ from yulanmini.reproduce.settings import Settings
 CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
 MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
 NAMESPACE = "your-name"
+ANNEALING_PHASE, SHORT_CONTEXT, LONG_CONTEXT = 26, 4096, 28_672
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Run:
 
     def folder(self, name: str) -> Path:
         return self.out / name
+
+    @property
+    def context_length(self) -> int:
+        """Tokens a row of the last phase trained."""
+        published = LONG_CONTEXT if self.phases[-1] >= ANNEALING_PHASE else SHORT_CONTEXT
+        return self.settings.context_lengths[published]
 
     @property
     def base_model(self) -> Path:
@@ -159,6 +166,8 @@ def pretrain(run: Run) -> None:
             "heldout.dir": str(run.folder(CORPUS) / "heldout"),
             "seed": run.seed,
             "threads": run.threads,
+            # Stopped before phase 26, a run stays at the constant rate, as the published one was until then.
+            **({"schedule.annealing": None} if run.phases[-1] < ANNEALING_PHASE else {}),
             **run.settings.pretrain_overrides,
         },
     )
@@ -189,6 +198,7 @@ def instruct(run: Run) -> None:
             "model": str(run.folder(MERGED)),
             "tokenizer": str(run.folder(TOKENIZER)),
             "dialogues": str(run.folder(CORPUS) / "dialogues" / "train.jsonl"),
+            "max_length": min(run.settings.sft_max_length, run.context_length),
             "seed": run.seed,
             "threads": run.threads,
             **run.settings.sft_overrides,
