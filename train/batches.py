@@ -1,8 +1,9 @@
 """The rows of a step, as this rank's micro-batches. The next step's rows are read while the current one computes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +18,29 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """`input_ids` and `labels` int64 [rows, context]; `position_ids` int64 of the same shape with a document mask.
+    """`input_ids` and `labels` int64 [rows, context]; `subset_ids` int64 [rows], indices of the phase's subsets.
 
-    Labels are not shifted (the model does that); -100 where nothing is to be predicted. `subset_ids` int64 [rows].
+    Labels are not shifted (the model does that); -100 where nothing is to be predicted. `document_arguments` tell the
+    model where documents begin; empty without a document mask.
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
-    position_ids: torch.Tensor | None
     subset_ids: torch.Tensor
     row_start: int
+    document_arguments: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def position_ids(self) -> torch.Tensor | None:
+        """Positions that restart with each document; None without a document mask or where its lengths are given."""
+        return self.document_arguments.get("position_ids")
+
+    def moved(self, move: Callable[[torch.Tensor], torch.Tensor]) -> "MicroBatch":
+        """The same with `move` applied to every tensor."""
+        arguments = {
+            key: move(value) if torch.is_tensor(value) else value for key, value in self.document_arguments.items()
+        }
+        return MicroBatch(move(self.input_ids), move(self.labels), move(self.subset_ids), self.row_start, arguments)
 
 
 @dataclass(frozen=True)
@@ -58,10 +72,11 @@ def check_divisible(curriculum: Curriculum, ranks: int) -> None:
 class StepReader:
     """Reads any step's rows of the curriculum, one step ahead."""
 
-    def __init__(self, curriculum: Curriculum, world: World, *, vocab_size: int) -> None:
+    def __init__(self, curriculum: Curriculum, world: World, *, vocab_size: int, attention: str) -> None:
         self._curriculum = curriculum
         self._world = world
         self._vocab_size = vocab_size
+        self._flash = attention.startswith("flash_attention")
         self._readers: dict[str, PackedRows] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
         self._ahead: tuple[int, Future[StepRows]] | None = None
@@ -105,17 +120,20 @@ class StepReader:
                 "(`yulanmini data verify` tells)."
             )
         input_ids = torch.from_numpy(ids.astype(np.int64))
-        labels, position_ids = input_ids, None
+        labels = input_ids
+        arguments: dict[str, Any] = {}
         if rows.padding.any():
             tail = np.arange(phase.context_length) >= phase.context_length - rows.padding[:, None]
             labels = labels.masked_fill(torch.from_numpy(tail), IGNORED)
         if phase.document_mask:
-            position_ids, starts = _positions(rows.doc_lengths, phase.context_length)
+            positions = _positions(rows.doc_lengths, phase.context_length)
+            # Flash attention takes document lengths; position ids alone it would read for a single row only.
+            arguments = _flash_arguments(rows.doc_lengths) if self._flash else {"position_ids": positions}
             # The first token of a document is no target: under the mask nothing that it depends on is visible.
-            labels = labels.masked_fill(starts, IGNORED)
+            labels = labels.masked_fill(positions == 0, IGNORED)
         subset_ids = torch.from_numpy(np.asarray(rows.subset_ids).astype(np.int64))
-        batch = MicroBatch(input_ids, labels, position_ids, subset_ids, start)
-        return _pinned(batch) if self._world.device.type == "cuda" else batch
+        batch = MicroBatch(input_ids, labels, subset_ids, start, arguments)
+        return batch.moved(torch.Tensor.pin_memory) if self._world.device.type == "cuda" else batch
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -124,26 +142,21 @@ class StepReader:
 def to_device(batches: Sequence[MicroBatch], device: torch.device) -> Iterator[MicroBatch]:
     """The micro-batches one by one on `device`, copied without waiting."""
     for batch in batches:
-        yield MicroBatch(
-            batch.input_ids.to(device, non_blocking=True),
-            batch.labels.to(device, non_blocking=True),
-            None if batch.position_ids is None else batch.position_ids.to(device, non_blocking=True),
-            batch.subset_ids.to(device, non_blocking=True),
-            batch.row_start,
-        )
+        yield batch.moved(lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _positions(doc_lengths: Sequence[np.ndarray], context_length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Position of each token in its document, and where documents begin; int64 and bool [rows, context_length]."""
+def _positions(doc_lengths: Sequence[np.ndarray], context_length: int) -> torch.Tensor:
+    """Position of each token in its document, int64 [rows, context_length]."""
     positions = np.empty((len(doc_lengths), context_length), dtype=np.int64)
     for row, lengths in enumerate(doc_lengths):
         ends = np.cumsum(lengths)
         positions[row] = np.arange(context_length) - np.repeat(ends - lengths, lengths)
-    tensor = torch.from_numpy(positions)
-    return tensor, tensor == 0
+    return torch.from_numpy(positions)
 
 
-def _pinned(batch: MicroBatch) -> MicroBatch:
-    positions = None if batch.position_ids is None else batch.position_ids.pin_memory()
-    labels = batch.labels.pin_memory()
-    return MicroBatch(batch.input_ids.pin_memory(), labels, positions, batch.subset_ids.pin_memory(), batch.row_start)
+def _flash_arguments(doc_lengths: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Cumulative document lengths over the flattened rows (int32) and the longest, as varlen kernels take them."""
+    lengths = np.concatenate(doc_lengths)
+    ends = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    longest = int(lengths.max())
+    return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}

@@ -84,18 +84,6 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
             parameter.copy_(theirs[name].reshape(parameter.shape))
 
 
-def set_rope_theta(model: PreTrainedModel, theta: float) -> None:
-    """Change the RoPE base of a live model: frequencies of its rotary embedding and the config that is exported."""
-    config = model.config
-    config.rope_parameters = {**config.rope_parameters, "rope_theta": float(theta)}
-    rotary = model.model.rotary_emb
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.int64).float() / config.head_dim
-    frequencies = 1.0 / (float(theta) ** exponents)
-    for buffer in ("inv_freq", "original_inv_freq"):
-        if getattr(rotary, buffer, None) is not None:
-            getattr(rotary, buffer).copy_(frequencies)
-
-
 def _given_keys(config: PretrainConfig) -> tuple[dict[str, Any], str]:
     """Keys of the model's config and how messages call the place."""
     if isinstance(config.model, dict):

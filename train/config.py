@@ -96,7 +96,11 @@ class RecomputationSettings(Settings):
 
 
 class StageSettings(Settings):
-    """What holds for a range of phases. `context_length`, if given, is checked against the data."""
+    """What holds for a range of phases. `context_length`, if given, is checked against the data.
+
+    `rebalance`: at the end of each of these phases, bring every scaled matrix back to RMS `initializer_range` and let
+    its alpha take up the rest. The published phases were continued so; it does not change the function.
+    """
 
     phases: list[PhaseName] | PhaseName
     rope_theta: float | None = Field(default=None, gt=0)
@@ -104,6 +108,7 @@ class StageSettings(Settings):
     context_length: int | None = Field(default=None, gt=1)
     micro_batch_rows: int | None = Field(default=None, gt=0)
     recomputation: RecomputationSettings | None = None
+    rebalance: bool = False
 
 
 class CheckpointSettings(Settings):
@@ -130,11 +135,25 @@ class InitSettings(Settings):
 
 class MonitorSettings(Settings):
     """`interval`: steps between two measurements; `flush_every`: steps between two writes of metrics.jsonl
-    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation)."""
+    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: train/monitors.py.
+    `trackers`: accelerate's names (tensorboard, trackio, wandb, ...), which log under `project`. `peak_tflops`:
+    dense peak of one device for MFU, where modeling_yulanmini/flops.py does not know it."""
 
     interval: int = Field(default=10, gt=0)
     flush_every: int | None = Field(default=None, gt=0)
-    names: list[str] = ["hidden_state_variance"]
+    names: list[str] = [
+        "hidden_state_variance",
+        "norm_output_variance",
+        "attention_logits",
+        "optimization",
+        "weights",
+        "loss_by_source",
+        "speed",
+        "memory",
+    ]
+    trackers: list[str] = []
+    project: str = "yulanmini"
+    peak_tflops: float | None = Field(default=None, gt=0)
 
 
 class SpikeSettings(Settings):

@@ -31,6 +31,7 @@ class Phase:
     document_mask: bool
     micro_batch_rows: int | None
     recomputation: RecomputationSettings
+    rebalance: bool
 
     @property
     def steps(self) -> int:
@@ -159,6 +160,7 @@ def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> C
             document_mask=stage.document_mask if stage else False,
             micro_batch_rows=(stage and stage.micro_batch_rows) or config.micro_batch_rows,
             recomputation=(stage and stage.recomputation) or config.recomputation,
+            rebalance=stage.rebalance if stage else False,
         )
         if phase.steps == 0:
             raise TrainError(

@@ -60,6 +60,7 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
 
         every = config.checkpoint.every_steps
         if plan.ends_phase:
+            run.rebalance(plan.phase)
             run.save()
             run.end_phase(plan.phase)
         elif every and run.step % every == 0:
@@ -87,13 +88,17 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     targets = world.sum(torch.tensor(rows.targets, dtype=torch.float32).to(world.device, non_blocking=True))
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
+        for monitor in run.monitors.values():
+            monitor.before_forward(plan.phase, batch)
         sync_gradients(model, index == len(rows.micro_batches) - 1)
+        for monitor in run.monitors.values():
+            monitor.before_forward(plan.phase, batch)
         output = model(
             input_ids=batch.input_ids,
-            position_ids=batch.position_ids,
             labels=batch.labels,
             num_items_in_batch=targets,
             use_cache=False,
+            **batch.document_arguments,
         )
         (output.loss * world.size).backward()
         z_loss = output.z_loss.detach() if output.z_loss is not None else torch.zeros_like(sums[0])

@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files, write_manifest
 from train.batches import StepReader, check_divisible
-from train.build_model import build_model, set_rope_theta
+from train.build_model import build_model
 from train.checkpoint import Checkpointer, load_state
 from train.config import PretrainConfig
 from train.config_file import resolved, save_config
@@ -28,6 +28,7 @@ from train.export import export_model
 from train.heldout import heldout_losses, load_heldout
 from train.monitors import make_monitors
 from train.parameter_groups import parameter_groups
+from train.phase_edges import enter_phase, rebalance_live
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
@@ -63,7 +64,7 @@ class Run:
             groups, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True
         )
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
-        self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size)
+        self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
         self.heldout = self._load_heldout()
 
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -186,9 +187,14 @@ class Run:
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        if phase.rope_theta is not None:
-            set_rope_theta(self.model, phase.rope_theta)
-        self.model.config.max_position_embeddings = phase.context_length
+        enter_phase(self.model, phase, compile=self.config.compile)
+
+    def rebalance(self, phase: Phase) -> None:
+        """Move the matrices' scale into their alphas at the end of a phase that asks for it."""
+        if phase.rebalance:
+            factors = rebalance_live(self.model, self.optimizer)
+            largest = max(factors, key=lambda name: abs(math.log(factors[name])))
+            self.say(f"phase {phase.name}: re-balanced {len(factors)} tensors, {largest} by {factors[largest]:.3g}")
 
     def save(self) -> None:
         """Checkpoint of the current step."""

@@ -30,6 +30,7 @@ def identity(
                 "context_length": phase.context_length,
                 "rope_theta": phase.rope_theta,
                 "document_mask": phase.document_mask,
+                "rebalance": phase.rebalance,
             }
             for phase in curriculum.phases
         ],

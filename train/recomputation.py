@@ -1,0 +1,69 @@
+"""How each decoder layer is run: which activations are computed again in the backward pass, and torch.compile.
+
+Only `layer.forward` is replaced. Parameter names, FSDP's hooks and the monitors' hooks stay where they are.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from train.config import RecomputationSettings
+
+_aten = torch.ops.aten
+# What selective recomputation keeps: outputs that cost a matrix product or an attention.
+KEPT_OPERATIONS = {
+    _aten.mm.default,
+    _aten.addmm.default,
+    _aten.bmm.default,
+    _aten._scaled_dot_product_flash_attention.default,
+    _aten._scaled_dot_product_flash_attention_for_cpu.default,
+    _aten._scaled_dot_product_efficient_attention.default,
+    _aten._scaled_dot_product_cudnn_attention.default,
+}
+
+
+def recomputed_layers(settings: RecomputationSettings, layers: int) -> list[bool]:
+    """For each layer whether (some of) its activations are computed again.
+
+    `every` is the published rule: all but those with index % k == 0 (k = 7 by default, 11 and 12 late in the stable
+    stage, 56 in the 28K stage; facts.md 3.3).
+    """
+    if settings.mode == "every":
+        return [index % settings.k != 0 for index in range(layers)]
+    return [settings.mode != "none"] * layers
+
+
+def set_layer_execution(model: Any, settings: RecomputationSettings, *, compile: bool) -> None:
+    """Give every decoder layer the forward function that the settings ask for. Evaluation runs it plain."""
+    layers = model.model.layers
+    for layer, recomputed in zip(layers, recomputed_layers(settings, len(layers)), strict=True):
+        plain = partial(type(layer).forward, layer)
+        training = plain
+        if recomputed:
+            contexts = _selective_contexts if settings.mode == "selective" else None
+            training = partial(_recomputing, plain, contexts)
+        if compile:
+            # Rows of a phase all have one shape; a longer context is compiled once more.
+            training = torch.compile(training, dynamic=False)
+        layer.forward = plain if training is plain else partial(_by_mode, layer, plain, training)
+
+
+def _by_mode(layer: Any, plain: Callable[..., Any], training: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return (training if layer.training and torch.is_grad_enabled() else plain)(*args, **kwargs)
+
+
+def _recomputing(plain: Callable[..., Any], contexts: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:
+    # No dropout in this model: there is no random state to bring back.
+    extra = {"context_fn": contexts} if contexts is not None else {}
+    return checkpoint(plain, *args, use_reentrant=False, preserve_rng_state=False, **extra, **kwargs)
+
+
+def _selective_contexts() -> Any:
+    return create_selective_checkpoint_contexts(_policy)
+
+
+def _policy(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    return CheckpointPolicy.MUST_SAVE if operation in KEPT_OPERATIONS else CheckpointPolicy.PREFER_RECOMPUTE
