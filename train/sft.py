@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from data_recipes.errors import DataError
 from data_recipes.manifest import (
     MANIFEST_NAME,
@@ -65,10 +67,11 @@ def run(config: SftConfig) -> Path:
         "tokenizer": folder_fingerprint(tokenizer_dir),
         "dialogues": sha256_file(dialogues),
     }
+    work = work_folder(output_dir)
     if is_finished(output_dir, config, inputs):
         say(f"{output_dir}: finished before, nothing to do")
+        shutil.rmtree(work, ignore_errors=True)  # left by a kill between the last two actions
         return output_dir
-    work = work_folder(output_dir)
     arguments = trainer_arguments(config, work)
     if arguments.process_index == 0:
         claim_work_folder(work, {"config": config.model_dump(mode="json"), "inputs": inputs})
@@ -237,7 +240,6 @@ def ordered_rows(config: SftConfig, path: Path) -> "tuple[datasets.Dataset, np.n
 def load_model(config: SftConfig, folder: Path) -> "PreTrainedModel":
     """The model with every weight from the folder; TrainError for one that is damaged or incomplete."""
     import torch
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     import modeling_yulanmini  # noqa: F401  (registers the architecture)
@@ -366,6 +368,11 @@ def write_config(config: SftConfig, path: Path) -> None:
     path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
 
 
+def is_full_disk(error: Exception) -> bool:
+    """safetensors and torch.save report a full disk as errors of their own."""
+    return "No space left" in str(error) or "PytorchStreamWriter failed writing" in str(error)
+
+
 def say(message: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         print(message, file=sys.stderr, flush=True)
@@ -385,6 +392,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = 0
     except (TrainError, DataError, OSError) as error:
         say(f"error: {error}")
+        code = 2
+    except (RuntimeError, SafetensorError) as error:
+        if not is_full_disk(error):
+            raise
+        say(f"error: no space left on the disk ({error}). Make room; the same command goes on.")
         code = 2
     except (Interrupted, KeyboardInterrupt) as error:
         say(f"interrupted: {error or 'before the first checkpoint'}. The same command goes on from there.")

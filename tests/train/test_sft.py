@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_recipes.manifest import read_manifest, verify_files
 from train.errors import TrainError
-from train.sft import Interrupted, ordered_rows, run
+from train.sft import Interrupted, is_full_disk, ordered_rows, run
 from train.sft_config import load_sft_config
 
 SCRIPT = Path(__file__).parents[2] / "train" / "sft.py"
@@ -104,6 +104,35 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, t
     sender.join()
     resumed = run(config)
     assert (resumed / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+
+
+def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed, tmp_path, monkeypatch):
+    config = load_sft_config(
+        write_sft_config(undisturbed.parent, epochs=8, checkpoint={"every_steps": 8}, output_dir=str(tmp_path / "late"))
+    )
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("train.sft.save_model", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(config)
+    assert not (tmp_path / "late").exists()
+    before = (tmp_path / "late.work" / "metrics.jsonl").read_bytes()
+    finished = run(config)
+    assert (finished / "metrics.jsonl").read_bytes() == before
+    assert (finished / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
+
+
+def test_a_full_disk_is_bad_input_and_a_bug_is_not():
+    from safetensors import SafetensorError
+
+    assert is_full_disk(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    assert is_full_disk(
+        RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file")
+    )
+    assert not is_full_disk(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 def test_a_finished_run_is_not_done_again_and_not_overwritten_by_another(undisturbed):
