@@ -22,6 +22,7 @@ from train.batches import to_device
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum import StepPlan
+from train.dry_run import dry_run
 from train.errors import TrainError
 from train.launched import announce, report_exit_code
 from train.ranks import start_missing_ranks
@@ -88,8 +89,6 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     targets = world.sum(torch.tensor(rows.targets, dtype=torch.float32).to(world.device, non_blocking=True))
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
-        for monitor in run.monitors.values():
-            monitor.before_forward(plan.phase, batch)
         sync_gradients(model, index == len(rows.micro_batches) - 1)
         for monitor in run.monitors.values():
             monitor.before_forward(plan.phase, batch)
@@ -159,6 +158,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="YAML file, or the config.yaml of a run")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key")
     parser.add_argument("--dry-run", action="store_true", help="print the curriculum and estimates, then stop")
+    parser.add_argument(
+        "--hardware", help="for the estimates of --dry-run: 8xH100, 56xA800, ...; default: this machine"
+    )
+    parser.add_argument("--mfu", type=float, help="share of the peak for the estimates; default: the published run's")
+    parser.add_argument("--json", action="store_true", help="print the result of --dry-run as JSON")
     parser.add_argument("--max-hours", type=float, help="save and stop after this time")
     parser.add_argument("--force", action="store_true", help="go on although settings or data have changed")
     return parser.parse_args(arguments)
@@ -170,6 +174,9 @@ def main(arguments: list[str] | None = None) -> int:
     stop = StopSignal()
     try:
         config = load_config(options.config, options.set)
+        if options.dry_run:
+            print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
+            return 0
         with_ranks = start_missing_ranks()
         if with_ranks is not None:
             return with_ranks

@@ -74,8 +74,10 @@ class PendingRecords:
         return records
 
 
-def _finite(line: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a value that is not finite is written as null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in line.items()
-    }
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: a value that is not finite is written as null, however deep it lies."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

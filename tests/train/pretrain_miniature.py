@@ -21,6 +21,7 @@ from sft_miniature import write_tokenizer
 
 from data_recipes.build import build_phases
 from data_recipes.recipe import Recipe
+from train.monitor_speed import MEASURED_BY_CLOCK
 from train.pretrain import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -159,7 +160,7 @@ def metrics(run: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
             line = json.loads(text)
         except json.JSONDecodeError:
             break
-        lines.append({key: value for key, value in line.items() if key not in ("seconds", "waited")})
+        lines.append({key: value for key, value in line.items() if key not in MEASURED_BY_CLOCK})
     return lines
 
 
