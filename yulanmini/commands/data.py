@@ -125,16 +125,7 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
 
     folders = request.run()
     manifests = [read_manifest(folder) for folder in folders]
-    notes = {
-        f"source {source['name']}: {note}"
-        for manifest in manifests
-        for source in manifest["sources"]
-        for note in [
-            *source["notes"],
-            *(f"{count:,} rows gave no document ({reason})" for reason, count in source["drops"].items()),
-            *([f"gone through {source['epochs']:.2f} times"] if (source["epochs"] or 0) > 1 else []),
-        ]
-    }
+    notes = _notes(manifests)
     if as_json:
         shown = ("name", "phase", "variant", "fingerprint", "counts", "subsets")
         emit_json(
@@ -147,7 +138,7 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
                     }
                     for folder, manifest in zip(folders, manifests, strict=True)
                 ],
-                "notes": sorted(notes),
+                "notes": notes,
             }
         )
         return
@@ -168,8 +159,21 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
             for folder, manifest in zip(folders, manifests, strict=True)
         ],
     )
-    for note in sorted(notes):
+    for note in notes:
         say(note)
+
+
+def _notes(manifests: list[dict[str, Any]]) -> list[str]:
+    """What a user should know of the sources: rows that gave nothing, repeats, a slower back end."""
+    about: dict[str, set[str]] = {}
+    epochs: dict[str, float] = {}
+    for source in (source for manifest in manifests for source in manifest["sources"]):
+        dropped = [f"{count:,} rows gave no document ({reason})" for reason, count in source["drops"].items()]
+        for note in [*source["notes"], *dropped]:
+            about.setdefault(note, set()).add(source["name"])
+        epochs[source["name"]] = max(source["epochs"] or 0, epochs.get(source["name"], 0))
+    repeated = [f"{name}: gone through {times:.2f} times" for name, times in sorted(epochs.items()) if times > 1]
+    return [f"{', '.join(sorted(names))}: {note}" for note, names in sorted(about.items())] + repeated
 
 
 @app.command(epilog="Example: yulanmini data verify data/phase-07    or all of them: yulanmini data verify data")
