@@ -233,7 +233,8 @@ def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path
         write_json(folders["scores"] / model / "scores.json", scores_of(model))
     write_json(folders["scores"] / "manifest.json", manifest("scores", inputs={}, counts={}))
     for repo in ("yulanmini-tiny", "yulanmini-tiny-instruct"):
-        (folders["hub"] / repo).mkdir(parents=True)
+        (folders["hub"] / "someone" / repo).mkdir(parents=True)
+        (folders["hub"] / "someone" / repo / "README.md").write_text("# A card")
     write_json(folders["hub"] / "manifest.json", manifest("hub", inputs={}, counts={"repos": 2}))
     seconds = (9.1, 4.0, 14.2, 231.4, 3.9, 41.0, 33.3, 2.2)
     timings = [

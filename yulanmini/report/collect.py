@@ -167,7 +167,8 @@ def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | 
     """The folders laid out as Hub repositories."""
     if manifest is None:
         return None
-    return {"repos": folder.folders(f"{FOLDER['hub']}/*"), "counts": manifest["counts"]}
+    cards = sorted((folder.root / FOLDER["hub"]).rglob("README.md"))
+    return {"repos": [card.parent.relative_to(folder.root).as_posix() for card in cards], "counts": manifest["counts"]}
 
 
 def provenance(manifests: dict[str, Any]) -> dict[str, Any]:

@@ -250,17 +250,21 @@ def parity(certificate: dict[str, Any] | None) -> list[dict[str, str]]:
 
 LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("{path}")
-tokenizer = AutoTokenizer.from_pretrained("{path}")
+model = AutoModelForCausalLM.from_pretrained("05-merged")
+tokenizer = AutoTokenizer.from_pretrained("05-merged")
 inputs = tokenizer("def main(", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
-CHAT = """from transformers import AutoModelForCausalLM, AutoTokenizer
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0], skip_special_tokens=True))"""
+CHAT = """from transformers import pipeline
+
+chat = pipeline("text-generation", "06-sft")
+messages = [{"role": "user", "content": "What is the first item? rain, apple, train."}]
+print(chat(messages, max_new_tokens=40)[0]["generated_text"][-1]["content"])"""
+UNMERGED = """import modeling_yulanmini
+from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
-tokenizer = AutoTokenizer.from_pretrained("{path}")
-messages = [{{"role": "user", "content": "What is 3 + 4?"}}]
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0]))"""
+print(model.model.norm_alpha, model.model.layers[0].self_attn.q_proj_alpha)"""
+AGAIN = """accelerate launch -m train.pretrain 04-pretrain/config.yaml --set output_dir=again max_steps=100"""
 
 
 def commands(report: dict[str, Any]) -> list[dict[str, str]]:
@@ -268,11 +272,16 @@ def commands(report: dict[str, Any]) -> list[dict[str, str]]:
     done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
     shown = []
     if "merge" in done:
-        code = LOAD.format(path="05-merged")
-        shown.append({"title": "The merged base model: a plain Llama, without this package", "code": code})
+        shown.append(command("The merged base model: a plain Llama, without this package", "python", LOAD))
     if "sft" in done:
-        shown.append({"title": "The instruct model", "code": CHAT.format(path="06-sft")})
+        shown.append(command("The instruct model", "python", CHAT))
+    if report["pretraining"] and report["pretraining"]["models"]:
+        path = report["pretraining"]["models"][-1]
+        shown.append(command("The model as it was trained, with its scales", "python", UNMERGED.format(path=path)))
     if "pretrain" in done:
-        code = "accelerate launch train/pretrain.py 04-pretrain/config.yaml --set output_dir=again max_steps=100"
-        shown.append({"title": "Pretraining again, with changes", "code": code})
+        shown.append(command("Pretraining again, with changes", "bash", AGAIN))
     return shown
+
+
+def command(title: str, language: str, code: str) -> dict[str, str]:
+    return {"title": title, "language": language, "code": code}

@@ -113,6 +113,7 @@ def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
         "skipped_steps": sum(bool(record.get("skipped")) for record in records),
         "tokens_per_step": config.get("tokens_per_step") or records[-1].get("tokens"),
         "parameters": folder.safetensors_parameters(models[-1]) if models else None,
+        "models": models,
         "schedule": schedule_points([r["step"] for r in records], [r.get("lr") for r in records]),
         "phases": phase_figures(records),
         "curves": {

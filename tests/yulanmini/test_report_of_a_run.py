@@ -1,0 +1,58 @@
+"""The report of a run that `yulanmini reproduce` really made: the stages write what the report reads."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from yulanmini.report import collect
+from yulanmini.report.sections import commands, samples
+
+
+def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
+    report = collect(smoke_run)
+    assert report["notes"] == []
+    assert {stage["status"] for stage in report["stages"]} == {"done"}
+    assert all(report[section] for section in ("corpus", "tokenizer", "mixture", "heldout", "merge", "sft", "scores"))
+    page = (smoke_run / "report.html").read_text()
+    assert "not run" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)
+    assert page.count('class="chart wide"') == 8
+
+
+def test_report_json_holds_the_figures_of_the_page(smoke_run: Path) -> None:
+    assert json.loads((smoke_run / "report.json").read_text()) == json.loads(json.dumps(collect(smoke_run)))
+
+
+def test_all_28_mixes_are_there_and_their_rows_are_whole(smoke_run: Path) -> None:
+    mixes = collect(smoke_run)["mixture"]
+    assert [mix["phase"] for mix in mixes] == [*map(str, range(1, 26)), "26-4k", "26", "27"]
+    for mix in mixes:
+        assert sum(subset["tokens"] for subset in mix["subsets"]) == mix["rows"] * mix["context_length"]
+
+
+def test_phases_trained_are_the_phases_built(smoke_run: Path) -> None:
+    report = collect(smoke_run)
+    built = {mix["phase"]: mix["tokens"] for mix in report["mixture"]}
+    for phase in report["pretraining"]["phases"]:
+        assert phase["tokens"] <= built[phase["phase"]]
+    assert report["heldout"]["phase"] == [None, *(phase["phase"] for phase in report["pretraining"]["phases"])]
+    assert report["pretraining"]["hidden_state_variance"]["layers"]
+
+
+def test_samples_are_of_both_models_and_both_languages(smoke_run: Path) -> None:
+    shown = samples(collect(smoke_run)["scores"])
+    assert {sample["language"] for sample in shown["answered"]} == {"en", "zh"}
+    assert all(sample["base"] and sample["instruct"] for sample in shown["answered"])
+    assert len({sample["domain"] for sample in shown["continued"]}) == 6
+
+
+def test_python_on_the_page_runs_in_the_folder_of_the_run(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(smoke_run)
+    shown = [command for command in commands(collect(smoke_run)) if command["language"] == "python"]
+    assert len(shown) == 3
+    for command in shown:
+        exec(compile(command["code"], command["title"], "exec"), {})
+        assert capsys.readouterr().out.strip()
