@@ -162,5 +162,11 @@ def dataset_card(
     }
     headers = ["mix", "context", "rows", "tokens", "documents"]
     return render(
-        "dataset", metadata, names=names, report=REPORT, mixes={"headers": headers, "rows": rows}, example=mixes[0].name
+        "dataset",
+        metadata,
+        names=names,
+        report=REPORT,
+        mixes={"headers": headers, "rows": rows},
+        corpus=card_figures.corpus_table(figures),
+        example=mixes[0].name,
     )

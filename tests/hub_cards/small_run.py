@@ -80,6 +80,10 @@ def scores(model: str) -> dict[str, Any]:
 def write_small_run(run: Path) -> Path:
     """The run's folders `03-data` to `07-scores`, as far as publishing reads them."""
     torch.manual_seed(0)
+    sides = {"train": {"documents": 3709, "bytes": 5_876_506}, "heldout": {"documents": 67, "bytes": 85_223}}
+    domains = {domain: {**sides, "origins": {"python": 5_876_506}} for domain in DOMAINS}
+    domains["math"]["origins"] = {"generated": 737_033}
+    write_json(run / "01-corpus" / "manifest.json", {"counts": {"domains": domains}})
     for mix in MIXES:
         write_mix(run / "03-data" / mix, run)
     pretrain = run / "04-pretrain"
