@@ -239,7 +239,9 @@ def test_a_killed_pretraining_shows_what_there_is(tmp_path: Path) -> None:
     assert report["pretraining"]["curves"]["step"] == list(range(1, 19))
     assert report["notes"] == []
     assert [entry["status"] for entry in report["stages"]][3:5] == ["interrupted", "interrupted"]
-    assert Outline(render(report)).problems == []
+    outline = Outline(render(report))
+    assert outline.problems == []
+    assert "has come to phase 2" in outline.visible
 
 
 def test_losses_that_are_not_finite_leave_a_gap(tmp_path: Path) -> None:

@@ -36,9 +36,11 @@ def summary(report: dict[str, Any]) -> str:
         return "Nothing has been trained in this run yet. What is finished is shown below."
     model = f"A {units.compact(head['parameters'])}-parameter model" if head["parameters"] else "A model"
     source = "your own text" if settings.get("corpus") else "text found on this machine"
+    done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
+    last = report["pretraining"]["phases"][-1]["phase"]
+    far = f"went through {head['phases']} phases" if "pretrain" in done else f"has come to phase {last}"
     said = (
-        f"{model} with YuLan-Mini's architecture went through {head['phases']} "
-        f"{'phase' if head['phases'] == 1 else 'phases'} of its curriculum: "
+        f"{model} with YuLan-Mini's architecture {far} of its curriculum: "
         f"{units.compact(head['tokens'])} tokens of {source}, in {units.integer(head['steps'])} steps"
     )
     after = [
@@ -46,14 +48,14 @@ def summary(report: dict[str, Any]) -> str:
         ("sft", "tuned to answer"),
         ("scores", "scored on problems it had never seen"),
     ]
-    done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
     parts = [words for stage, words in after if stage in done]
     if parts:
         said += f". It was then {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}"
     threads = settings.get("threads")
     where = f" on {threads} CPU {'thread' if threads == 1 else 'threads'}" if threads else ""
     if head["seconds"]:
-        said += f". All of it took {units.duration(head['seconds'])}{where}"
+        what = "All of it" if head["finished"] else "What is finished"
+        said += f". {what} took {units.duration(head['seconds'])}{where}"
     return said + "."
 
 
@@ -90,7 +92,7 @@ def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
         tile(
             "Wall time",
             units.duration(head["seconds"]) if head["seconds"] else None,
-            "all stages that were run, all attempts",
+            "all stages and attempts" if head["finished"] else "the stages and attempts that ended",
         ),
         tile(
             "Peak memory",
