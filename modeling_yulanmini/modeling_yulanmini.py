@@ -75,7 +75,10 @@ class YuLanMiniScaledNorm(nn.Module):
 
     def forward(self, hidden_states: torch.Tensor, scale: torch.Tensor | float) -> torch.Tensor:
         # In fp32 up to one rounding of the folded weight: the alphas are not rounded one by one.
-        weight = (self.weight.float() + self.offset) * scale
+        weight = self.weight.float()
+        if self.offset != 0.0:
+            weight = weight + self.offset
+        weight = weight * scale
         return nn.functional.rms_norm(
             hidden_states, weight.shape, weight.to(hidden_states.dtype), self.variance_epsilon
         )
@@ -109,24 +112,29 @@ class YuLanMiniRotaryEmbedding(nn.Module):
     @torch.no_grad()
     @dynamic_rope_update
     def forward(self, x: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
-        angles = position_ids[..., None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
-        angles = torch.cat((angles, angles), dim=-1)
+        """cos and sin of shape (batch or 1, 1, seq_len, head_dim); the first half of sin is negative."""
+        angles = position_ids[:, None, :, None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
         cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
+        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
         return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
 
 
-def rotate_half(x: torch.Tensor) -> torch.Tensor:
-    """(a, b) -> (-b, a) for the two halves of the last dimension."""
+def swap_halves(x: torch.Tensor) -> torch.Tensor:
+    """(a, b) -> (b, a) for the two halves of the last dimension."""
     first, second = x.chunk(2, dim=-1)
-    return torch.cat((-second, first), dim=-1)
+    return torch.cat((second, first), dim=-1)
 
 
 def apply_rotary_pos_emb(
-    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor
+    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotates q and k (batch, heads, seq_len, head_dim) by cos and sin (batch or 1, seq_len, head_dim)."""
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    return q * cos + rotate_half(q) * sin, k * cos + rotate_half(k) * sin
+    """
+    Rotates q and k (batch, heads, seq_len, head_dim) by cos and sin (batch or 1, 1, seq_len, head_dim).
+
+    (a, b) -> (a cos - b sin, b cos + a sin), the minus being in `signed_sin`: two kernels less than negating b, for
+    each of q and k in every layer, which pays for the alphas.
+    """
+    return torch.addcmul(q * cos, swap_halves(q), signed_sin), torch.addcmul(k * cos, swap_halves(k), signed_sin)
 
 
 def eager_attention_forward(
@@ -233,13 +241,12 @@ class YuLanMiniAttention(nn.Module):
         key_states = self.k_proj(hidden_states)
         value_states = self.v_proj(hidden_states)
         if self.wesar_weights:
-            key_alpha = self.k_proj_alpha.float()
             if self.qk_layernorm:
                 query_states = scale_by(query_states, self.q_proj_alpha)
+                key_states = scale_by(key_states, self.k_proj_alpha)
             else:
-                key_alpha = key_alpha * self.q_proj_alpha
-            key_states = scale_by(key_states, key_alpha)
-            value_alpha = self.v_proj_alpha.float() * self.o_proj_alpha * self.residual_multiplier
+                key_states = scale_by(key_states, folded(1.0, self.q_proj_alpha, self.k_proj_alpha))
+            value_alpha = folded(self.residual_multiplier, self.v_proj_alpha, self.o_proj_alpha)
             value_states = scale_by(value_states, value_alpha)
         elif self.residual_multiplier != 1.0:
             value_states = value_states * self.residual_multiplier
@@ -251,8 +258,7 @@ class YuLanMiniAttention(nn.Module):
             query_states = self.q_layernorm(query_states)
             key_states = self.k_layernorm(key_states)
 
-        cos, sin = position_embeddings
-        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, cos, sin)
+        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, *position_embeddings)
         if past_key_values is not None:
             key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
 
@@ -273,9 +279,17 @@ class YuLanMiniAttention(nn.Module):
         return self.o_proj(attn_output), attn_weights
 
 
+def folded(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """Product of alphas and of a constant multiplier, in fp32 and in as few kernels as it takes."""
+    product = first.float()
+    for alpha in others:
+        product = product * alpha
+    return product if multiplier == 1.0 else product * multiplier
+
+
 def scale_by(activations: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """activations * alpha in the activations' dtype: a 1-element fp32 alpha would promote them, 0-dim does not."""
-    return activations * alpha.view(())
+    return activations * (alpha if alpha.dtype == activations.dtype else alpha.view(()))
 
 
 class YuLanMiniMLP(nn.Module):
@@ -329,11 +343,11 @@ class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
     ) -> torch.Tensor:
         # Both norms take the scales that follow them: their own alpha, and the MLP's input alpha.
         attention_scale = mlp_scale = self.ln_scale
-        if self.use_norm_alpha:
-            attention_scale = self.input_layernorm_alpha.float() * self.ln_scale
-            mlp_scale = self.post_attention_layernorm_alpha.float() * self.ln_scale
         if self.wesar_weights:
-            mlp_scale = self.gate_up_proj_alpha.float() * mlp_scale
+            mlp_scale = folded(self.ln_scale, self.gate_up_proj_alpha)
+        if self.use_norm_alpha:
+            attention_scale = folded(self.ln_scale, self.input_layernorm_alpha)
+            mlp_scale = mlp_scale * self.post_attention_layernorm_alpha
 
         residual = hidden_states
         hidden_states, _ = self.self_attn(
@@ -484,6 +498,16 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
                 "but the config has tie_word_embeddings true. Set it to false if the weights are right."
             )
         return (model, loading_info) if wants_info else model
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        """`load_state_dict` takes saved files too: published names and shapes, as `from_pretrained` does."""
+        published, held = f"{prefix}lm_head_alpha", f"{prefix}{self.base_model_prefix}.lm_head_alpha"
+        if published in state_dict and self.base_model is not self:
+            state_dict[held] = state_dict.pop(published)
+        for name, tensor in list(state_dict.items()):
+            if name.startswith(prefix) and name.endswith("_alpha") and tensor.dim() == 0:
+                state_dict[name] = tensor.reshape(1)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def save_pretrained(self, save_directory, *args, **kwargs):
         """As `PreTrainedModel.save_pretrained`; this file and the config's go along, for `trust_remote_code`."""
@@ -645,10 +669,10 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
             )
 
         scale = self.ln_scale * self.logits_multiplier
-        if self.use_norm_alpha:
-            scale = self.norm_alpha.float() * scale
         if self.wesar_weights:
-            scale = self.lm_head_alpha.float() * scale
+            scale = folded(scale, self.lm_head_alpha)
+        if self.use_norm_alpha:
+            scale = scale * self.norm_alpha
         hidden_states = self.norm(hidden_states, scale)
 
         return BaseModelOutputWithPast(
@@ -915,12 +939,7 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
 
         loss = z_loss = None
         if has_labels:
-            loss, z_loss = self.loss_function(
-                hidden_states=hidden_states,
-                labels=labels,
-                shift_labels=shift_labels,
-                num_items_in_batch=num_items_in_batch,
-            )
+            loss, z_loss = self.loss_from_hidden_states(hidden_states, labels, num_items_in_batch, shift_labels)
 
         return YuLanMiniCausalLMOutputWithPast(
             loss=loss,
@@ -931,19 +950,15 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
             z_loss=z_loss,
         )
 
-    def loss_function(
+    def loss_from_hidden_states(
         self,
         hidden_states: torch.Tensor,
         labels: torch.LongTensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        shift_labels: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss from the base model's last hidden state, (batch_size, seq_len, hidden_size), and its z-loss part."""
-        if shift_labels is None:
-            targets = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
-        else:
-            targets = shift_labels
+        """The loss of the base model's last hidden state (batch_size, seq_len, hidden_size), and its z-loss part."""
+        targets = next_tokens(labels) if shift_labels is None else shift_labels
         targets = targets.reshape(-1).to(hidden_states.device)
         loss, z_term = linear_cross_entropy(
             hidden_states.reshape(-1, hidden_states.shape[-1]),
@@ -952,11 +967,36 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
             z_loss=self.config.z_loss or 0.0,
             use_liger=self.config.use_liger,
         )
-        if num_items_in_batch is None:
-            num_items_in_batch = (targets != IGNORE_INDEX).sum().clamp(min=1)
-        elif torch.is_tensor(num_items_in_batch):
-            num_items_in_batch = num_items_in_batch.to(loss.device)
-        return loss / num_items_in_batch, z_term / num_items_in_batch
+        count = number_of_items(targets, num_items_in_batch)
+        return loss / count, z_term / count
+
+    def loss_function(
+        self,
+        logits: torch.Tensor,
+        labels: torch.LongTensor | None = None,
+        vocab_size: int | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """The same loss for code that holds logits and calls this, as transformers' models allow: z-loss included."""
+        targets = next_tokens(labels) if shift_labels is None else shift_labels
+        targets = targets.reshape(-1).to(logits.device)
+        logits = logits.reshape(-1, logits.shape[-1])
+        loss, _ = _chunk_loss(nn.Identity(), logits, targets, self.config.z_loss or 0.0)
+        return loss / number_of_items(targets, num_items_in_batch)
+
+
+def next_tokens(labels: torch.LongTensor) -> torch.LongTensor:
+    """For each token the one that follows it in its row, and IGNORE_INDEX for the last."""
+    return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
+
+
+def number_of_items(targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
+    """What a summed loss is divided by: the number given, else that of the targets that count."""
+    if num_items_in_batch is None:
+        return (targets != IGNORE_INDEX).sum().clamp(min=1)
+    return num_items_in_batch.to(targets.device) if torch.is_tensor(num_items_in_batch) else num_items_in_batch
 
 
 @auto_docstring

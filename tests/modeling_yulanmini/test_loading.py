@@ -168,6 +168,22 @@ def test_loads_in_half_precision(folder, expected):
     assert (logits.argmax(-1) == expected["logits"].argmax(-1)).float().mean() > 0.95
 
 
+@pytest.mark.parametrize("saved_by", ["the original", "this package"])
+def test_load_state_dict_takes_a_saved_file(folder, expected, tmp_path_factory, saved_by):
+    """transformers' Trainer resumes this way, without from_pretrained."""
+    model = YuLanMiniForCausalLM.from_pretrained(folder)
+    if saved_by == "this package":
+        folder = tmp_path_factory.mktemp("saved")
+        model.save_pretrained(folder)
+    fresh = YuLanMiniForCausalLM(model.config).eval()
+    result = fresh.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    assert result.missing_keys == ["lm_head.weight"]
+    assert result.unexpected_keys == []
+    assert_is_golden(fresh, expected)
+    fresh.model.load_state_dict(model.model.state_dict())
+    fresh.load_state_dict(model.state_dict())
+
+
 def rename(old, new):
     return lambda tensors: tensors.update({new: tensors.pop(old)})
 

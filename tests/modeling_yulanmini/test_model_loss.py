@@ -170,6 +170,16 @@ def test_shift_labels_replace_labels(make_model, input_ids):
     )
 
 
+def test_loss_function_on_logits_is_the_same_loss(make_model, input_ids):
+    """For code that calls model.loss_function(logits=...) itself, as sequence-parallel trainers do."""
+    model = make_model(z_loss=0.01)
+    output = model(input_ids, labels=input_ids)
+    torch.testing.assert_close(model.loss_function(logits=output.logits, labels=input_ids, vocab_size=97), output.loss)
+    shifted = torch.nn.functional.pad(input_ids[:, 1:], (0, 1), value=-100)
+    summed = model.loss_function(output.logits, shift_labels=shifted, num_items_in_batch=torch.tensor(10))
+    torch.testing.assert_close(summed, output.loss * 60 / 10)
+
+
 def test_logits_are_left_out_in_training_only(make_model, input_ids):
     model = make_model()
     assert model(input_ids, labels=input_ids).logits is not None
