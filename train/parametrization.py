@@ -25,7 +25,7 @@ class Column:
     embedding_scale: float
     attention_scale: Literal["1/sqrt(d_head)", "1/d_head"]
     residual_scale: Literal["1", "1.4/sqrt(n_layers)"]
-    matrix_lr: Literal["1", "1/m_width"]
+    matrix_lr: Literal["1", "1/m_width", "1/sqrt(m_width)"]
     input_variance: Literal["1", "1/m_width"]
     output_variance: Literal["1/(2*n_layers)", "1/m_width", "1/(2*m_width*n_layers)"]
     logits_scale: Literal["1", "1/m_width"]
@@ -69,6 +69,7 @@ class Parametrization:
         return {
             "1": 1.0,
             "1/m_width": 1 / self.m_width,
+            "1/sqrt(m_width)": 1 / math.sqrt(self.m_width),
             "1/(2*n_layers)": 1 / (2 * self.num_layers),
             "1/(2*m_width*n_layers)": 1 / (2 * self.m_width * self.num_layers),
             "1.4/sqrt(n_layers)": 1.4 / math.sqrt(self.num_layers),

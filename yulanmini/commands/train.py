@@ -1,10 +1,202 @@
-"""`yulanmini train`."""
+"""`yulanmini train`: what one does with training runs, and the studies of training dynamics.
+
+Training itself is `accelerate launch train/pretrain.py CONFIG`.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DryRun = Annotated[bool, typer.Option(help="Say what would be done, do nothing.")]
+Inputs = Annotated[Path, typer.Option("--run", help="Folder of `yulanmini reproduce`: its tokenizer and packed rows.")]
+Out = Annotated[Path, typer.Option(help="Folder for results and trials; the same one goes on where it was stopped.")]
+Widths = Annotated[str, typer.Option(help="Widths, multiples of 64.")]
+Columns = Annotated[str, typer.Option(help="standard, minicpm, cerebras-gpt, yulanmini, yulanmini-corrected.")]
+
 
 @app.callback()
 def train() -> None:
-    """train verbs."""
+    """Report on runs, export checkpoints, study what keeps training stable."""
+
+
+@app.command(epilog="Example: yulanmini train report runs/tiny/04-pretrain --out dynamics.html")
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a pretraining run, or its metrics.jsonl.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write: .html, .svg, .png or .pdf. [default: RUN/report.html]")
+    ] = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Draw a run's dynamics from its log: loss, gradient norm, hidden-state variance, attention logits, ..."""
+    from train.report import read_metrics, shown, summary, write_report
+    from yulanmini.console import emit_json, emit_table, say
+
+    figures = summary(read_metrics(run))
+    if dry_run:
+        say(f"would draw {figures['steps']:,} steps")
+    else:
+        say(f"Wrote {write_report(run, out)}")
+    if as_json:
+        emit_json(figures)
+    else:
+        emit_table(["figure", ""], [(key.replace("_", " "), shown(value)) for key, value in figures.items()])
+
+
+@app.command(epilog="Example: yulanmini train export runs/tiny/04-pretrain/checkpoints/step-00000875 exported")
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run: RUN/checkpoints/step-N.")],
+    dst: Annotated[Path, typer.Argument(help="New model folder; must not exist.")],
+    dtype: Annotated[str, typer.Option(help="Dtype of the stored weights: float32 or bfloat16.")] = "float32",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write the model of a training checkpoint in the Hugging Face layout."""
+    from train.checkpoint import read_trainer
+    from train.errors import TrainError
+    from train.export import export_checkpoint
+    from yulanmini.console import emit_json, say
+
+    if dtype not in ("float32", "bfloat16"):
+        raise TrainError(f"--dtype {dtype}: expected float32 or bfloat16.")
+    if dst.exists():
+        raise TrainError(f"{dst} is there already. Remove it or choose another name.")
+    step = read_trainer(checkpoint)["step"]
+    if dry_run:
+        say(f"would write the model of step {step:,} to {dst}")
+    else:
+        export_checkpoint(checkpoint, dst, dtype=dtype)
+        say(f"Wrote the model of step {step:,} to {dst}")
+    if as_json:
+        emit_json({"step": step, "path": str(dst), "dtype": dtype})
+
+
+@app.command("coordinate-check", epilog="Example: yulanmini train coordinate-check --run runs/tiny --out studies")
+def coordinate_check(
+    run: Inputs = Path("runs/tiny"),
+    out: Out = Path("studies/coordinate-check"),
+    widths: Widths = "64,128,256,512",
+    columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
+    steps: Annotated[int, typer.Option(min=1, help="Updates to take.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations to average over.")] = 3,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """How far activations move in the first steps, over the width: flat under a right parametrization."""
+    if dry_run:
+        _would(f"check {columns} at widths {widths}, {steps} steps from {seeds} seeds", out)
+        return
+    from train.studies.coordinate_check import coordinate_check as study
+    from train.studies.plots import plot_coordinate_check
+    from yulanmini.console import say
+
+    result = study(run, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
+    _keep(result, out / "coordinate-check.json")
+    plot_coordinate_check(result, out / "coordinate-check.svg")
+    places = list(next(iter(result["columns"].values()))["slope"])
+    rows = [[name, *(f"{found['slope'][place]:+.2f}" for place in places)] for name, found in result["columns"].items()]
+    _show(result, ["slope (0 is flat)", *places], rows, out, as_json)
+
+
+@app.command("lr-transfer", epilog="Example: yulanmini train lr-transfer --run runs/tiny --out studies/lr-transfer")
+def lr_transfer(
+    run: Inputs = Path("runs/tiny"),
+    out: Out = Path("studies/lr-transfer"),
+    widths: Widths = "64,128,256,512",
+    columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
+    steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 60,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """The best learning rate by width: it stays under muP and falls with the width under standard initialisation."""
+    if dry_run:
+        _would(f"sweep {columns} at widths {widths}, about 6 trainings of {steps} steps each", out)
+        return
+    from train.studies.lr_transfer import lr_transfer as study
+    from train.studies.plots import plot_lr_transfer
+    from yulanmini.console import say
+
+    result = study(run, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, say=say)
+    _keep(result, out / "lr-transfer.json")
+    plot_lr_transfer(result, out / "lr-transfer.svg")
+    shown = list(next(iter(result["columns"].values()))["best_lr"])
+    rows = [
+        [name, *(f"{found['best_lr'][width]:.2g}" for width in shown), f"{found['moves_by']:.1f}x"]
+        for name, found in result["columns"].items()
+    ]
+    _show(result, ["best rate at width", *shown, "moves by"], rows, out, as_json)
+
+
+@app.command(
+    "stability-study", epilog="Example: yulanmini train stability-study --run runs/tiny --out studies/stability"
+)
+def stability_study(
+    run: Inputs = Path("runs/tiny"),
+    out: Out = Path("studies/stability"),
+    steps: Annotated[int, typer.Option(min=40, help="Steps of a training.")] = 120,
+    rates: Annotated[str, typer.Option(help="Learning rates that every row is trained at.")] = "0.002,0.016,0.128",
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
+    learning_rates = [float(rate) for rate in _list(rates, float)]
+    if dry_run:
+        _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps each", out)
+        return
+    from train.studies.plots import plot_stability
+    from train.studies.stability import stability_study as study
+    from yulanmini.console import say
+
+    result = study(run, out, steps=steps, learning_rates=learning_rates, say=say)
+    _keep(result, out / "stability.json")
+    plot_stability(result, out / "stability.svg")
+    shown = list(next(iter(result["rows"].values()))["runs"])
+    rows = [
+        [name, *(_outcome(row["runs"][rate]) for rate in shown), f"{row['step_time']:.2f}x"]
+        for name, row in result["rows"].items()
+    ]
+    _show(result, ["row", *(f"rate {rate}" for rate in shown), "step time"], rows, out, as_json)
+
+
+def _outcome(run: dict[str, Any]) -> str:
+    loss = "" if run["final_loss"] is None else f" {run['final_loss']:.2f}"
+    return f"{run['state']}{loss}"
+
+
+def _list(text: str, kind: type) -> list[Any]:
+    from train.errors import TrainError
+
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise TrainError(f"'{text}': expected numbers with commas between them.") from error
+
+
+def _numbers(text: str) -> list[int]:
+    return _list(text, int)
+
+
+def _keep(result: dict[str, Any], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result) + "\n")
+
+
+def _would(what: str, out: Path) -> None:
+    from yulanmini.console import say
+
+    say(f"would {what}, and write to {out}")
+
+
+def _show(result: dict[str, Any], headers: list[str], rows: list[list[str]], out: Path, as_json: bool) -> None:
+    from yulanmini.console import emit_json, emit_table, say
+
+    say(f"Wrote {out}")
+    if as_json:
+        emit_json(result)
+    else:
+        emit_table(headers, rows)

@@ -1,0 +1,1 @@
+"""Studies of training dynamics that a reader can run: coordinate check, learning-rate transfer, stability."""

@@ -1,0 +1,90 @@
+"""The figures of the studies, drawn from their results (the JSON that each command writes)."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from train import charts
+
+NAMES = {
+    "standard": "SI",
+    "minicpm": "MiniCPM",
+    "cerebras-gpt": "CerebrasGPT (muP)",
+    "yulanmini": "YuLan-Mini (muP + WeSaR)",
+    "yulanmini-corrected": "YuLan-Mini, width-corrected",
+}
+
+
+def plot_coordinate_check(result: dict[str, Any], path: Path) -> None:
+    """Change of activations over the width after the last update, a panel a parametrization."""
+    columns = result["columns"]
+    with charts.styled():
+        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharey=True)
+        for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
+            places = list(found["change"])
+            for place, colour in zip(places, charts.shades(len(places)), strict=True):
+                by_width = found["change"][place]
+                widths = [int(width) for width in by_width]
+                values = [steps[-1] for steps in by_width.values()]
+                label = f"{place} ({found['slope'][place]:+.2f})"
+                axis.plot(widths, values, marker="o", markersize=3, color=colour, label=label)
+            axis.set_xscale("log", base=2)
+            axis.set_yscale("log")
+            axis.set_xticks(widths, [str(width) for width in widths])
+            axis.set_title(NAMES[column])
+            axis.set_xlabel("width")
+            axis.legend(loc="best", title="slope in brackets", title_fontsize=7, fontsize=7)
+        axes[0, 0].set_ylabel(f"RMS change after {result['steps']} updates")
+        charts.save(figure, path)
+
+
+def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
+    """Loss over the base rate, a curve a width, a panel a parametrization; the best rates marked."""
+    columns = result["columns"]
+    with charts.styled():
+        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharey=True)
+        lowest = min(loss for found in columns.values() for loss in found["best_loss"].values())
+        for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
+            for (width, losses), colour in zip(
+                found["losses"].items(), charts.shades(len(found["losses"])), strict=True
+            ):
+                points = [(float(rate), loss) for rate, loss in losses.items() if loss is not None]
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=f"width {width}")
+                axis.axvline(found["best_lr"][width], color=colour, linewidth=0.8, linestyle=":")
+            axis.set_xscale("log", base=2)
+            axis.set_ylim(lowest - 0.05, lowest + 1.0)
+            axis.set_title(f"{NAMES[column]}\nbest rate moves by {found['moves_by']:.1f}x")
+            axis.set_xlabel("base learning rate")
+            axis.legend(loc="best")
+        axes[0, 0].set_ylabel(f"training loss, last {result['loss_over_last_steps']} of {result['steps']} steps")
+        charts.save(figure, path)
+
+
+def plot_stability(result: dict[str, Any], path: Path) -> None:
+    """Loss, hidden-state variance of the last layer and largest attention logit over the steps: a column of panels a
+    row of Figure 6, a line a rate."""
+    rows = result["rows"]
+    with charts.styled():
+        figure, axes = charts.make_panels(3, len(rows), width=2.1, height=1.9, sharey="row", sharex=True)
+        for index, (name, row) in enumerate(rows.items()):
+            loss, variance, logits = axes[:, index]
+            for (rate, run), colour in zip(row["runs"].items(), charts.shades(len(row["runs"])), strict=True):
+                label = f"{float(rate):g}: {run['state']}"
+                loss.plot(charts.smoothed(run["loss"], 7), color=colour, label=label)
+                last = [_positive(values[-1]) for values in run["hidden_state_variance"]]
+                variance.plot(run["measured_at"], last, color=colour)
+                logits.plot(run["measured_at"], [_positive(v) for v in run["attention_logit_max"]], color=colour)
+            loss.set_title(name)
+            loss.legend(loc="lower left", fontsize=6.5)
+            variance.set_yscale("log")
+            logits.set_yscale("log")
+            logits.set_xlabel("step")
+        for axis, label in zip(
+            axes[:, 0], ("loss", "hidden-state variance,\nlast layer", "largest attention logit"), strict=True
+        ):
+            axis.set_ylabel(label)
+        charts.save(figure, path)
+
+
+def _positive(value: float | None) -> float:
+    return math.nan if value is None or value <= 0 else value

@@ -1,0 +1,158 @@
+"""Which rows of the report's Figure 6 keep a deep, narrow model stable, at which learning rate, and at what cost?
+
+Every row is trained at several rates on the same rows of text; hidden-state variance, attention logits and gradient
+norm are followed as in a real run. The steps are then timed side by side, one of each row in turn.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from data_recipes.reader import PackedRows
+from data_recipes.schema_errors import validate
+from train.build_model import build_model
+from train.config import PretrainConfig
+from train.parameter_groups import parameter_groups
+from train.studies.trials import CONFIGS, Trial, run_trial, settings_of
+
+BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"
+LEARNING_RATES = (2e-3, 1.6e-2, 1.28e-1)
+WEIGHT_DECAY = 0.1
+
+# The rows in the report's order. Each but the second goes on from the one before it (QK-LayerNorm is taken out again
+# for its cost). `+ depth muP` is YuLan-Mini's column without the alphas: the same initial variances and rates.
+FIGURE_6: Mapping[str, dict[str, Any]] = {
+    "baseline": {"parametrization.name": "standard"},
+    "QK-LayerNorm": {"parametrization.name": "standard", "model.qk_layernorm": True},
+    "weight decay": {"parametrization.name": "standard", "optimizer.weight_decay": WEIGHT_DECAY},
+    "+ muP": {"parametrization.name": "cerebras-gpt", "optimizer.weight_decay": WEIGHT_DECAY},
+    "+ depth muP": {
+        "parametrization.name": "yulanmini",
+        "parametrization.overrides": {"wesar": False},
+        "optimizer.weight_decay": WEIGHT_DECAY,
+    },
+    "+ WeSaR": {"parametrization.name": "yulanmini", "optimizer.weight_decay": WEIGHT_DECAY},
+}
+
+# A loss this far (nats) above the lowest that the same training had reached is a divergence; so is no finite loss.
+DIVERGED_BY = 0.5
+# A gradient norm this many times the median of the 32 steps before it is a spike.
+SPIKE, SPIKE_WINDOW = 10.0, 32
+
+
+def stability_study(
+    inputs: Path,
+    out: Path,
+    *,
+    steps: int,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    timed_steps: int = 20,
+    base: Path = BASE,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train every row at every rate on `inputs` (a folder that `yulanmini reproduce` made), trials in `out`; time them.
+
+    Returns, by row and rate: state (stable, spiking, diverged), losses, gradient norms, hidden-state variance by
+    layer over the steps, largest attention logit; and by row the time of a step relative to the baseline's.
+    """
+    rows: dict[str, Any] = {}
+    for name, changes in FIGURE_6.items():
+        rows[name] = {"runs": {}}
+        for rate in learning_rates:
+            settings = settings_of(base, inputs, {**changes, "optimizer.lr": rate, "max_steps": steps})
+            trial = run_trial(out / f"{_folder_name(name)}-lr{rate:g}", settings)
+            figures = describe(trial, steps)
+            rows[name]["runs"][f"{rate:g}"] = figures
+            shown = "-" if figures["final_loss"] is None else f"{figures['final_loss']:.3f}"
+            say(f"{name}, rate {rate:g}: {figures['state']}, loss {shown}, spikes {figures['spikes']}")
+    say("timing the rows side by side")
+    for name, ratio in relative_step_times(inputs, base, timed_steps).items():
+        rows[name]["step_time"] = ratio
+    return {"study": "stability", "steps": steps, "rows": rows}
+
+
+def describe(trial: Trial, steps: int) -> dict[str, Any]:
+    """State and curves of a trial."""
+    window = max(steps // 10, 1)
+    losses = [loss for loss in trial.losses if loss is not None]
+    means = [sum(losses[at : at + window]) / window for at in range(len(losses) - window + 1)]
+    norms = [record.get("grad_norm") for record in trial.records]
+    spikes = count_spikes(norms)
+    broke_down = not trial.finished or not means
+    risen = math.inf if broke_down else means[-1] - min(means)
+    measured = [record for record in trial.records if record.get("hidden_state_variance")]
+    return {
+        "state": "diverged" if risen > DIVERGED_BY else "spiking" if spikes else "stable",
+        "final_loss": None if broke_down else means[-1],
+        "lowest_loss": min(means) if means else None,
+        "spikes": spikes,
+        "loss": trial.losses,
+        "grad_norm": norms,
+        "measured_at": [record["step"] for record in measured],
+        "hidden_state_variance": [record["hidden_state_variance"] for record in measured],
+        "norm_output_variance": [record["norm_output_variance"] for record in measured],
+        "attention_logit_max": [
+            max((value for value in record["attention_logit_max"] if value is not None), default=None)
+            for record in measured
+        ],
+    }
+
+
+def count_spikes(norms: Sequence[float | None]) -> int:
+    """Steps whose gradient norm is not finite or `SPIKE` times the median of the `SPIKE_WINDOW` steps before."""
+    found = 0
+    for at, norm in enumerate(norms):
+        before = [value for value in norms[max(at - SPIKE_WINDOW, 0) : at] if value is not None]
+        if norm is None or (len(before) >= SPIKE_WINDOW // 2 and norm > SPIKE * median(before)):
+            found += 1
+    return found
+
+
+def relative_step_times(inputs: Path, base: Path, steps: int) -> dict[str, float]:
+    """Median time of a whole step of each row over the baseline's, the rows taking turns so that all see the same
+    load of the machine."""
+    prepared = {}
+    for name, changes in FIGURE_6.items():
+        settings = settings_of(base, inputs, {**changes, "output_dir": "."})
+        prepared[name] = _step_function(validate(PretrainConfig, settings, where=str(base)), inputs)
+    times: dict[str, list[float]] = {name: [] for name in prepared}
+    for turn in range(steps + 2):
+        for name, step in prepared.items():
+            begin = time.perf_counter()
+            step()
+            if turn >= 2:
+                times[name].append(time.perf_counter() - begin)
+    first = next(iter(prepared))
+    return {name: median(a / b for a, b in zip(times[name], times[first], strict=True)) for name in prepared}
+
+
+def _step_function(config: PretrainConfig, inputs: Path) -> Callable[[], None]:
+    from transformers import AutoTokenizer
+
+    vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
+    model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
+    decay = config.optimizer.weight_decay
+    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, weight_decay=decay)
+    for group in groups:
+        group["lr"] = 1e-4 * group["lr_factor"]
+    optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)
+    rows = PackedRows(inputs / "03-data" / "phase-01")
+    count = config.tokens_per_step // rows.context_length
+    input_ids = torch.from_numpy(rows.rows(0, count).input_ids.astype("int64"))
+
+    def step() -> None:
+        model(input_ids=input_ids, labels=input_ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def _folder_name(row: str) -> str:
+    return row.lower().replace("+ ", "plus-").replace(" ", "-")
