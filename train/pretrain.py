@@ -38,9 +38,7 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
         plan = curriculum.at(run.step)
         run.enter_phase(plan)
         if run.spikes.is_skipped(plan.step):
-            run.pending.add(
-                {"step": run.step + 1, "phase": plan.phase.name, "lr": plan.lr, "tokens": 0, "skipped": 1.0}
-            )
+            run.pending.add(passed_over(plan))
         else:
             run.pending.add(update(run, plan))
         run.step += 1
@@ -70,6 +68,12 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
             run.evaluate(plan.phase.name)
     run.finish()
     return "finished"
+
+
+def passed_over(plan: StepPlan) -> dict[str, Any]:
+    """The record of a step whose rows are left out after spikes."""
+    record = {"step": plan.step + 1, "phase": plan.phase.name, "loss": None, "lr": plan.lr, "grad_norm": None}
+    return record | {"tokens": 0, "skipped": True}
 
 
 def update(run: Run, plan: StepPlan) -> dict[str, Any]:

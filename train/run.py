@@ -32,6 +32,7 @@ from train.phase_edges import enter_phase, rebalance_live
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
+from train.spike_rows import name_rows, row_losses
 from train.spikes import SpikeGuard, SpikeRecord
 from train.world import World
 
@@ -281,8 +282,14 @@ class Run:
         to_step, trainer, _ = found
         plans = [self.curriculum.at(step) for step in sorted(set(steps))]
         self.checkpoints.load(to_step, self.model, None)
-        self.spikes.add_rollback(plans, to_step=to_step, worst_rows=[])
-        self.say(f"rolling back to step {to_step:,}; the rows of {len(plans)} steps are left out from now on")
+        losses = [row_losses(self.model, self.reader, plan, self.world) for plan in plans]
+        named = [row for plan, found in zip(plans, losses, strict=True) for row in name_rows(plan, found)]
+        self.spikes.add_rollback(plans, to_step=to_step, worst_rows=named)
+        self.say(
+            f"{len(plans)} spikes within {self.config.spikes.within} steps: rolling back to step {to_step:,}; the rows "
+            f"of these steps are never read again. The worst is row {named[0]['row']} of phase {named[0]['phase']} "
+            f"({self.folder / 'spikes.json'} names the documents)"
+        )
         self.load(to_step, trainer)
         self.progress.reset(total=self.last_step)
         self.progress.update(to_step)
@@ -291,7 +298,7 @@ class Run:
         """Move the progress bar to a finished step."""
         bar = getattr(self, "progress", None)
         if bar is not None:
-            loss = record.get("loss", math.nan)
+            loss = math.nan if record["loss"] is None else record["loss"]
             bar.set_postfix(phase=record["phase"], loss=f"{loss:.3f}", lr=f"{record['lr']:.2e}", refresh=False)
             bar.update(record["step"] - bar.n)
 
