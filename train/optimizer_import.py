@@ -47,7 +47,7 @@ def import_optimizer(
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     parameters = dict(model.named_parameters())
-    folders = {name: zero / published_name(name) for name in parameters}
+    folders = {name: parameter_folder(zero, name) for name in parameters}
     refuse_mismatch(zero, {folder.name for folder in folders.values()}, tied=config.tie_word_embeddings)
     step = global_step(Path(universal))
 
@@ -84,6 +84,12 @@ def import_optimizer(
 def published_name(name: str) -> str:
     """The head's scale lies at the top in published files, in the base model here."""
     return "lm_head_alpha" if name == "model.lm_head_alpha" else name
+
+
+def parameter_folder(zero: Path, name: str) -> Path:
+    """Where a parameter's files are: under its published name, or its own if this model was trained with DeepSpeed."""
+    own = zero / name
+    return own if own.is_dir() else zero / published_name(name)
 
 
 def published_groups(model: YuLanMiniForCausalLM) -> list[dict[str, Any]]:

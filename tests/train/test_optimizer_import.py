@@ -1,6 +1,7 @@
 """Checkpoints from elsewhere and re-balanced ones: the next step is the one that would have followed."""
 
 import json
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,17 @@ def small_config(**overrides) -> YuLanMiniConfig:
     return YuLanMiniConfig.reparametrized(base_width=8, **shape | overrides)
 
 
-def build(config: YuLanMiniConfig, *, seed: int, weight_decay: float = 0.1):
+def build(config: YuLanMiniConfig, *, seed: int, weight_decay: float = 0.1, lr_factor: float = 0.25):
     torch.manual_seed(seed)
     model = YuLanMiniForCausalLM(config)
     groups = parameter_groups(
-        model, lr_factor=lambda name: 0.25 if "proj.weight" in name else 1.0, weight_decay=weight_decay
+        model, lr_factor=lambda name: lr_factor if "proj.weight" in name else 1.0, weight_decay=weight_decay
     )
     return model, torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-15, fused=True)
 
 
-def step(model, optimizer) -> float:
-    loss = model(IDS, labels=IDS).loss
+def step(model, optimizer, ids: torch.Tensor = IDS) -> float:
+    loss = model(ids, labels=ids).loss
     optimizer.zero_grad()
     loss.backward()
     for group in optimizer.param_groups:
@@ -85,6 +86,22 @@ def test_training_goes_on_bit_for_bit_after_an_import(tmp_path, trained, wrapped
     for ours, theirs in zip(model.parameters(), trained[0].parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert read_trainer(tmp_path / "imported")["step"] == 243198
+
+
+def test_training_goes_on_from_what_deepspeed_itself_wrote(tmp_path):
+    """Made by tests/data/make_deepspeed_universal.py; the losses are those of the same run going on in DeepSpeed."""
+    with tarfile.open(Path(__file__).parents[1] / "data" / "deepspeed_universal.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    config = YuLanMiniConfig.reparametrized(base_width=expected["base_width"], **expected["shape"])
+    result = import_optimizer(
+        tmp_path / "global_step3_universal", tmp_path / "imported", config=config, tokenizer=tmp_path
+    )
+    assert result["step"] == 3
+    model, optimizer = build(config, seed=5, lr_factor=0.5)
+    load_state(tmp_path / "imported", model, optimizer)
+    ids = torch.tensor(expected["input_ids"])
+    assert [step(model, optimizer, ids) for _ in range(3)] == pytest.approx(expected["losses"], abs=1e-6)
 
 
 def test_imported_groups_are_the_published_ones(tmp_path, trained):
