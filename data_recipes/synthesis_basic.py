@@ -1,6 +1,7 @@
 """Levels 1 and 2: what a transformer of a million parameters can learn to do on inputs that it has not seen.
 
-Level 1 is choosing, copying and counting by one; level 2 needs a carry, a rotation or several comparisons.
+Level 1 is looking at a digit or word, comparing two numbers and counting on by one; level 2 needs copying of
+several words, a carry, a rotation or several comparisons.
 """
 
 from random import Random
@@ -9,6 +10,7 @@ from typing import Any
 from data_recipes.synthesis import Kind, words
 
 ITEM_JOIN = {"en": ", ", "zh": "、"}
+WORD_JOIN = {"en": " ", "zh": ""}
 PARITY = {"en": ("even", "odd"), "zh": ("偶数", "奇数")}
 WEEKDAYS = {
     "en": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"),
@@ -31,17 +33,13 @@ def things(indices: Any, language: str) -> list[str]:
 
 
 class Larger(Kind):
-    """Two numbers of one to three digits, of the same length three times out of four."""
+    """Two numbers of two digits."""
 
-    name, level, weight = "larger", 1, 1.5
+    name, level, weight = "larger", 1, 1.0
 
     def draw(self, rng: Random) -> tuple[int, int]:
-        digits = rng.choice((1, 2, 2, 3))
-        other = digits if rng.random() < 0.75 else rng.choice((1, 2, 3))
-        while True:
-            a, b = number_of_digits(rng, digits), number_of_digits(rng, other)
-            if a != b:
-                return a, b
+        a, b = rng.sample(range(10, 100), 2)
+        return a, b
 
     def solve(self, operands: tuple[Any, ...]) -> int:
         return max(operands)
@@ -57,7 +55,7 @@ class Larger(Kind):
 
 
 class Smaller(Larger):
-    name = "smaller"
+    name, level = "smaller", 2
 
     def solve(self, operands: tuple[Any, ...]) -> int:
         return min(operands)
@@ -70,7 +68,7 @@ class NextNumber(Kind):
     step = 1
 
     def draw(self, rng: Random) -> tuple[int]:
-        return (number_of_digits(rng, rng.choice((2, 3, 3))),)
+        return (number_of_digits(rng, rng.choice((2, 3, 3, 3))),)
 
     def solve(self, operands: tuple[Any, ...]) -> int:
         return operands[0] + self.step
@@ -83,15 +81,15 @@ class NextNumber(Kind):
 
 
 class PreviousNumber(NextNumber):
-    name = "previous-number"
+    name, level = "previous-number", 2
     step = -1
 
 
-class FirstItem(Kind):
-    """A place in a list of three to five words."""
+class LastItem(Kind):
+    """The last of three to five words."""
 
-    name, level, weight = "first-item", 1, 1.0
-    place = 0
+    name, level, weight = "last-item", 1, 1.0
+    place = -1
 
     def draw(self, rng: Random) -> tuple[int, ...]:
         return tuple(rng.sample(range(len(words("things", "en"))), rng.choice((3, 4, 5))))
@@ -100,7 +98,7 @@ class FirstItem(Kind):
         return operands[self.place]
 
     def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
-        return {"items": join(things(operands, language), language)}
+        return {"items": "\n".join(things(operands, language))}
 
     def answer(self, operands: tuple[Any, ...], language: str) -> str:
         return things([self.solve(operands)], language)[0]
@@ -109,27 +107,45 @@ class FirstItem(Kind):
         return 1 / len(operands)
 
 
-class LastItem(FirstItem):
-    name = "last-item"
-    place = -1
+class FirstItem(LastItem):
+    name, level = "first-item", 2
+    place = 0
+
+
+class LastDigit(Kind):
+    """The ones of a number of two to five digits."""
+
+    name, level, weight = "last-digit", 1, 1.0
+
+    def draw(self, rng: Random) -> tuple[int]:
+        return (number_of_digits(rng, rng.choice((2, 3, 4, 5))),)
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[0] % 10
+
+    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+        return {"n": operands[0]}
+
+    def chance(self, operands: tuple[Any, ...]) -> float:
+        return 1 / 10
 
 
 class Repeat(Kind):
-    """Two to four words, said again."""
+    """Two or three words, said again."""
 
-    name, level, weight = "repeat", 1, 1.0
+    name, level, weight = "repeat", 2, 1.0
 
     def draw(self, rng: Random) -> tuple[int, ...]:
-        return tuple(rng.sample(range(len(words("things", "en"))), rng.choice((2, 3, 4))))
+        return tuple(rng.sample(range(len(words("things", "en"))), rng.choice((2, 3))))
 
     def solve(self, operands: tuple[Any, ...]) -> tuple[int, ...]:
         return operands
 
     def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
-        return {"items": join(things(operands, language), language)}
+        return {"items": WORD_JOIN[language].join(things(operands, language))}
 
     def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return join(things(self.solve(operands), language), language)
+        return WORD_JOIN[language].join(things(self.solve(operands), language))
 
     def chance(self, operands: tuple[Any, ...]) -> float:
         return 1 / len(words("things", "en")) ** len(operands)
@@ -192,7 +208,7 @@ class Sort(Kind):
 
 
 class Reverse(Repeat):
-    name, level, weight = "reverse", 2, 1.0
+    name = "reverse"
 
     def solve(self, operands: tuple[Any, ...]) -> tuple[int, ...]:
         return operands[::-1]
@@ -287,14 +303,15 @@ class Sequence(Kind):
 
 
 KINDS = [
-    Larger(),
-    Smaller(),
-    NextNumber(),
-    PreviousNumber(),
-    FirstItem(),
-    LastItem(),
-    Repeat(),
     Parity(),
+    LastDigit(),
+    LastItem(),
+    Larger(),
+    NextNumber(),
+    FirstItem(),
+    Repeat(),
+    Smaller(),
+    PreviousNumber(),
     LargestOfList(),
     Sort(),
     Reverse(),

@@ -7,15 +7,15 @@ from typing import Any
 from data_recipes.synthesis import ANSWER_MARK, LANGUAGES, Kind, Problem, ProblemSource
 
 # Shares of the levels; ours. Level 1 leads in dialogues because a miniature must be able to learn it.
-MATH_LEVELS = {1: 0.15, 2: 0.35, 3: 0.5}
-INSTRUCTION_LEVELS = {1: 0.6, 2: 0.25, 3: 0.15}
-DIALOGUE_LEVELS = {1: 0.7, 2: 0.2, 3: 0.1}
+MATH_LEVELS = {1: 0.25, 2: 0.35, 3: 0.4}
+INSTRUCTION_LEVELS = {1: 0.75, 2: 0.18, 3: 0.07}
+DIALOGUE_LEVELS = {1: 0.8, 2: 0.15, 3: 0.05}
 MATH_KINDS_WITHOUT = ("first-item", "last-item", "repeat", "reverse", "count")
 
 # The plain forms of a question and its answer; the base model is scored in the first of each language.
 QUESTION_ANSWER = {
-    "en": ("Question: {question}\nAnswer: {answer}", "Q: {question}\nA: {answer}", "{question}\n{answer}"),
-    "zh": ("问：{question}\n答：{answer}", "问题：{question}\n回答：{answer}", "{question}\n{answer}"),
+    "en": ("Question: {question}\nAnswer:\n{answer}", "Q: {question}\nA:\n{answer}", "{question}\n{answer}"),
+    "zh": ("问：{question}\n答：\n{answer}", "问题：{question}\n回答：\n{answer}", "{question}\n{answer}"),
 }
 WORKED = {
     "en": ("Problem: {question}\nSolution:\n{response}", "Example. {question}\n{response}", "{question}\n{response}"),

@@ -36,7 +36,7 @@ BYTE_TOKENS = [f"<0x{byte:02X}>" for byte in range(256)]
 # A digit is never part of a longer token, so no token can be spelled like a byte token either.
 PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 IDEOGRAPHIC_SPACE = "\u3000"
-ALPHABET_SHARE = 0.2  # of the learnt vocabulary: single characters, the commonest; the others take bytes
+ALPHABET_SHARE = 0.3  # of the learnt vocabulary: single characters, the commonest; the others take bytes
 SAMPLE_BYTES = 700_000  # of each domain, so that a large domain does not crowd the others out
 MAX_LENGTH = 28_672  # the longest context of the published model (facts.md, 5)
 SMALLEST_VOCABULARY = 512

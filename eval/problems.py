@@ -17,7 +17,7 @@ from eval.model_loading import LoadedModel
 
 PROMPTS = ("chat", "question")
 # The first form of each language in data_recipes/synthesis_documents.py (a test compares the two).
-QUESTION_FORMS = {"en": "Question: {question}\nAnswer:", "zh": "问：{question}\n答："}
+QUESTION_FORMS = {"en": "Question: {question}\nAnswer:\n", "zh": "问：{question}\n答：\n"}
 ANSWER_MARKS = {"en": "Answer:", "zh": "答案："}
 # Level 3 answers with worked steps; the longest is some 90 tokens at a vocabulary of 3,000.
 MAX_NEW_TOKENS = {1: 24, 2: 32}

@@ -56,7 +56,7 @@ def test_chat_prompts_end_where_the_answer_begins(loaded, corpus):
     assert loaded.tokenizer.decode(whole[len(prompt) :]) == problem["messages"][-1]["content"] + "<|eot_id|>"
     plain = prompt_ids(loaded, problem, prompt="question", start="eos")
     assert plain[0] == loaded.tokenizer.eos_token_id
-    assert loaded.tokenizer.decode(plain[1:]).endswith(("Answer:", "答："))
+    assert loaded.tokenizer.decode(plain[1:]).endswith(("Answer:\n", "答：\n"))
     with pytest.raises(EvalError, match="prompt 'story'"):
         prompt_ids(loaded, problem, prompt="story", start="eos")
 
