@@ -41,7 +41,7 @@ HELDOUT_SHARE = 0.08
 REAL_CHINESE_SHARE = 0.6  # the rest is computed prose, so that Chinese text is not all program messages
 HELDOUT_COPY_SHARE = 0.2
 DIALOGUES = 24_000
-HELDOUT_PER_KIND = 60
+HELDOUT_PER_KIND = 100
 # A user's folder may be far larger than what a miniature reads: files are opened up to this multiple.
 READ_MULTIPLE = 6
 

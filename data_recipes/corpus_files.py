@@ -102,7 +102,11 @@ def code_path_of(record: dict[str, Any], path: Path) -> str | None:
 
 
 def domain_of(text: str, *, code_path: str | None) -> str:
-    """The domain of a text by kind of file and script; see docs/data.md for the rules."""
+    """The domain of a text, by the first rule that holds.
+
+    Source code by its extension; mathematics by the number of LaTeX commands; Chinese by its script; books by
+    length; English web text otherwise.
+    """
     if code_path is not None:
         return "code"
     if len(FORMULA.findall(text)) * 1000 > FORMULAE_PER_1000_CHARACTERS * len(text):

@@ -8,6 +8,8 @@ from typing import Any
 
 from eval.errors import EvalError
 
+HARDER_AT_LEAST = 4
+
 
 def read_lines(path: Path, *, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file, each with the given keys; `EvalError` names the line that is not."""
@@ -45,15 +47,22 @@ def heldout_texts(corpus: Path, *, bytes_per_domain: int | None) -> dict[str, li
 
 
 def unseen_problems(corpus: Path, *, per_kind: int | None) -> list[dict[str, Any]]:
-    """The held-out problems, the first `per_kind` of each kind, in the order of the file."""
+    """The held-out problems in the order of the file.
+
+    `per_kind` takes that many of each kind of level 1, and a quarter as many (at least 4) of each harder one,
+    whose long answers cost most of the time and tell a small model least.
+    """
     path = corpus / "dialogues" / "heldout.jsonl"
     if not path.is_file():
         raise EvalError(f"{path}: no such file; unseen problems are part of a corpus folder.")
     taken: dict[str, int] = {}
     problems = []
     for record in read_lines(path, keys=("messages", "kind", "level", "language", "answer")):
+        wanted = per_kind
+        if per_kind is not None and record["level"] > 1:
+            wanted = min(per_kind, max(HARDER_AT_LEAST, per_kind // 4))
         taken[record["kind"]] = taken.get(record["kind"], 0) + 1
-        if per_kind is None or taken[record["kind"]] <= per_kind:
+        if wanted is None or taken[record["kind"]] <= wanted:
             problems.append(record)
     if not problems:
         raise EvalError(f"{path}: holds no problems.")

@@ -20,7 +20,7 @@ PROMPTS = ("chat", "question")
 QUESTION_FORMS = {"en": "Question: {question}\nAnswer:\n", "zh": "问：{question}\n答：\n"}
 ANSWER_MARKS = {"en": "Answer:", "zh": "答案："}
 # Level 3 answers with worked steps; the longest is some 90 tokens at a vocabulary of 3,000.
-MAX_NEW_TOKENS = {1: 24, 2: 32}
+MAX_NEW_TOKENS = {1: 16, 2: 32}
 MAX_NEW_TOKENS_WORKED = 128
 
 

@@ -110,6 +110,15 @@ def test_same_machine_and_seed_give_the_same_bytes(tmp_path):
     assert first["fingerprint"] == again["fingerprint"] != other["fingerprint"]
 
 
+def test_without_chinese_text_on_the_machine_prose_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_recipes.corpus_installed.chinese_documents", lambda **options: iter(()))
+    manifest = build_corpus(tmp_path / "out", seed=0, target_bytes=300_000, dialogues=5)
+    counts = manifest["counts"]["domains"]["web-zh"]
+    assert counts["origins"].keys() == {"generated"}
+    assert counts["train"]["bytes"] > 0.8 * 300_000 * 1_000_000 / 11_400_000
+    assert counts["heldout"]["bytes"] > 1_000
+
+
 def test_a_users_folder_is_read_in_every_format(mixed, tmp_path):
     manifest = build_corpus(tmp_path / "out", corpus=mixed, target_bytes=300_000, dialogues=10)
     train, heldout = read(tmp_path / "out", "train"), read(tmp_path / "out", "heldout")

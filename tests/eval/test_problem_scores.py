@@ -98,6 +98,17 @@ def test_scores_are_counted_by_kind_level_and_language(loaded, corpus, monkeypat
     assert [row["level"] for row in tally(answers, "level")] == [1, 2, 3]
 
 
+def test_fewer_of_the_harder_problems_are_taken_but_never_none(corpus):
+    counts = {per_kind: {} for per_kind in (1, 8, 40)}
+    for per_kind, by_kind in counts.items():
+        for problem in unseen_problems(corpus, per_kind=per_kind):
+            key = (problem["level"], problem["kind"])
+            by_kind[key] = by_kind.get(key, 0) + 1
+    for per_kind, harder in ((1, 1), (8, 4), (40, 10)):
+        assert {count for (level, _), count in counts[per_kind].items() if level == 1} == {per_kind}
+        assert {count for (level, _), count in counts[per_kind].items() if level > 1} == {harder}
+
+
 def test_samples_spread_over_levels_and_say_whether_they_are_right(loaded, corpus):
     answers = answer_problems(loaded, unseen_problems(corpus, per_kind=2), prompt="question")
     samples = problem_samples(answers, count=6)

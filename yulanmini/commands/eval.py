@@ -28,7 +28,9 @@ def run(
     stride: Annotated[int | None, typer.Option(help="Targets a window advances by; default: half of it.")] = None,
     start: Annotated[str, typer.Option(help="Token before a text: eos, bos or none.")] = "eos",
     bytes_per_domain: Annotated[int | None, typer.Option(help="Held-out text of each domain; default: all.")] = None,
-    per_kind: Annotated[int | None, typer.Option(help="Problems of each kind; default: all.")] = None,
+    per_kind: Annotated[
+        int | None, typer.Option(help="Problems of each easy kind, a quarter of harder ones; default: all.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Prompts generated together.")] = 64,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, ...")] = "auto",
