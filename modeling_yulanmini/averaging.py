@@ -58,8 +58,7 @@ def average(
     to_write = [mean_tensor(name, folders, shares) for name in names]
     with new_folder(dst) as out:
         write_config(out, folders[-1].config)
-        copy_files(folders[-1].companions(), out)
-        copy_files(folders[-1].path.glob("*_yulanmini.py"), out)
+        copy_files([*folders[-1].companions(), *folders[-1].remote_code()], out)
         total = sum(tensor.nbytes for tensor in to_write)
         with tqdm(total=total, unit="B", unit_scale=True, desc="average", disable=not progress) as bar:
             write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))

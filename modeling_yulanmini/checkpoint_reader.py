@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.remote_code import REMOTE_FILES
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -184,6 +185,10 @@ class ModelFolder:
         """Tokenizer and generation files that go with the weights wherever these go."""
         names = (*TOKENIZER_FILES, GENERATION_CONFIG_NAME)
         return [self.path / name for name in names if (self.path / name).is_file()]
+
+    def remote_code(self) -> list[Path]:
+        """The model's own code beside the weights, where it is: it goes along as long as the model stays unmerged."""
+        return [self.path / name for name in REMOTE_FILES if (self.path / name).is_file()]
 
 
 def assemble(blocks: Iterable[torch.Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

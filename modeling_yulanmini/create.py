@@ -18,6 +18,7 @@ from tqdm import tqdm
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME
 from modeling_yulanmini.checkpoint_writer import (
     TensorToWrite,
+    copy_files,
     new_folder,
     refuse_used_destination,
     write_config,
@@ -26,7 +27,8 @@ from modeling_yulanmini.checkpoint_writer import (
 from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.errors import CheckpointError
-from modeling_yulanmini.modeling_yulanmini import YuLanMiniForCausalLM
+from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM
+from modeling_yulanmini.remote_code import REMOTE_FILES
 from modeling_yulanmini.streamed_logits import saved_name
 
 # The published shape, initial values and multipliers (facts of Table 1, Table 3 and the released scripts) are the
@@ -64,10 +66,11 @@ def create_model(
     if dtype not in DTYPES:
         raise CheckpointError(f"no dtype '{dtype}'. Known: {', '.join(DTYPES)}.")
     to_write = initial_tensors(config, seed=seed, dtype=DTYPES[dtype])
-    content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "dtype": dtype}
+    content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
     total = sum(tensor.nbytes for tensor in to_write)
     with new_folder(dst) as out:
         write_config(out, content)
+        copy_files((Path(__file__).with_name(name) for name in REMOTE_FILES), out)
         with tqdm(total=total, unit="B", unit_scale=True, desc="create", disable=not progress) as bar:
             write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
     return {"parameters": total // DTYPES[dtype].itemsize, "bytes": total, "seed": seed, "dtype": dtype}

@@ -59,8 +59,7 @@ def rebalance(
     to_write = [scaled_tensor(folder, name, factors.get(name, 1.0)) for name in sorted(folder.tensors)]
     with new_folder(dst) as out:
         write_config(out, folder.config)
-        copy_files(folder.companions(), out)
-        copy_files(folder.path.glob("*_yulanmini.py"), out)
+        copy_files([*folder.companions(), *folder.remote_code()], out)
         total = sum(tensor.nbytes for tensor in to_write)
         with tqdm(total=total, unit="B", unit_scale=True, desc="rebalance", disable=not progress) as bar:
             write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))

@@ -67,6 +67,11 @@ def test_loads_with_nothing_missing_and_the_same_function_as_its_tensors(tmp_pat
     assert not any(report[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     config = json.loads((tmp_path / "new" / "config.json").read_text())
     assert config["model_type"] == "yulanmini"
+    AutoModelForCausalLM.from_pretrained(tmp_path / "new").save_pretrained(tmp_path / "saved")
+    assert {path.name for path in (tmp_path / "new").iterdir()} | {"generation_config.json"} == {
+        path.name for path in (tmp_path / "saved").iterdir()
+    }
+    assert config["auto_map"] == json.loads((tmp_path / "saved" / "config.json").read_text())["auto_map"]
     assert config["hidden_states_shrink"] == pytest.approx(1.4 / math.sqrt(3))
 
 
