@@ -888,7 +888,6 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         skip_logits: bool | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.LongTensor | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> YuLanMiniCausalLMOutputWithPast:
         r"""
@@ -900,8 +899,8 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         num_items_in_batch (`torch.Tensor` or `int`, *optional*):
             What the summed loss is divided by; by default the number of labels that count in this call. With gradient
             accumulation or several ranks, the number in the whole step.
-        shift_labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-            Labels already shifted, in place of `labels`: for each token the one to predict from it.
+
+        `shift_labels`, labels that are shifted already, may be given in place of `labels`.
 
         Example:
 
@@ -916,6 +915,8 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         >>> generate_ids = model.generate(inputs.input_ids, max_new_tokens=30)
         >>> tokenizer.batch_decode(generate_ids, skip_special_tokens=True)[0]
         ```"""
+        # Not in the signature: transformers' Trainer would take it for a label that every batch must have.
+        shift_labels = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
         # A cache is of no use where a loss is asked for, and every layer's keys and values would live in it.
         if has_labels and use_cache is None:

@@ -363,6 +363,40 @@ def test_lora_on_the_head_is_in_the_loss(make_model, input_ids):
     assert any("lora" in name and p.grad.abs().max() > 0 for name, p in model.named_parameters() if p.requires_grad)
 
 
+def test_transformers_trainer_trains_evaluates_and_resumes(make_model, tmp_path):
+    """Its evaluation reads labels, loss and logits off the class; its resuming reads the saved file by itself."""
+    from transformers import Trainer, TrainingArguments
+
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(4, 97, (16,), generator=generator) for _ in range(16)]
+    data = [{"input_ids": row, "labels": row} for row in rows]
+
+    def train(model, steps, resume=None):
+        arguments = TrainingArguments(
+            str(tmp_path),
+            max_steps=steps,
+            per_device_train_batch_size=2,
+            gradient_accumulation_steps=2,
+            save_steps=2,
+            learning_rate=1e-2,
+            use_cpu=True,
+            report_to=[],
+            disable_tqdm=True,
+        )
+        trainer = Trainer(model, arguments, train_dataset=data, eval_dataset=data[:4])
+        trainer.train(resume_from_checkpoint=resume)
+        return trainer
+
+    model = make_model()
+    trainer = train(model, 4)
+    assert trainer.evaluate()["eval_loss"] > 0
+    assert trainer.predict(data[:4]).predictions.shape == (4, 16, 97)
+    resumed = make_model(seed=9)
+    train(resumed, 4, resume=str(tmp_path / "checkpoint-2"))
+    for (name, ours), theirs in zip(resumed.named_parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, msg=name)
+
+
 # torch.compile
 
 
