@@ -4,7 +4,6 @@ The published phases each continued from such a checkpoint (facts.md 1.1). What 
 stay the same, up to weight decay, which acts on the matrices as it finds them.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
 
 def is_checkpoint(path: Path) -> bool:
     """Whether `path` is a training checkpoint, not a model folder."""
-    return (Path(path) / TRAINER_FILE).is_file() and "files" in json.loads((Path(path) / TRAINER_FILE).read_text())
+    return (Path(path) / TRAINER_FILE).is_file() and (Path(path) / ".metadata").is_file()
 
 
 def published(name: str) -> str:
