@@ -103,12 +103,15 @@ class Curriculum:
         return self.phases[index] if index >= 0 and self.phases[index].end_step == step else None
 
 
-def phase_folder(data_dir: Path, name: str) -> Path:
-    """Where a phase's rows lie: `phase-07` for 7, `phase-26-4k` for 26-4k, else the folder of that name."""
+def folder_name(name: str) -> str:
+    """What a phase's folders are called: `phase-07` for 7, `phase-26-4k` for 26-4k, else the name itself."""
     number, dash, variant = name.partition("-")
-    if number.isdigit():
-        return data_dir / f"phase-{int(number):02d}{dash}{variant}"
-    return data_dir / name
+    return f"phase-{int(number):02d}{dash}{variant}" if number.isdigit() else name
+
+
+def phase_folder(data_dir: Path, name: str) -> Path:
+    """Where a phase's rows lie."""
+    return data_dir / folder_name(name)
 
 
 def built_phases(config: PretrainConfig) -> list[PhaseSource]:

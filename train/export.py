@@ -1,5 +1,6 @@
 """The model of a running or saved training in the Hugging Face layout, with tokenizer and remote code."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ def export_checkpoint(checkpoint: Path, destination: Path, *, dtype: str = "floa
         model = YuLanMiniForCausalLM(config)
     model.to_empty(device="cpu")
     weights = get_model_state_dict(model)
-    dcp.load({"model": weights}, checkpoint_id=checkpoint, no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
+        dcp.load({"model": weights}, checkpoint_id=checkpoint, no_dist=True)
     write_model_folder(
         weights,
         config,

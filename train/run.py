@@ -8,27 +8,26 @@ What happens in a step is in train/pretrain.py.
 import math
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
-from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files, write_manifest
+from data_recipes.manifest import MANIFEST_NAME, write_manifest
 from train.batches import StepReader, check_divisible
 from train.build_model import build_model
 from train.checkpoint import Checkpointer, load_state
 from train.config import PretrainConfig
 from train.config_file import resolved, save_config
-from train.curriculum import Phase, StepPlan, built_phases, make_curriculum
+from train.curriculum import Phase, StepPlan, built_phases, folder_name, make_curriculum
 from train.errors import TrainError
 from train.export import export_model
-from train.heldout import heldout_losses, load_heldout
+from train.heldout import heldout_losses
 from train.monitors import make_monitors
 from train.parameter_groups import parameter_groups
 from train.phase_edges import enter_phase, rebalance_live
+from train.run_inputs import check_data, heldout_text, load_tokenizer
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
@@ -47,9 +46,8 @@ class Run:
         self.curriculum = make_curriculum(config, built_phases(config))
         check_divisible(self.curriculum, world.size)
         self.last_step = min(self.curriculum.total_steps, config.max_steps or self.curriculum.total_steps)
-        self._check_data()
         self.tokenizer = load_tokenizer(config.tokenizer)
-        self.tokenizer_fingerprint = tokenizer_fingerprint(config.tokenizer)
+        self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
 
         model, self.parametrization = build_model(config, vocab_size=len(self.tokenizer), device=world.device)
         self.identity = identity(
@@ -66,7 +64,7 @@ class Run:
         )
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
         self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
-        self.heldout = self._load_heldout()
+        self.heldout = heldout_text(config, self.curriculum, self.tokenizer)
 
         self.folder.mkdir(parents=True, exist_ok=True)
         main = world.is_main
@@ -97,25 +95,6 @@ class Run:
         )
 
     # -- beginning ------------------------------------------------------------------------------------------------
-
-    def _check_data(self) -> None:
-        for phase in self.curriculum.phases:
-            assert phase.folder is not None
-            problems = verify_files(phase.folder, content=False)
-            if problems:
-                raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")
-
-    def _load_heldout(self) -> list[Any]:
-        settings = self.config.heldout
-        if settings is None:
-            return []
-        shortest = min(phase.context_length for phase in self.curriculum.phases)
-        return load_heldout(
-            settings.dir,
-            self.tokenizer,
-            bytes_per_domain=settings.bytes_per_domain,
-            context_length=settings.context_length or shortest,
-        )
 
     def _start_or_resume(self, force: bool) -> None:
         found = self.checkpoints.latest()
@@ -219,7 +198,7 @@ class Run:
     def end_phase(self, phase: Phase) -> None:
         """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
         self.checkpoints.finish()
-        destination = self.folder / "models" / phase_label(phase.name)
+        destination = self.folder / "models" / folder_name(phase.name)
         if self.config.export.phase_ends and not destination.exists():
             export_model(
                 self.model,
@@ -335,24 +314,3 @@ class Run:
         """A message on stderr, from rank 0, that leaves the progress bar whole."""
         if self.world.is_main:
             tqdm.write(f"pretrain: {message}", file=sys.stderr)
-
-
-def phase_label(name: str) -> str:
-    """Folder name of a phase: `phase-07`, `phase-26-4k`, or a user's own name."""
-    number, dash, variant = name.partition("-")
-    return f"phase-{int(number):02d}{dash}{variant}" if number.isdigit() else name
-
-
-def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of the run; TrainError when there is none at `path`."""
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise TrainError(f"tokenizer: {path} does not hold a tokenizer ({str(error).splitlines()[0]}).") from error
-
-
-def tokenizer_fingerprint(path: Path) -> str:
-    """The manifest's fingerprint, or the hash of tokenizer.json where there is no manifest."""
-    if (path / MANIFEST_NAME).is_file():
-        return str(read_manifest(path)["fingerprint"])
-    return sha256_file(path / "tokenizer.json")

@@ -58,7 +58,9 @@ def enter_world(config: PretrainConfig) -> World:
     on_cpu = wants_cpu or not torch.cuda.is_available()
     if config.threads:
         torch.set_num_threads(config.threads)
-    state = PartialState(cpu=on_cpu)
+    # gloo beside nccl: asynchronous checkpoints are written from host memory.
+    backend = {} if on_cpu or "RANK" not in os.environ else {"backend": "cuda:nccl,cpu:gloo"}
+    state = PartialState(cpu=on_cpu, **backend)
     if config.threads:
         torch.set_num_threads(config.threads)  # PartialState may have changed it
     if not on_cpu:
@@ -67,5 +69,5 @@ def enter_world(config: PretrainConfig) -> World:
     needs_group = config.precision == "bfloat16" and not dist.is_initialized()
     if needs_group:  # sharding over one rank is what keeps fp32 master weights beside bf16 compute
         store = dist.HashStore()
-        dist.init_process_group("gloo" if on_cpu else "nccl", store=store, rank=0, world_size=1)
+        dist.init_process_group("gloo" if on_cpu else "cuda:nccl,cpu:gloo", store=store, rank=0, world_size=1)
     return World(torch.device(state.device), state.process_index, state.num_processes)

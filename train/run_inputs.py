@@ -1,0 +1,53 @@
+"""What a run reads besides its config, checked before anything is trained: packed phases, tokenizer, held-out text."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from data_recipes.manifest import read_manifest, verify_files
+from data_recipes.tokenise import load_tokenizer as load_ids
+from train.config import PretrainConfig
+from train.curriculum import Curriculum
+from train.errors import TrainError
+from train.heldout import HeldoutDomain, load_heldout
+
+
+def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
+    """The tokenizer's fingerprint; TrainError for a damaged phase or one built with another tokenizer."""
+    mine = load_ids(tokenizer)
+    for phase in curriculum.phases:
+        assert phase.folder is not None
+        problems = verify_files(phase.folder, content=False)
+        if problems:
+            raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")
+        theirs = read_manifest(phase.folder)["tokenizer"]
+        if theirs["fingerprint"] != mine.fingerprint:
+            raise TrainError(
+                f"phase {phase.name}: {phase.folder} was built with a tokenizer of {theirs['vocab_size']:,} tokens, "
+                f"which is not the one in {tokenizer} ({mine.vocab_size:,} tokens). Set `tokenizer` to that one, or "
+                "build the phase again."
+            )
+    return mine.fingerprint
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of the run; TrainError when there is none at `path`."""
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise TrainError(f"tokenizer: {path} does not hold a tokenizer ({str(error).splitlines()[0]}).") from error
+
+
+def heldout_text(config: PretrainConfig, curriculum: Curriculum, tokenizer: Any) -> list[HeldoutDomain]:
+    """The held-out domains that the config asks for, cut to windows; empty without them."""
+    settings = config.heldout
+    if settings is None:
+        return []
+    shortest = min(phase.context_length for phase in curriculum.phases)
+    return load_heldout(
+        settings.dir,
+        tokenizer,
+        bytes_per_domain=settings.bytes_per_domain,
+        context_length=settings.context_length or shortest,
+    )
