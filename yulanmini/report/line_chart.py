@@ -182,8 +182,8 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
     return picture(
         *draw_bands(plot, x, bottom),
         *draw_axes(plot, x, y, width=width, height=height, right=right),
-        *draw_limits(plot, x, y, right=right, bottom=bottom),
         *lines,
+        *draw_limits(plot, x, y, right=right, bottom=bottom),
         *draw_labels(plot, x, y, right=right, bottom=bottom),
         element("line", x1=0, x2=0, y1=TOP, y2=bottom, class_="cursor", visibility="hidden"),
         width=width,

@@ -230,20 +230,29 @@ def tuning_figure(tuning: dict[str, Any]) -> Figure | None:
     curves = tuning["curves"]
     if not curves["step"]:
         return None
+    window = max(len(curves["step"]) // 30, 1) | 1
+    smoothed = smooth(curves["loss"], window, fmean)
     plot = Plot(
         identity="sft",
         title="Instruction tuning: loss",
         description="Loss on the answers of the training dialogues over the steps of supervised fine-tuning.",
-        series=[Series("loss", curves["step"], curves["loss"], label=significant(curves["loss"][-1]))],
+        series=[
+            Series("", curves["step"], curves["loss"], faint=True),
+            Series("loss", curves["step"], smoothed, label=significant(smoothed[-1])),
+        ],
+        log=True,
         x_caption="step",
-        y_caption="nats per answer token",
+        y_caption="nats per answer token, log scale",
         height=260,
     )
     ends = [(0, "First"), (len(curves["step"]) // 2, "Middle"), (-1, "Last")]
     return line_figure(
         plot,
-        caption="Only the assistant's tokens are learned from.",
+        caption="Only the assistant's tokens are learned from. Each step faint, their moving average over it.",
         width=HALF,
-        headers=["", "Step", "Loss"],
-        rows=[[name, integer(curves["step"][at]), significant(curves["loss"][at])] for at, name in ends],
+        headers=["", "Step", "Loss", "Moving average"],
+        rows=[
+            [name, integer(curves["step"][at]), significant(curves["loss"][at]), significant(smoothed[at])]
+            for at, name in ends
+        ],
     )
