@@ -1,6 +1,7 @@
 """The back ends that turn texts into ids: the fastest one whose ids are those of `tokenizers`, checked every time."""
 
 import json
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -9,8 +10,8 @@ import numpy as np
 from data_recipes.bpe_dropout import PROBE, DropoutEncoder
 from data_recipes.tokenise import LoadedTokenizer
 
-# From each batch so many characters of whole documents are encoded twice; `tokenizers` does 2 MB/s a core.
-CHECKED_CHARACTERS = 4_000
+# From each unit about so many characters of whole documents are encoded twice; `tokenizers` does 2 MB/s a core.
+CHECKED_CHARACTERS = 8_000
 PROBES = [
     PROBE,
     "  leading and trailing  \n\n\n\ttabs\t\t",
@@ -32,6 +33,10 @@ class Encoder(Protocol):
         """Encode without special tokens."""
         ...
 
+    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+        """Compare a sample of what was encoded with `tokenizers`; `Mismatch` when it differs."""
+        ...
+
 
 class HuggingFaceEncoder:
     """`tokenizers`: the reference."""
@@ -43,6 +48,9 @@ class HuggingFaceEncoder:
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         return self.tokenizer.encode(texts)
+
+    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+        """Nothing to do: this is what the others are compared with."""
 
 
 class Mismatch(Exception):
@@ -78,11 +86,14 @@ class GigatokenEncoder:
         ids, lengths = self._raw(texts)
         if self.control[ids].any():
             return self._with_control_spellings(texts, ids, lengths)
-        sample, held = 0, 0
-        while sample < len(texts) and (held := held + len(texts[sample])) <= CHECKED_CHARACTERS:
-            sample += 1
-        self._compare(texts[:sample], ids[: int(lengths[:sample].sum())], lengths[:sample])
         return ids, lengths
+
+    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+        ends = np.cumsum(lengths)
+        chosen = list(_sample(texts))
+        if chosen:
+            own = np.concatenate([ids[ends[place] - lengths[place] : ends[place]] for place in chosen])
+            self._compare([texts[place] for place in chosen], own, lengths[chosen])
 
     def _raw(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         # One thread: the units are what runs in parallel.
@@ -94,8 +105,6 @@ class GigatokenEncoder:
     def _compare(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         if not texts:
             return
-        if self.control[ids].any():
-            raise Mismatch("it makes control tokens of ordinary text")
         reference, reference_lengths = self.tokenizer.encode(texts)
         if not (np.array_equal(reference, ids) and np.array_equal(reference_lengths, lengths)):
             differing = next(
@@ -111,6 +120,17 @@ class GigatokenEncoder:
             if self.control[part].any():
                 parts[number] = self.tokenizer.encode([texts[number]])[0]
         return np.concatenate(parts), np.array([len(part) for part in parts], dtype=np.int64)
+
+
+def _sample(texts: list[str]) -> Iterator[int]:
+    """Documents from all over a batch, of `CHECKED_CHARACTERS` together, each of a quarter of that at most."""
+    held = 0
+    for place in range(0, len(texts), max(1, len(texts) // 16)):
+        if len(texts[place]) <= CHECKED_CHARACTERS // 4:
+            yield place
+            held += len(texts[place])
+        if held >= CHECKED_CHARACTERS:
+            return
 
 
 def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> tuple[Encoder, str | None]:

@@ -22,52 +22,55 @@ def best_fit(lengths: np.ndarray, context_length: int) -> tuple[np.ndarray, int]
 @numba.njit(cache=True, nogil=True)
 def _assign(lengths, context_length):  # pragma: no cover - compiled
     count = len(lengths)
-    row_of = np.empty(count, dtype=np.int64)
-    # Counting sort, longest first, equal lengths in their own order.
-    first = np.zeros(context_length + 2, dtype=np.int64)
+    # cursor[n]: where the class of length n begins in the order from the longest class down.
+    cursor = np.zeros(context_length + 1, dtype=np.int64)
     for length in lengths:
-        first[length] += 1
+        cursor[length] += 1
     place = 0
     for length in range(context_length, 0, -1):
-        size = first[length]
-        first[length] = place
+        size = cursor[length]
+        cursor[length] = place
         place += size
-    ordered = np.empty(count, dtype=np.int64)
-    cursor = first.copy()
-    for index in range(count):
-        ordered[cursor[lengths[index]]] = index
-        cursor[lengths[index]] += 1
 
+    # Rows for the documents of each class, in that order: which document gets which follows in one linear pass,
+    # so that nothing is ever looked up at random among all documents.
+    row_of_place = np.empty(count, dtype=np.int32)
     # head[s]: the last row that came to have s tokens of free space; below[row]: the one under it.
-    head = np.full(context_length + 1, -1, dtype=np.int64)
-    below = np.empty(count, dtype=np.int64)
-    # Bits of the non-empty stacks, and bits of the non-zero words.
+    head = np.full(context_length + 1, -1, dtype=np.int32)
+    below = np.empty(count, dtype=np.int32)
+    # A bit for every stack that is not empty.
     words = np.zeros(context_length // 64 + 1, dtype=np.uint64)
     rows = 0
-    index = 0
-    while index < count:
-        length = lengths[ordered[index]]
-        same = cursor[length] - index
-        space = _next_space(words, length)
-        if space < 0:
-            row = rows
-            rows += 1
-            space = context_length
-        else:
-            row = head[space]
-            head[space] = below[row]
-            if head[space] < 0:
-                words[space >> 6] ^= np.uint64(1) << np.uint64(space & 63)
-        taken = min(same, space // length)
-        for offset in range(taken):
-            row_of[ordered[index + offset]] = row
-        index += taken
-        space -= taken * length
-        if space > 0:
-            if head[space] < 0:
-                words[space >> 6] |= np.uint64(1) << np.uint64(space & 63)
-            below[row] = head[space]
-            head[space] = row
+    place = 0
+    for length in range(context_length, 0, -1):
+        end = cursor[length - 1] if length > 1 else count
+        while place < end:
+            space = _next_space(words, length)
+            if space < 0:
+                row = rows
+                rows += 1
+                space = context_length
+            else:
+                row = head[space]
+                head[space] = below[row]
+                if head[space] < 0:
+                    words[space >> 6] ^= np.uint64(1) << np.uint64(space & 63)
+            taken = min(end - place, space // length)
+            for _ in range(taken):
+                row_of_place[place] = row
+                place += 1
+            space -= taken * length
+            if space > 0:
+                if head[space] < 0:
+                    words[space >> 6] |= np.uint64(1) << np.uint64(space & 63)
+                below[row] = head[space]
+                head[space] = row
+
+    row_of = np.empty(count, dtype=np.int64)
+    for index in range(count):
+        length = lengths[index]
+        row_of[index] = row_of_place[cursor[length]]
+        cursor[length] += 1
     return row_of, rows
 
 

@@ -20,48 +20,57 @@ from data_recipes.source import Source
 from data_recipes.source_files import LINES, Part, SourceFile
 from data_recipes.templates import MissingColumn
 
-BATCH_BYTES = 4 * 2**20
+BATCH_CHARACTERS = 4 * 2**20
 BATCH_DOCUMENTS = 16_384
 ARROW = (".arrow", ".feather", ".ipc")
 
 
 @dataclass(frozen=True)
 class Documents:
-    """A batch of texts of one file with their row numbers (int64)."""
+    """A batch of texts with the numbers of their files and rows (int64)."""
 
-    file: int
+    files: np.ndarray
     rows: np.ndarray
     texts: list[str]
 
 
-def read_part(source: Source, files: list[SourceFile], part: Part, drops: Counter[str]) -> Iterator[Documents]:
-    """The documents of one part, in order; what is dropped is added to `drops` by reason."""
+def read_parts(
+    source: Source, files: list[SourceFile], parts: Iterable[Part], drops: Counter[str]
+) -> Iterator[Documents]:
+    """The documents of the parts, in order, in batches of a few MiB; what is dropped is counted by reason."""
+    texts = ((part.file, row, text) for part in parts for row, text in _texts_of_part(source, files, part, drops))
+    yield from batches(texts)
+
+
+def _texts_of_part(
+    source: Source, files: list[SourceFile], part: Part, drops: Counter[str]
+) -> Iterator[tuple[int, str]]:
     file = files[part.file]
     if file.suffix in LINES:
-        texts = texts_of_rows(source, _json_rows(file, part, drops), drops)
-    elif file.suffix == ".parquet":
-        texts = texts_of_rows(source, _parquet_rows(source, file, part), drops)
-    elif file.suffix in ARROW:
-        texts = texts_of_rows(source, _arrow_rows(file), drops)
-    else:
-        texts = _plain_text(file, drops)
-    yield from batches(part.file, texts)
+        return texts_of_rows(source, _json_rows(file, part, drops), drops)
+    if file.suffix == ".parquet":
+        return texts_of_rows(source, _parquet_rows(source, file, part), drops)
+    if file.suffix in ARROW:
+        return texts_of_rows(source, _arrow_rows(file), drops)
+    return _plain_text(file, drops)
 
 
-def batches(file: int, texts: Iterable[tuple[int, str]]) -> Iterator[Documents]:
-    """Gather (row, text) pairs into batches of a few MiB."""
+def batches(texts: Iterable[tuple[int, int, str]]) -> Iterator[Documents]:
+    """Gather (file, row, text) into batches."""
+    files: list[int] = []
     rows: list[int] = []
     held: list[str] = []
     size = 0
-    for row, text in texts:
+    for file, row, text in texts:
+        files.append(file)
         rows.append(row)
         held.append(text)
         size += len(text)
-        if size >= BATCH_BYTES or len(rows) >= BATCH_DOCUMENTS:
-            yield Documents(file, np.array(rows, dtype=np.int64), held)
-            rows, held, size = [], [], 0
+        if size >= BATCH_CHARACTERS or len(rows) >= BATCH_DOCUMENTS:
+            yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
+            files, rows, held, size = [], [], [], 0
     if rows:
-        yield Documents(file, np.array(rows, dtype=np.int64), held)
+        yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
 
 
 def texts_of_rows(

@@ -71,7 +71,7 @@ class HubSupply:
         first = number * UNIT_ROWS
         with self._lock:
             rows = self._rows(first)
-            yield from batches(0, texts_of_rows(self.source, rows, drops))
+            yield from batches((0, row, text) for row, text in texts_of_rows(self.source, rows, drops))
 
     def _rows(self, first: int) -> Iterator[tuple[int, Any]]:
         if hasattr(self.dataset, "num_rows"):

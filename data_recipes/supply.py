@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from data_recipes.manifest import fingerprint_of
-from data_recipes.read_documents import Documents, read_part
+from data_recipes.read_documents import Documents, read_parts
 from data_recipes.source import Source
 from data_recipes.source_files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
 
@@ -70,8 +70,7 @@ class LocalSupply:
         self.fingerprint = fingerprint_of([content_fingerprint(files), how_rows_become_text(source)])
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
-        for part in self.units[number]:
-            yield from read_part(self.source, self.files, part, drops)
+        yield from read_parts(self.source, self.files, self.units[number], drops)
 
     def unit_identity(self) -> object:
         return [[[part.file, part.start, part.stop] for part in unit] for unit in self.units]

@@ -7,6 +7,7 @@ by seed. A unit is a pure function of its input, the tokenizer and the seed.
 """
 
 import json
+import mmap
 import os
 import re
 from collections import Counter
@@ -18,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numba
 import numpy as np
 
 from data_recipes.encoders import Encoder, HuggingFaceEncoder, Mismatch
@@ -149,6 +151,14 @@ class TokenStore:
                 self._open[number] = maps
             return self._open[number]
 
+    def release(self) -> None:
+        """Give mapped pages back: what a build has read does not stay in its memory."""
+        with self._lock:
+            for maps in self._open.values():
+                for mapped in maps:
+                    if isinstance(mapped, np.memmap):
+                        mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
     def drops(self) -> dict[str, int]:
         """Rows that gave no document, by reason, over the finished units."""
         total: Counter[str] = Counter()
@@ -184,6 +194,7 @@ class TokenStore:
 
     def _tokenise(self, number: int, encoder: Encoder, note: str | None) -> UnitRecord:
         drops: Counter[str] = Counter()
+        bos = self.tokenizer.bos_id if self.add_bos else None
         stem = f"unit-{number:05d}"
         self.folder.mkdir(parents=True, exist_ok=True)
         tables: list[np.ndarray] = []
@@ -195,10 +206,12 @@ class TokenStore:
                 ids, lengths, files, rows, size = batch
                 seed = seed_of("documents", self.seed, self.supply.fingerprint, number, block)
                 order = permutation(len(lengths), seed)
-                shuffled, ends = reorder(ids, lengths, order)
-                stream.write(shuffled.astype(self.dtype, copy=False).data)
+                arranged, ends = arrange(
+                    ids, lengths, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype
+                )
+                stream.write(arranged.data)
                 tables.append(np.stack([ends + written, files[order], rows[order]]))
-                written += len(ids)
+                written += len(arranged)
                 characters += size
             stream.flush()
             os.fsync(stream.fileno())
@@ -221,19 +234,20 @@ class TokenStore:
         return record
 
     def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterable["_Encoded"]:
-        bos = self.tokenizer.bos_id if self.add_bos else None
+        first = True
         for batch in self.supply.read_unit(number, drops):
             ids, lengths = encoder.encode(batch.texts)
-            ids, lengths = frame_documents(ids, lengths, bos, self.tokenizer.eos_id)
-            files = np.full(len(lengths), batch.file, dtype=np.int64)
-            yield ids, lengths, files, batch.rows, sum(map(len, batch.texts))
+            if first:
+                encoder.check(batch.texts, ids, lengths)
+            first = False
+            yield ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts))
 
 
 _Encoded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
 
 
 def _blocks(encoded: Iterable[_Encoded]) -> Iterable[_Encoded]:
-    """Batches gathered into blocks to shuffle, cut where a document takes them past `SHUFFLE_TOKENS`."""
+    """Batches gathered into blocks to shuffle, ended by the batch that takes them past `SHUFFLE_TOKENS`."""
     held: list[_Encoded] = []
     size = 0
     for batch in encoded:
@@ -253,33 +267,31 @@ def _joined(held: Sequence[_Encoded]) -> _Encoded:
     return ids, lengths, files, rows, sum(batch[4] for batch in held)
 
 
-def frame_documents(
-    ids: np.ndarray, lengths: np.ndarray, bos_id: int | None, eos_id: int
+def arrange(
+    ids: np.ndarray, lengths: np.ndarray, order: np.ndarray, *, bos_id: int | None, eos_id: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put EOS after every document, and BOS before it unless `bos_id` is None; lengths grow accordingly."""
+    """The documents in another order, EOS after each (and BOS before, unless None), and where each ends."""
     before = 0 if bos_id is None else 1
-    framed_lengths = lengths + before + 1
-    ends = np.cumsum(framed_lengths)
-    framed = np.empty(int(ends[-1]) if len(ends) else 0, dtype=ids.dtype)
-    inside = np.ones(len(framed), dtype=bool)
-    inside[ends - 1] = False
-    framed[ends - 1] = eos_id
-    if bos_id is not None:
-        inside[ends - framed_lengths] = False
-        framed[ends - framed_lengths] = bos_id
-    framed[inside] = ids
-    return framed, framed_lengths
+    ends = np.cumsum(lengths[order] + before + 1)
+    arranged = np.empty(int(ends[-1]) if len(ends) else 0, dtype=dtype)
+    starts = (np.cumsum(lengths) - lengths)[order]
+    _arrange(ids, starts, lengths[order], np.int64(-1 if bos_id is None else bos_id), np.int64(eos_id), arranged)
+    return arranged, ends
 
 
-def reorder(ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The documents in another order: their ids, and the end of each."""
-    starts = np.cumsum(lengths) - lengths
-    new_lengths = lengths[order]
-    ends = np.cumsum(new_lengths)
-    if not len(ends):
-        return ids, ends
-    take = np.repeat(starts[order] - (ends - new_lengths), new_lengths) + np.arange(len(ids), dtype=np.int64)
-    return ids[take], ends
+@numba.njit(cache=True, nogil=True)
+def _arrange(ids, starts, lengths, bos_id, eos_id, out):  # pragma: no cover - compiled
+    place = 0
+    for document in range(len(starts)):
+        if bos_id >= 0:
+            out[place] = bos_id
+            place += 1
+        first = starts[document]
+        for offset in range(lengths[document]):
+            out[place + offset] = ids[first + offset]
+        place += lengths[document]
+        out[place] = eos_id
+        place += 1
 
 
 def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:

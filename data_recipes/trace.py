@@ -12,7 +12,7 @@ import numpy as np
 
 from data_recipes.bpe_dropout import DropoutEncoder
 from data_recipes.errors import DataError
-from data_recipes.read_documents import read_part
+from data_recipes.read_documents import read_parts
 from data_recipes.reader import PackedRows
 from data_recipes.row_files import read_file_tables
 from data_recipes.source import Source
@@ -160,7 +160,7 @@ def _local_document(source: Source, file: SourceFile, row: int) -> str | None:
                 if first <= row < first + size:
                     part = Part(0, group, group + 1, first)
                 first += size
-    for batch in read_part(source, [file], part, Counter()):
+    for batch in read_parts(source, [file], [part], Counter()):
         if batch.rows[-1] >= row:
             place = int(np.searchsorted(batch.rows, row))
             return batch.texts[place] if batch.rows[place] == row else None

@@ -12,7 +12,7 @@ from data_recipes.bpe_dropout import DropoutEncoder
 from data_recipes.build import build_phases
 from data_recipes.encoders import PROBES, GigatokenEncoder, HuggingFaceEncoder, Mismatch, choose_encoder
 from data_recipes.errors import DataError
-from data_recipes.read_documents import read_part
+from data_recipes.read_documents import read_parts
 from data_recipes.reader import PackedRows
 from data_recipes.recipe import Recipe, Source, Subset
 from data_recipes.source_files import examine, units_of
@@ -60,8 +60,9 @@ def test_a_wrong_id_in_a_run_is_noticed_and_the_unit_made_again(tokenizer_dir, t
         "_raw",
         lambda self, texts: raw(self, texts) if texts == PROBES else (raw(self, texts)[0] ^ 1, raw(self, texts)[1]),
     )
+    encoder = GigatokenEncoder(load_tokenizer(tokenizer_dir))
     with pytest.raises(Mismatch):
-        GigatokenEncoder(load_tokenizer(tokenizer_dir)).encode(TEXTS)
+        encoder.check(TEXTS, *encoder.encode(TEXTS))
     (mended,) = build_phases([recipe], tmp_path / "mended", store=tmp_path / "s2", **options)
     assert PackedRows(mended).manifest["files"] == PackedRows(right).manifest["files"]
     assert "not gigatoken: its ids differ" in PackedRows(mended).manifest["sources"][0]["notes"][0]
@@ -100,8 +101,7 @@ def test_units_cut_a_file_without_losing_or_repeating_a_line(tmp_path, monkeypat
     read = [
         (int(row), text)
         for unit in units
-        for part in unit
-        for batch in read_part(source, files, part, Counter())
+        for batch in read_parts(source, files, unit, Counter())
         for row, text in zip(batch.rows, batch.texts, strict=True)
     ]
     assert read == list(enumerate(TEXTS))
