@@ -36,6 +36,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
@@ -56,6 +57,11 @@ from .configuration_yulanmini import CheckpointError, YuLanMiniConfig
 LOGITS_CHUNK_ELEMENTS = 2**25
 LOGITS_CHUNK_MIN_TOKENS = 512
 IGNORE_INDEX = -100
+
+# Looked up once: a search for packages has no place in a compiled forward pass.
+LIGER_LOSS: Callable | None = None
+if torch.cuda.is_available() and is_liger_kernel_available():
+    LIGER_LOSS = importlib.import_module("liger_kernel.transformers.functional").liger_fused_linear_cross_entropy
 
 
 class YuLanMiniScaledNorm(nn.Module):
@@ -612,9 +618,11 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
 
         - rotary positions *restart*: `position_ids` that restart at 0 in every document, nothing else;
         - rotary positions *run on* across the row, as in the original's training: `seq_idx`, or `cu_seq_lens_q`
-          (cumulative document lengths over the flattened batch, starting with 0), and no `position_ids`. With
-          flash attention pass `cu_seq_lens_q`, `cu_seq_lens_k`, `max_length_q`, `max_length_k` to save their
-          computation. A `position_ids` given beside them is used for RoPE as it is.
+          (cumulative document lengths over the flattened batch, starting with 0), and no `position_ids`. A
+          `position_ids` given beside them is used for RoPE as it is.
+
+        Flash attention computes its cuts from these once for all layers; pass `cu_seq_lens_q`, `cu_seq_lens_k`,
+        `max_length_q` and `max_length_k`, all four, to save that.
 
         The two agree up to rounding, because RoPE is relative. A shape that changes from batch to batch makes
         `torch.compile` recompile: `position_ids` and `seq_idx` have a fixed one, `cu_seq_lens_q` does not.
@@ -652,6 +660,10 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
             past_key_values=past_key_values,
             position_ids=document_positions,
         )
+        # No mask although documents may be packed: flash attention, which in more than one row cuts where it is told.
+        is_packable = document_positions is not None and attention_mask is None and past_key_values is None
+        if causal_mask is None and is_packable and batch_size > 1 and kwargs.get("max_length_k") is None:
+            kwargs.update(variable_length_arguments(document_positions.expand(batch_size, -1)))
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
 
@@ -692,6 +704,14 @@ def restarting_positions(seq_idx: torch.Tensor) -> torch.Tensor:
     tokens = torch.arange(seq_idx.shape[1], device=seq_idx.device).expand_as(seq_idx)
     is_start = nn.functional.pad(seq_idx[:, 1:] != seq_idx[:, :-1], (1, 0), value=True)
     return tokens - torch.where(is_start, tokens, 0).cummax(dim=1).values
+
+
+def variable_length_arguments(position_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What flash attention cuts the flat batch by, from positions (batch_size, seq_length) that restart somewhere."""
+    seq_idx = nn.functional.pad(position_ids.diff(dim=1) != 1, (1, 0), value=False).cumsum(1)
+    cu_seq_lens, max_lengths = prepare_fa_kwargs_from_position_ids(restarting_positions(seq_idx))
+    names = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+    return dict(zip(names, (*cu_seq_lens, *max_lengths), strict=True))
 
 
 class ChunkedLinearCrossEntropy(torch.autograd.Function):
@@ -804,9 +824,8 @@ def linear_cross_entropy(
     elif hidden_states.dtype != weight.dtype:
         hidden_states = hidden_states.to(weight.dtype)
 
-    if use_liger is not False and device == "cuda" and is_liger_kernel_available():
-        liger = importlib.import_module("liger_kernel.transformers.functional")
-        output = liger.liger_fused_linear_cross_entropy(
+    if use_liger is not False and device == "cuda" and LIGER_LOSS is not None:
+        output = LIGER_LOSS(
             hidden_states,
             weight,
             targets,

@@ -2,6 +2,9 @@
 
 import pytest
 import torch
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import modeling_flash_attention_utils as flash
+from transformers.masking_utils import flash_attention_mask
 
 # Two rows of 24 tokens with different cuts.
 LENGTHS = [[7, 1, 16], [12, 12]]
@@ -107,21 +110,45 @@ def test_positions_really_run_on(make_model, rows, monkeypatch):
     assert torch.equal(seen[2], restarting())
 
 
-def test_flash_attention_is_told_where_documents_start(make_model, rows, monkeypatch):
-    """Flash attention cuts by the position_ids it is handed: they restart under both conventions."""
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+def varlen_attention(module, query, key, value, attention_mask, scaling, position_ids, **kwargs):
+    """Flash attention's contract in transformers: no mask; cut by cu_seq_lens if all four are given, else by
+    position_ids if there is one row, else not at all."""
+    assert attention_mask is None
+    batch, _, length, _ = query.shape
+    names = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k")
+    if all(kwargs.get(name) is not None for name in names):
+        cuts = kwargs["cu_seq_lens_q"]
+        assert torch.equal(kwargs["cu_seq_lens_k"], cuts)
+        assert kwargs["max_length_q"] == cuts.diff().max()
+    elif flash._is_packed_sequence(position_ids, batch):
+        (cuts, _), _ = flash.prepare_fa_kwargs_from_position_ids(position_ids)
+    else:
+        cuts = torch.arange(batch + 1) * length
+    flat = [x.transpose(1, 2).reshape(1, batch * length, -1, x.shape[-1]).transpose(1, 2) for x in (query, key, value)]
+    documents = zip(*(x.split(cuts.diff().tolist(), dim=2) for x in flat), strict=True)
+    output = [
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=True)
+        for q, k, v in documents
+    ]
+    return torch.cat(output, dim=2).transpose(1, 2).reshape(batch, length, -1, query.shape[-1]), None
 
-    handed = []
 
-    def record(module, query, key, value, attention_mask, **kwargs):
-        handed.append(kwargs["position_ids"])
-        return torch.zeros_like(query).transpose(1, 2), None
-
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "sdpa", record)
-    model = make_model()
-    for packing in PACKINGS.values():
-        model(rows, **packing())
-    assert all(torch.equal(positions, restarting()) for positions in handed)
+@pytest.mark.parametrize("rows_at_once", [1, 2])
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_flash_attention_is_told_where_documents_start(make_model, rows, packing, rows_at_once):
+    AttentionInterface.register("varlen_of_the_test", varlen_attention)
+    AttentionMaskInterface.register("varlen_of_the_test", flash_attention_mask)
+    expected = separate_logits(make_model(), rows)
+    model = make_model(attn_implementation="varlen_of_the_test")
+    inputs = PACKINGS[packing]()
+    for name, value in inputs.items():
+        if name.startswith("cu_seq_lens"):
+            inputs[name] = value[: 1 + sum(len(row) for row in LENGTHS[:rows_at_once])]
+        elif torch.is_tensor(value):
+            inputs[name] = value[:rows_at_once]
+    packed = model(rows[:rows_at_once], **inputs).logits
+    expected = expected[:rows_at_once]
+    torch.testing.assert_close(packed, expected, atol=2e-5, rtol=1e-4)
 
 
 def test_one_document_a_row_is_plain_causal_attention(make_model, rows):
