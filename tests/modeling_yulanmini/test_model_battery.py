@@ -397,7 +397,14 @@ def test_transformers_trainer_trains_evaluates_and_resumes(make_model, tmp_path)
         torch.testing.assert_close(ours, theirs, msg=name)
 
 
-# torch.compile
+# torch.export and torch.compile
+
+
+def test_exports(make_model, input_ids):
+    model = make_model()
+    program = torch.export.export(model, (), {"input_ids": input_ids, "use_cache": False}, strict=False)
+    exported = program.module()(input_ids=input_ids, use_cache=False).logits
+    torch.testing.assert_close(exported, model(input_ids).logits, **CLOSE)
 
 
 @pytest.mark.slow
