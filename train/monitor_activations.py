@@ -178,10 +178,15 @@ class AttentionLogits(Monitor):
 
     def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
         self._batches += 1
-        self._document_starts = None
-        if self.measuring and batch.position_ids is not None:
-            row = batch.position_ids[0, : self.TOKENS]
-            self._document_starts = torch.arange(len(row), device=row.device) - row
+        self._document_starts = self._starts(batch) if self.measuring else None
+
+    def _starts(self, batch: MicroBatch) -> torch.Tensor | None:
+        """Where the document of each token of the first row begins; None without a document mask."""
+        places = torch.arange(min(batch.input_ids.shape[1], self.TOKENS), device=batch.input_ids.device)
+        ends = batch.document_arguments.get("cu_seq_lens_q")
+        if ends is not None:
+            return ends[torch.bucketize(places, ends, right=True) - 1]
+        return None if batch.position_ids is None else places - batch.position_ids[0, : len(places)]
 
     def after_update(self, record: dict[str, Any]) -> None:
         if self.measuring and (measured := self._gauge.result()) is not None:

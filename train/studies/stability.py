@@ -1,4 +1,4 @@
-"""Which rows of the report's Figure 6 keep a deep, narrow model stable, at which learning rate, and at what cost?
+"""Which rows of the report's Figure 6 keep a deep, narrow model stable, at which rate, and at what cost?
 
 Every row is trained at several rates on the same rows of text; hidden-state variance, attention logits and gradient
 norm are followed as in a real run. The steps are then timed side by side, one of each row in turn.
@@ -41,6 +41,9 @@ FIGURE_6: Mapping[str, dict[str, Any]] = {
 
 # A loss this far (nats) above the lowest that the same training had reached is a divergence; so is no finite loss.
 DIVERGED_BY = 0.5
+# Hidden states of the last layer with a variance above this at the end (a standard deviation of 100, where a calm run
+# ends near 1) are exploding, whatever the loss says: pre-norm layers hide it for a while.
+EXPLODED = 1e4
 # A gradient norm this many times the median of the 32 steps before it is a spike.
 SPIKE, SPIKE_WINDOW = 10.0, 32
 
@@ -57,7 +60,7 @@ def stability_study(
 ) -> dict[str, Any]:
     """Train every row at every rate on `inputs` (a folder that `yulanmini reproduce` made), trials in `out`; time them.
 
-    Returns, by row and rate: state (stable, spiking, diverged), losses, gradient norms, hidden-state variance by
+    Returns, by row and rate: state (stable, spiking, exploding, diverged), losses, gradient norms, hidden-state variance by
     layer over the steps, largest attention logit; and by row the time of a step relative to the baseline's.
     """
     rows: dict[str, Any] = {}
@@ -86,8 +89,12 @@ def describe(trial: Trial, steps: int) -> dict[str, Any]:
     broke_down = not trial.finished or not means
     risen = math.inf if broke_down else means[-1] - min(means)
     measured = [record for record in trial.records if record.get("hidden_state_variance")]
+    last = measured[-1]["hidden_state_variance"][-1] if measured else 0.0
+    state = "spiking" if spikes else "stable"
+    if last is None or last > EXPLODED:
+        state = "exploding"
     return {
-        "state": "diverged" if risen > DIVERGED_BY else "spiking" if spikes else "stable",
+        "state": "diverged" if risen > DIVERGED_BY else state,
         "final_loss": None if broke_down else means[-1],
         "lowest_loss": min(means) if means else None,
         "spikes": spikes,

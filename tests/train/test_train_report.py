@@ -1,0 +1,126 @@
+"""The report of training dynamics is drawn from the log alone: also from one cut short, with gaps, or of any length."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train.errors import TrainError
+from train.report import MOST_POINTS, read_metrics, summary, write_report
+from yulanmini.cli import run as run_command
+
+
+def write_log(folder: Path, steps: int, **more: Any) -> Path:
+    """A log with every kind of figure; a spike at step 7, measured at every second step."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for step in range(1, steps + 1):
+        record: dict[str, Any] = {
+            "step": step,
+            "phase": str(1 + step * 3 // (steps + 1)),
+            "loss": None if step == 7 else 8 - step / steps,
+            "z_loss": 0.01,
+            "lr": 0.01,
+            "grad_norm": None if step == 7 else 1.5,
+            "tokens": 100,
+            "seconds": 0.5,
+        }
+        if step % 2 == 0:
+            record |= {
+                "hidden_state_variance": [0.1 * step, 0.2 * step, None],
+                "norm_output_variance": [1.0, 1.1, 0.9],
+                "attention_logit_max": [2.0, 3.0, 4.0],
+                "grad_rms": {"matrices": 1e-3, "scales": 1e-2},
+                "alphas": {"q_proj_alpha": [0.5, 0.6, 0.7]},
+                "loss_by_domain": {"code": 3.0} if step % 4 else {"math": 2.0, "code": 3.1},
+                "tokens_per_second": 200.0,
+                "variance_growth": 1.5,
+            }
+        lines.append(json.dumps(record | more) + "\n")
+    (folder / "metrics.jsonl").write_text("".join(lines))
+    return folder
+
+
+def test_html_holds_a_drawing_for_each_monitor_and_fetches_nothing(tmp_path: Path) -> None:
+    page = write_report(write_log(tmp_path / "run", 60)).read_text()
+    assert page.count("<svg") == 10
+    for title in (
+        "Hidden-state variance by layer",
+        "Largest attention logit",
+        "Gradient norm",
+        "Training loss by domain",
+    ):
+        assert title in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_panel_without_its_monitor_is_left_out(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    record = {"phase": "1", "loss": 5.0, "lr": 0.1, "grad_norm": 1.0, "tokens": 10, "seconds": 1.0}
+    (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step} | record) + "\n" for step in (1, 2, 3)))
+    page = write_report(run).read_text()
+    assert page.count("<svg") == 3
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png", ".pdf"])
+def test_figures_are_the_same_bytes_every_time(tmp_path: Path, ending: str) -> None:
+    run = write_log(tmp_path / "run", 20)
+    first = write_report(run, tmp_path / f"a{ending}").read_bytes()
+    assert first == write_report(run, tmp_path / f"b{ending}").read_bytes()
+    if ending == ".svg":
+        ElementTree.fromstring(first)
+
+
+def test_a_long_run_is_thinned_and_keeps_its_last_step(tmp_path: Path) -> None:
+    run = write_log(tmp_path / "run", 5 * MOST_POINTS)
+    assert write_report(run, tmp_path / "long.svg").stat().st_size < 2_000_000
+    from train.report import _thinned
+
+    kept = _thinned(read_metrics(run), "lr")
+    assert MOST_POINTS * 0.8 <= len(kept) <= MOST_POINTS
+    assert kept[-1]["step"] == 5 * MOST_POINTS
+
+
+def test_summary_counts_the_steps_that_were_not_finite(tmp_path: Path) -> None:
+    figures = summary(read_metrics(write_log(tmp_path / "run", 40)))
+    assert figures["spikes"] == 1
+    assert figures["steps"] == 40
+    assert figures["tokens_per_second"] == 200
+    assert figures["phases"] == ["1", "2", "3"]
+    assert figures["largest_variance_growth"] == 1.5
+
+
+def test_repeated_steps_count_once_and_half_a_last_line_is_ignored(tmp_path: Path) -> None:
+    path = write_log(tmp_path / "run", 10) / "metrics.jsonl"
+    again = json.loads(path.read_text().splitlines()[-1]) | {"loss": 1.25}
+    path.write_text(path.read_text() + json.dumps(again) + '\n{"step": 11, "lo')
+    records = read_metrics(tmp_path / "run")
+    assert [record["step"] for record in records] == list(range(1, 11))
+    assert records[-1]["loss"] == 1.25
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "no such file"), ("", "holds no steps"), ("loss: 3\n", "line 1 is not a step"), ("[1]\n", "line 1")],
+)
+def test_what_is_no_log_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(TrainError, match=message):
+        write_report(tmp_path)
+
+
+def test_the_command_prints_figures_and_names_an_unknown_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_log(tmp_path / "run", 12)
+    with pytest.raises(SystemExit) as done:
+        run_command(["train", "report", str(run), "--json"])
+    assert not done.value.code
+    assert json.loads(capsys.readouterr().out)["steps"] == 12
+    assert (run / "report.html").is_file()
+    with pytest.raises(TrainError, match=r"\.svg, \.png, \.pdf"):
+        run_command(["train", "report", str(run), "--out", str(tmp_path / "figure.bmp")])
