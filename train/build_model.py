@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
@@ -39,8 +40,8 @@ def model_config(config: PretrainConfig, *, vocab_size: int) -> tuple[YuLanMiniC
             **parametrization.model_settings(shape.head_dim or shape.hidden_size),
         }
         built = YuLanMiniConfig(**{**defaults, **keys})
-    except (ValueError, TypeError) as error:
-        raise TrainError(f"{where}: {error}") from error
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise TrainError(f"{where}: {error.__cause__ or error}") from error
     if built.vocab_size < vocab_size:
         raise TrainError(
             f"{where}.vocab_size: {built.vocab_size}, but the tokenizer in {config.tokenizer} has {vocab_size} tokens. "

@@ -134,6 +134,11 @@ def built_phases(config: PretrainConfig) -> list[PhaseSource]:
     return sources
 
 
+def read_curriculum(config: PretrainConfig) -> Curriculum:
+    """The table of a run over built phases."""
+    return make_curriculum(config, built_phases(config))
+
+
 def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> Curriculum:
     """The table for `sources` under the config's stages and schedule; TrainError where they disagree."""
     stages = _stage_by_phase(config, [source.name for source in sources])

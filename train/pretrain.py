@@ -7,6 +7,7 @@ started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped
 """
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -18,10 +19,10 @@ from tqdm import tqdm
 
 from data_recipes.errors import DataError
 from modeling_yulanmini.errors import CheckpointError
-from train.batches import to_device
+from train.batches import check_divisible, to_device
 from train.config import PretrainConfig
 from train.config_file import load_config
-from train.curriculum import StepPlan
+from train.curriculum import StepPlan, read_curriculum
 from train.dry_run import dry_run
 from train.errors import TrainError
 from train.launched import announce, report_exit_code
@@ -181,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.dry_run:
             print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
             return 0
-        with_ranks = start_missing_ranks()
+        with_ranks = start_missing_ranks(lambda ranks: check_divisible(read_curriculum(config), ranks))
         if with_ranks is not None:
             return with_ranks
         announce()
@@ -191,11 +192,21 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             world.close()
     except (TrainError, DataError, CheckpointError, OSError) as error:
-        tqdm.write(f"error: {error}", file=sys.stderr)
+        say_error(str(error))
         return 2
     except torch.OutOfMemoryError as error:
-        tqdm.write(f"error: {error}\nLower micro_batch_rows, or set recomputation.mode to full.", file=sys.stderr)
+        say_error(
+            f"{error}\nLower micro_batch_rows or set recomputation.mode to full; `--dry-run` says what should fit. "
+            "The run goes on from its last checkpoint."
+        )
         return 2
+
+
+def say_error(message: str) -> None:
+    """Say it once: what all ranks find wrong rank 0 says, and by the time that others would the launcher ends them."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(8)
+    tqdm.write(f"error: {message}", file=sys.stderr)
 
 
 def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -19,8 +20,11 @@ import torch
 from train.errors import TrainError
 
 
-def start_missing_ranks() -> int | None:
-    """Run this command on as many ranks as accelerate was asked for; rank 0's exit code, or None if none is missing."""
+def start_missing_ranks(check: Callable[[int], None]) -> int | None:
+    """Run this command on as many ranks as accelerate was asked for; rank 0's exit code, or None if none is missing.
+
+    `check` is called with that number first, and raises if it cannot be.
+    """
     if "RANK" in os.environ or "MASTER_ADDR" not in os.environ or "ACCELERATE_MIXED_PRECISION" not in os.environ:
         return None
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
@@ -32,7 +36,10 @@ def start_missing_ranks() -> int | None:
             "accelerate was asked for several processes on a CPU but started one. "
             "Use `torchrun --standalone --nproc_per_node N train/pretrain.py CONFIG` instead."
         )
-    return None if count == 1 else _run_ranks(count)
+    if count == 1:
+        return None
+    check(count)
+    return _run_ranks(count)
 
 
 def _run_ranks(count: int) -> int:
@@ -76,7 +83,7 @@ def _run_ranks(count: int) -> int:
     return first
 
 
-def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 10.0) -> None:
+def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 5.0) -> None:
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and any(process.poll() is None for process in ranks):
         time.sleep(0.1)

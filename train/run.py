@@ -20,7 +20,7 @@ from train.build_model import build_model
 from train.checkpoint import Checkpointer, load_state
 from train.config import PretrainConfig
 from train.config_file import resolved, save_config
-from train.curriculum import Phase, StepPlan, built_phases, folder_name, make_curriculum
+from train.curriculum import Phase, StepPlan, folder_name, read_curriculum
 from train.errors import TrainError
 from train.export import export_model
 from train.heldout import heldout_losses
@@ -43,7 +43,7 @@ class Run:
         self.config, self.world = config, world
         self.folder = config.output_dir
         transformers_logging.disable_progress_bar()  # one bar, ours
-        self.curriculum = make_curriculum(config, built_phases(config))
+        self.curriculum = read_curriculum(config)
         check_divisible(self.curriculum, world.size)
         self.last_step = min(self.curriculum.total_steps, config.max_steps or self.curriculum.total_steps)
         self.tokenizer = load_tokenizer(config.tokenizer)

@@ -131,7 +131,7 @@ def launch_ranks(config: Path, ranks: int, *arguments: str) -> subprocess.Comple
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
 
 
