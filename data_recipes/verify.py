@@ -1,5 +1,6 @@
 """Re-check a built phase: every checksum, every count, and that the rows are what rows must be."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,27 +9,30 @@ import numpy as np
 import pyarrow as pa
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import MANIFEST_NAME, read_manifest, verify_files
+from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files
 from data_recipes.reader import KIND, PackedRows
 from data_recipes.row_files import read_file_tables
 
 READ_TOKENS = 4 * 2**20
+UNIT_RECORDS = "unit-*.json"
 
 
 def finished_folders(folder: Path) -> list[Path]:
-    """The folder itself when it has a manifest and no built phases below it, else those below it."""
+    """The folder itself when it is finished, those directly below it, and the sources of a token store in it."""
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder.")
-    below = sorted(path.parent for path in folder.glob(f"[!.]*/{MANIFEST_NAME}"))
-    if (folder / MANIFEST_NAME).is_file():
-        return [folder, *below] if below else [folder]
-    if not below:
-        raise DataError(f"{folder}: no {MANIFEST_NAME} in it or one level below; nothing that was finished is here.")
-    return below
+    below = [folder, *sorted(path for path in folder.glob("[!.]*") if path.is_dir())]
+    below += sorted(path for path in folder.glob("store/[!.]*") if path.is_dir())
+    found = [path for path in below if (path / MANIFEST_NAME).is_file() or any(path.glob(UNIT_RECORDS))]
+    if not found:
+        raise DataError(f"{folder}: nothing that was finished is here; expected a {MANIFEST_NAME} in it or below it.")
+    return found
 
 
 def verify(folder: Path) -> list[str]:
     """What is wrong with a finished folder, one line each; empty when nothing is."""
+    if not (folder / MANIFEST_NAME).is_file() and any(folder.glob(UNIT_RECORDS)):
+        return check_units(folder)
     manifest = read_manifest(folder)
     problems = verify_files(folder)
     stray = {path.name for path in folder.glob("rows-*.arrow")} - set(manifest["files"])
@@ -36,6 +40,19 @@ def verify(folder: Path) -> list[str]:
     if problems or manifest["kind"] != KIND:
         return problems
     return [f"{folder}: {problem}" for problem in check_rows(PackedRows(folder))]
+
+
+def check_units(folder: Path) -> list[str]:
+    """What differs between the units of a source's tokens and their records."""
+    problems = []
+    for record in sorted(folder.glob(UNIT_RECORDS)):
+        for name, said in json.loads(record.read_text())["files"].items():
+            path = folder / name
+            if not path.is_file():
+                problems.append(f"{path}: missing")
+            elif path.stat().st_size != said["bytes"] or sha256_file(path) != said["sha256"]:
+                problems.append(f"{path}: content differs from its record's SHA-256")
+    return problems
 
 
 def check_rows(rows: PackedRows) -> list[str]:

@@ -297,6 +297,37 @@ def stats(
     emit_table(["tokens of a piece", "pieces"], [[bound, count] for bound, count in figures["piece_lengths"].items()])
 
 
+@app.command(epilog="Example: yulanmini data publish data --out hub/yulanmini-data")
+def publish(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, or the folder of several.")],
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder; must not exist.")],
+    title: Annotated[str, typer.Option("--title", help="Title of the card.")] = "yulanmini-data",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
+    from data_recipes.publish_parquet import phases_in
+    from data_recipes.publish_parquet import publish as publish_folder
+    from data_recipes.reader import PackedRows
+
+    if dry_run:
+        phases = [PackedRows(one) for one in phases_in(folder)]
+        result: dict[str, Any] = {
+            "folder": str(out),
+            "configs": [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases],
+        }
+    else:
+        manifest = publish_folder(folder, out, title=title)
+        result = {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]}
+    if as_json:
+        emit_json(result)
+        return
+    if dry_run:
+        emit_table(["config", "rows"], [[config["name"], config["rows"]] for config in result["configs"]])
+    else:
+        say(f"wrote {out}: {result['counts']['phases']} configs, {result['counts']['tokens']:,} tokens")
+
+
 @app.command(epilog="Example: yulanmini data tokenizer runs/tiny/01-corpus --out tokenizer --vocab-size 3000")
 def tokenizer(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus folder, as the main job makes it.")],
