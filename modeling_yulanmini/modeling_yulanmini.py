@@ -496,9 +496,11 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
                 f"{_and_others(unused)}. Config and weights are of different models (wesar_weights, use_norm_alpha, "
                 "attention_bias, qk_layernorm, tie_word_embeddings decide which tensors there are)."
             )
-        head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+        # transformers unties, with a warning, a head that is not what the config says.
+        ties_head = "lm_head.weight" in (model._tied_weights_keys or {})
+        is_untied = isinstance(model.get_output_embeddings(), nn.Linear) and not model.all_tied_weights_keys
         # CODEPATH: every published checkpoint is tied; the tying ablation has an untied one.
-        if model.config.tie_word_embeddings and head is not None and head.weight is not embeddings.weight:
+        if model.config.tie_word_embeddings and ties_head and is_untied:
             raise CheckpointError(
                 f"{_file_of(source, 'lm_head.weight')}: 'lm_head.weight' differs from 'model.embed_tokens.weight', "
                 "but the config has tie_word_embeddings true. Set it to false if the weights are right."
