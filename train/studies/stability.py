@@ -60,8 +60,8 @@ def stability_study(
 ) -> dict[str, Any]:
     """Train every row at every rate on `inputs` (a folder that `yulanmini reproduce` made), trials in `out`; time them.
 
-    Returns, by row and rate: state (stable, spiking, exploding, diverged), losses, gradient norms, hidden-state variance by
-    layer over the steps, largest attention logit; and by row the time of a step relative to the baseline's.
+    Returns, by row and rate: state (stable, spiking, exploding, diverged), losses, gradient norms, hidden-state
+    variance by layer over the steps, largest attention logit; by row the time of a step relative to the baseline's.
     """
     rows: dict[str, Any] = {}
     for name, changes in FIGURE_6.items():
