@@ -593,6 +593,17 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
         # Initialize weights and apply final processing
         self.post_init()
 
+    def scale_embeddings(self, inputs_embeds: torch.Tensor) -> torch.Tensor:
+        """Token embeddings (batch_size, seq_len, hidden_size) as the first layer takes them."""
+        inputs_embeds = inputs_embeds * self.embedding_multiplier
+        # CODEPATH: no published checkpoint normalises embeddings; the "embedding LayerNorm" ablation does.
+        if self.config.embedding_ln:
+            return self.embedding_layernorm(inputs_embeds)
+        # CODEPATH: its variant with an RMSNorm, the only one of the two that `ln_scale` multiplies.
+        if self.config.embedding_rmsln:
+            return self.embedding_layernorm(inputs_embeds, self.ln_scale)
+        return inputs_embeds
+
     @merge_with_config_defaults
     @capture_outputs
     @auto_docstring
@@ -634,13 +645,9 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
 
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        inputs_embeds = inputs_embeds * self.embedding_multiplier
-        # CODEPATH: no published checkpoint normalises embeddings; the "embedding LayerNorm" ablation does.
-        if self.config.embedding_ln:
-            inputs_embeds = self.embedding_layernorm(inputs_embeds)
-        # CODEPATH: its variant with an RMSNorm, the only one of the two that `ln_scale` multiplies.
-        elif self.config.embedding_rmsln:
-            inputs_embeds = self.embedding_layernorm(inputs_embeds, self.ln_scale)
+        # Later pipeline stages, which hold no first layer, are handed hidden states as `inputs_embeds`.
+        if not isinstance(self.layers[0], nn.Identity):
+            inputs_embeds = self.scale_embeddings(inputs_embeds)
 
         batch_size, seq_length = inputs_embeds.shape[:2]
         # What masks and varlen attention cut documents by; RoPE may use other positions.

@@ -303,6 +303,23 @@ def test_tensor_parallel_plan_covers_every_matrix_of_a_layer(make_model):
     assert {name.removeprefix("model.layers.*.") for name in model.tp_plan if "layers" in name} == linears
 
 
+@pytest.mark.parametrize("settings", [{}, {"embedding_ln": True}, {"tie_word_embeddings": False}])
+def test_pipeline_stages_one_after_the_other_are_the_whole(make_model, input_ids, settings):
+    """Stages as transformers and vLLM make them: what a stage lacks is an identity, and a later stage is handed the
+    hidden states of the one before as inputs_embeds. They must not be scaled like embeddings."""
+    from transformers.distributed.pipeline_parallel import PipelineIdentityLayer
+
+    whole, first, second = (make_model(**settings) for _ in range(3))
+    for index, layer in enumerate(whole.model.layers):
+        absent = second if index < 1 else first
+        absent.model.layers[index] = PipelineIdentityLayer()
+        assert isinstance(layer, YuLanMiniDecoderLayer)
+    first.model.norm = PipelineIdentityLayer()
+    hidden_states = first.model(input_ids, use_cache=False).last_hidden_state
+    logits = second(inputs_embeds=hidden_states, use_cache=False).logits
+    torch.testing.assert_close(logits, whole(input_ids).logits, **CLOSE)
+
+
 def test_no_parameter_is_a_scalar(make_model):
     """FSDP2 shards no 0-dim tensors."""
     assert all(parameter.dim() > 0 for parameter in make_model().parameters())
