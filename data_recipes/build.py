@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_recipes.build_plan import Packing, PlannedPhase, folder_name, plan_mixes, plan_phases
+from data_recipes.build_plan import PACKINGS, Packing, PlannedPhase, folder_name, plan_mixes, plan_phases
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, fingerprint_of, fsync_tree, read_manifest, write_manifest
 from data_recipes.missing import Missing
@@ -54,6 +54,8 @@ def build_phases(
 
     A finished folder of the same build is left as it is; another's is a `DataError`.
     """
+    if packing not in PACKINGS:
+        raise DataError(f"packing '{packing}'; expected one of {', '.join(PACKINGS)}.")
     loaded = load_tokenizer(tokenizer)
     names = [folder_name(recipe) for recipe in recipes]
     if len(set(names)) < len(names):
@@ -107,7 +109,10 @@ def write_phase(phase: PlannedPhase, folder: Path, *, workers: int, progress: bo
     partial.mkdir(exist_ok=True)
     note.write_text(identity)
     total = plan.rows * plan.context_length
-    with tqdm(desc=folder.name, total=total, unit="tok", unit_scale=True, disable=not progress or total < 2**22) as bar:
+    small = total < 2**22
+    with tqdm(
+        desc=folder.name, total=total, unit="tok", unit_scale=True, disable=None if progress and not small else True
+    ) as bar:
         hashes = write_rows(plan, partial, workers=workers, progress=bar)
     (partial / SOURCES_NAME).write_text(json.dumps(file_tables(phase), ensure_ascii=False, indent=1) + "\n")
     for hidden in partial.glob(".*"):

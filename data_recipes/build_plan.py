@@ -10,7 +10,7 @@ from tqdm import tqdm
 from data_recipes.draw import Draw, best_fit_draw, concat
 from data_recipes.encoders import choose_encoder
 from data_recipes.errors import DataError
-from data_recipes.missing import Missing, ReadableMix, readable_mix
+from data_recipes.missing import MISSING_MODES, Missing, ReadableMix, readable_mix
 from data_recipes.permutation import seed_of
 from data_recipes.quotas import row_quotas
 from data_recipes.recipe import Recipe, Subset
@@ -23,6 +23,8 @@ from data_recipes.tokenise import LoadedTokenizer
 Packing = Literal["concat", "best_fit"]
 PACKINGS: tuple[Packing, ...] = ("concat", "best_fit")
 STRATEGIES: dict[Packing, Callable[..., Draw]] = {"concat": concat, "best_fit": best_fit_draw}
+# Units are of about the same size, compressed files less so: only what is short by more than this is refused early.
+GENEROUS = 1.5
 Ledger = Mapping[str, Position]
 
 
@@ -91,11 +93,13 @@ def plan_mixes(
     progress: bool,
 ) -> list[PlannedMix]:
     """Look at the sources of every recipe and share out the rows. Reads and hashes files, tokenises nothing."""
+    if missing not in MISSING_MODES:
+        raise DataError(f"missing '{missing}'; expected one of {', '.join(MISSING_MODES)}.")
     if bos and tokenizer.bos_id is None:
         raise DataError(f"{tokenizer.location}: BOS is asked for, but the tokenizer has no bos_token.")
     encoder, note = choose_encoder(tokenizer, dropout=dropout, seed=seed)
     stores: dict[str, TokenStore | Exception] = {}
-    with tqdm(desc="look at sources", unit="source", disable=not progress, leave=False) as bar:
+    with tqdm(desc="look at sources", unit="source", disable=None if progress else True, leave=False) as bar:
 
         def store_of(source: Source) -> TokenStore:
             key = source.model_dump_json() + str(source._folder)
@@ -176,9 +180,11 @@ def plan_phases(
     progress: bool,
 ) -> list[PlannedPhase]:
     """Tokenise what the mixes need, refuse what there is not enough of, and settle every draw."""
-    if packing not in PACKINGS:
-        raise DataError(f"packing '{packing}'; expected one of {', '.join(PACKINGS)}.")
-    fill_stores(tokens_needed(planned), workers=workers, progress=progress)
+    needs = tokens_needed(planned)
+    # One unit of each source tells roughly how much there is: a clear shortfall need not wait for all of them.
+    fill_stores({key: (store, 1) for key, (store, _) in needs.items()}, workers=workers, progress=False)
+    check_epochs(planned)
+    fill_stores(needs, workers=workers, progress=progress)
     check_epochs(planned)
     phases: list[PlannedPhase] = []
     for item in planned:
@@ -228,10 +234,14 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
             wanted = rows * item.recipe.context_length
             so_far[store.key] = so_far.get(store.key, 0) + wanted
             cap = subset.max_epochs
-            room = (cap or 0) * total_tokens(store) - (so_far[store.key] - wanted)
-            if cap is not None and store.complete and wanted > room:
+            size = size_of(store)
+            if cap is None or size is None:
+                continue
+            room = cap * size - (so_far[store.key] - wanted)
+            if wanted > room:
+                left = f"{'' if store.complete else 'about '}{max(0, room):,}"
                 epochs = f"{cap} epoch{'s' if cap > 1 else ''}"
-                short.append((item.recipe.key, subset.name, f"{wanted:,}", f"{max(0, room):,}", epochs))
+                short.append((item.recipe.key, subset.name, f"{wanted:,}", left, epochs))
         taken.append(so_far)
     if short:
         raise DataError(
@@ -239,6 +249,15 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
             + _table(("recipe", "subset", "tokens wanted", "left", "within"), short)
             + "\nAsk for fewer tokens, give more text, or raise max_epochs of these subsets."
         )
+
+
+def size_of(store: TokenStore) -> int | None:
+    """Tokens of a source: exact when it is all tokenised, else a generous guess from its first units, if any."""
+    if store.complete:
+        return total_tokens(store)
+    if store.supply.unit_count is None or not store.records:
+        return None
+    return int(GENEROUS * total_tokens(store) / len(store.records) * store.supply.unit_count)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -42,7 +42,7 @@ def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress:
     phases = [PackedRows(one) for one in phases_in(folder)]
     with whole_folder(out) as partial:
         total = sum(phase.num_rows * phase.context_length for phase in phases)
-        with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=not progress) as bar:
+        with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
             for phase in phases:
                 write_phase(phase, partial / phase.folder.name, progress=bar)
         (partial / "README.md").write_text(dataset_card(phases, title=title))

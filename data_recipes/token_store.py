@@ -303,7 +303,7 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
 
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
-        tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=not progress) as bar,
+        tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=None if progress else True) as bar,
     ):
         while tasks := [task for store, need in needs.values() for task in _next_units(store, need)]:
             futures = [pool.submit(store.tokenise_unit, number) for store, number in tasks]

@@ -135,6 +135,16 @@ def test_a_shortfall_is_a_table_and_nothing_is_written(tmp_path, build):
     assert [path.name for path in (tmp_path / "out").iterdir()] == [".build.lock"]
 
 
+def test_a_clear_shortfall_is_seen_after_one_unit(tmp_path, build, monkeypatch):
+    from data_recipes import source_files
+
+    monkeypatch.setattr(source_files, "UNIT_BYTES", 2_000)
+    source = Source(path=str(write_jsonl(tmp_path / "a.jsonl", GOOD)))
+    with pytest.raises(DataError, match=r"1,000,000 +about [\d,]+ +1 epoch"):
+        build(recipe(source, tokens=1_000_000, max_epochs=1))
+    assert len(list((tmp_path / "store").glob("*/unit-*.json"))) == 1
+
+
 def test_a_small_source_is_gone_through_epoch_by_epoch(tmp_path, build):
     built = build(recipe(Source(path=str(write_jsonl(tmp_path / "a.jsonl", GOOD[:20]))), tokens=6400))
     assert 2 < built.manifest["subsets"][0]["epochs"] < 3

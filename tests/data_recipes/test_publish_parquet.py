@@ -37,7 +37,7 @@ def phases(tmp_path_factory, tokenizer_dir) -> Path:
 def test_published_rows_are_the_built_rows_with_names(phases, tmp_path, monkeypatch):
     import datasets
 
-    monkeypatch.setattr(publish_parquet, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(publish_parquet, "SHARD_BYTES", 6_000)
     manifest = publish(phases, tmp_path / "hub", progress=False)
     assert manifest["counts"]["phases"] == 2
     shards = sorted((tmp_path / "hub" / "phase-02").glob("*.parquet"))

@@ -1,0 +1,134 @@
+"""`yulanmini data`: the recipe of the documentation as written, published phases from a corpus folder, exit codes."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from made_text import make_documents, write_jsonl
+
+from yulanmini.cli import main
+
+RECIPE = """
+name: my-anneal
+context_length: 4096
+tokenizer: tokenizer
+seed: 7
+subsets:
+  - {name: code, tokens: 2_000_000, source: {path: corpus/code, glob: "**/*.py"}}
+  - {name: prose, tokens: 3_000_000, source: {path: corpus/books.jsonl, text: content}, max_epochs: 2}
+  - name: web
+    tokens: 5_000_000
+    source: {hub: HuggingFaceFW/fineweb-edu, config: sample-10BT, split: train, text: text}
+"""
+
+
+@pytest.fixture
+def place(tmp_path, tokenizer_dir, monkeypatch) -> Path:
+    """A folder with the recipe, its local sources and a tokenizer, as a user would have it."""
+    (tmp_path / "my-anneal.yaml").write_text(RECIPE)
+    (tmp_path / "tokenizer").symlink_to(tokenizer_dir)
+    (tmp_path / "corpus" / "code" / "deep").mkdir(parents=True)
+    for number, text in enumerate(make_documents("code", 80)):
+        (tmp_path / "corpus" / "code" / ("deep" if number % 2 else "") / f"{number}.py").write_text(text)
+    write_jsonl(tmp_path / "corpus" / "books.jsonl", make_documents("web-en", 900), column="content")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["yulanmini", "data", *arguments])
+    try:
+        main()
+        code = 0
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+@pytest.fixture
+def call(monkeypatch, capsys):
+    return lambda *arguments: run(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+
+
+def test_the_documented_recipe_builds_verifies_and_traces(place, call):
+    small = ("build", "my-anneal.yaml", "--out", "data", "--scale", "0.004", "--context-length", "128")
+    code, _, err = call(*small)
+    assert code == 2
+    assert "1 of 3 subsets (50.0% of the tokens) cannot be read" in err
+    assert "Traceback" not in err
+    code, out, err = call(*small, "--missing", "skip", "--json", "--workers", "2")
+    assert code == 0, err
+    (phase,) = json.loads(out)["phases"]
+    assert [subset["rows"] for subset in phase["subsets"]] == [62, 94]
+    assert phase["missing"][0]["subset"] == "web"
+
+    code, out, _ = call("trace", "data/my-anneal", "5", "--text", "--json")
+    assert code == 0
+    for document in json.loads(out)["documents"]:
+        assert {"source", "file", "row", "start", "end", "text"} <= set(document)
+        if document["source"].startswith("corpus/code"):
+            text = (place / "corpus" / "code" / document["file"]).read_text()
+        else:
+            text = json.loads((place / "corpus" / "books.jsonl").read_text().splitlines()[document["row"]])["content"]
+        assert document["text"] in text
+
+    code, out, _ = call("trace", "data/my-anneal", "--step", "1", "--batch-size", "2", "--json")
+    assert [row["row"] for row in json.loads(out)["rows"]] == [2, 3]
+    code, out, _ = call("stats", "data/my-anneal", "--json")
+    assert json.loads(out)["rows"] == phase["counts"]["rows"]
+    assert call("verify", "data")[0] == 0
+    shard = place / "data" / "my-anneal" / "rows-00000.arrow"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    code, out, _ = call("verify", "data", "--json")
+    assert code == 2
+    assert json.loads(out)["sound"] is False
+
+
+def test_a_shortfall_stops_before_anything_is_written(place, call):
+    code, _, err = call("build", "my-anneal.yaml", "--out", "data", "--missing", "skip", "--context-length", "128")
+    assert code == 2
+    assert "not enough text, nothing was written" in err
+    assert "prose" in err
+    assert not (place / "data" / "my-anneal").exists()
+
+
+def test_published_phases_build_offline_from_a_corpus_folder(place, call):
+    domains = ("web-en", "web-zh", "code")
+    for number, domain in enumerate(
+        ("web-en", "web-zh", "code", "math", "books-papers-encyclopedia", "instruction-synthetic")
+    ):
+        write_jsonl(place / "made" / "train" / f"{domain}.jsonl", make_documents(domains[number % 3], 300))
+    options = ("--corpus", "made", "--tokenizer", "tokenizer", "--tokens", "12000", "--context-length", "32")
+    code, out, err = call("build", "26", "27", *options, "--out", "data", "--json")
+    assert code == 0, err
+    phases = json.loads(out)["phases"]
+    assert [(phase["phase"], phase["counts"]["rows"]) for phase in phases] == [(26, 54), (27, 54)]
+    code, out, _ = call("build", "3", *options, "--out", "data", "--dry-run", "--json")
+    assert code == 0
+    assert sum(subset["rows"] for subset in json.loads(out)["subsets"]) == 375
+    assert not (place / "data" / "phase-03").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("build", "28", "--out", "x"), "no phase '28'"),
+        (("build", "20-30", "--out", "x"), "expected a range within 1-27"),
+        (("build", "my-anneal.yaml", "--out", "x", "--packing", "magic"), "expected one of concat, best_fit"),
+        (("build", "my-anneal.yaml", "--out", "x", "--missing", "ignore"), "expected one of fail, skip, substitute"),
+        (("build", "my-anneal.yaml", "--out", "x", "--workers", "0"), "--workers 0"),
+        (("build", "7", "--out", "x", "--corpus", "corpus"), "no train/DOMAIN.jsonl"),
+        (("build", "my-anneal.yaml", "--out", "x", "--tokenizer", "./nowhere"), "no such tokenizer folder"),
+        (("verify", "nowhere"), "no such folder"),
+        (("trace", "corpus", "0"), "not a finished folder"),
+        (("stats", "corpus"), "not a finished folder"),
+        (("publish", "corpus", "--out", "x"), "nothing that was finished is here"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_2(place, call, arguments, message):
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert message in err
+    assert "Traceback" not in err
