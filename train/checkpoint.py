@@ -9,8 +9,9 @@ checkpoint is seen before it is loaded.
 import json
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ class Checkpointer:
             future: Any = dcp.async_save(state, checkpoint_id=partial)
             self._pending = (step, trainer, getattr(future, "upload_completion", future))
             return
-        with warnings.catch_warnings():
+        with _explained(partial), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
             dcp.save(state, checkpoint_id=partial, no_dist=not dist.is_initialized())
         self._pending = (step, trainer, None)
@@ -88,7 +89,8 @@ class Checkpointer:
             return
         (step, trainer, future), self._pending = self._pending, None
         if future is not None:
-            future.result()
+            with _explained(self._partial(step)):
+                future.result()
         self._world.barrier()
         if self._world.is_main:
             partial = self._partial(step)
@@ -171,6 +173,19 @@ def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None
     except (RuntimeError, KeyError, ValueError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise TrainError(f"{folder}: a checkpoint of another model or damaged ({reason}).") from error
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """A write that failed (disk full, say) as a TrainError; earlier checkpoints are as they were."""
+    try:
+        yield
+    except dcp.api.CheckpointException as error:
+        reasons = {str(failure[0]) for failure in error.failures.values()}
+        raise TrainError(
+            f"{folder}: could not be written ({'; '.join(sorted(reasons))[:300]}). Earlier checkpoints are whole; "
+            "the same command goes on from the last one."
+        ) from error
 
 
 def _rng_state(device: torch.device) -> dict[str, torch.Tensor]:

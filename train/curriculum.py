@@ -192,6 +192,12 @@ def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, St
     return found
 
 
+def _number(name: str) -> int:
+    """26 for `26` and `26-4k`, -1 for a name without a number."""
+    first = name.partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
 def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
     settings, annealing = config.schedule, config.schedule.annealing
     warmup = settings.warmup_steps or 0
@@ -205,6 +211,12 @@ def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
         known = [name for stage in config.stages for name in phase_names(stage.phases)] or list(starts)
         if str(annealing.start) not in known:
             raise TrainError(f"schedule.annealing.start: no phase '{annealing.start}'. Known: {', '.join(known)}.")
+        later = [name for name in starts if _number(name) >= _number(str(annealing.start))]
+        if later:
+            raise TrainError(
+                f"schedule.annealing.start: phase {annealing.start} is not in this run, but {', '.join(later)} is. "
+                f"Set it to '{later[0]}'."
+            )
         return Schedule(lr=config.optimizer.lr, warmup_steps=warmup)
     start = starts[str(annealing.start)]
     return Schedule(

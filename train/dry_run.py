@@ -60,6 +60,23 @@ def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, 
     return json.dumps(report, indent=2, ensure_ascii=False) if as_json else _as_text(report, device)
 
 
+def what_fits(config: PretrainConfig) -> str:
+    """Advice after running out of memory: the micro-batch that should fit this machine's devices."""
+    advice = "Lower micro_batch_rows, set recomputation.mode to full, or use more ranks; the run goes on from its last "
+    advice += "checkpoint."
+    device = estimates.this_machine()
+    if device is None:
+        return advice
+    phases, _, _ = declared_phases(config)
+    model, _ = model_config(config, vocab_size=_vocabulary(config))
+    rows = {
+        phase.context_length: estimates.rows_that_fit(config, model, phase, device)
+        for phase in make_curriculum(config, phases).phases
+    }
+    fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items())
+    return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. {advice}"
+
+
 def declared_phases(config: PretrainConfig) -> tuple[list[PhaseSource], dict[str, list[SourceRows]], str]:
     """The phases, what each is mixed from, and where both were read."""
     names = phase_names(config.data.phases)

@@ -23,10 +23,11 @@ from train.batches import check_divisible, to_device
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum import StepPlan, read_curriculum
-from train.dry_run import dry_run
+from train.dry_run import dry_run, what_fits
 from train.errors import TrainError
 from train.launched import announce, report_exit_code
 from train.ranks import start_missing_ranks
+from train.roll_back import roll_back
 from train.run import Run
 from train.sharding import sync_gradients
 from train.world import World, enter_world
@@ -35,6 +36,7 @@ from train.world import World, enter_world
 def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
     """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (max_seconds reached)."""
     config, curriculum, started = run.config, run.curriculum, time.monotonic()
+    run.restart_clock()
     while run.step < run.last_step:
         plan = curriculum.at(run.step)
         run.enter_phase(plan)
@@ -47,7 +49,7 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
         if len(run.pending) >= run.flush_every:
             offending = run.flush()
             if offending:
-                run.roll_back(offending)
+                roll_back(run, offending)
                 continue
             run.checkpoints.poll()
             time_is_up = max_seconds is not None and time.monotonic() - started > max_seconds
@@ -194,12 +196,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (TrainError, DataError, CheckpointError, OSError) as error:
         say_error(str(error))
         return 2
-    except torch.OutOfMemoryError as error:
-        say_error(
-            f"{error}\nLower micro_batch_rows or set recomputation.mode to full; `--dry-run` says what should fit. "
-            "The run goes on from its last checkpoint."
-        )
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        say_error(f"out of memory ({str(error).splitlines()[0]}). {what_fits(config)}")
         return 2
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU or the host could not give the memory asked for."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def say_error(message: str) -> None:

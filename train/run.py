@@ -31,7 +31,6 @@ from train.run_inputs import check_data, heldout_text, load_tokenizer
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
-from train.spike_rows import name_rows, row_losses
 from train.spikes import SpikeGuard, SpikeRecord
 from train.world import World
 
@@ -81,7 +80,7 @@ class Run:
         self.checkpoints.kept_for_good = lambda step: self.curriculum.phase_ending_at(step) is not None
         self.pending = PendingRecords()
         self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
-        self._clock = time.perf_counter()
+        self.restart_clock()
         self.step = 0
         self._phase: Phase | None = None
         self._start_or_resume(force)
@@ -194,6 +193,7 @@ class Run:
                 "spikes": self.spikes.state_dict(),
             },
         )
+        self.restart_clock()
 
     def end_phase(self, phase: Phase) -> None:
         """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
@@ -217,10 +217,16 @@ class Run:
         done = {line["domain"] for line in self.heldout_log.lines() if line["step"] == self.step}
         if not self.heldout or done >= {domain.name for domain in self.heldout}:
             return
+        self.flush()
         self.heldout_log.cut_after(self.step - 1)
         per_batch = max(self.config.tokens_per_step // self.world.size, 1)
         records = heldout_losses(self.model, self.heldout, self.world, tokens_per_batch=min(per_batch, 16_384))
         self.heldout_log.append([{"step": self.step, "phase": phase, **record} for record in records])
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """What lies between here and the last step (saving, scoring) is not part of the next step's `seconds`."""
+        self._clock = time.perf_counter()
 
     def flush(self) -> list[int] | None:
         """Bring pending records to the host and write them; steps to leave out if it is time to roll back."""
@@ -246,32 +252,6 @@ class Run:
                     f"{record['grad_norm']:.4g}); its update was left out"
                 )
         return self.spikes.see(records)
-
-    def roll_back(self, steps: list[int]) -> None:
-        """Return to the last checkpoint before the first of `steps`, whose rows are never read again."""
-        self.checkpoints.finish()
-        found = self.checkpoints.latest(before=min(steps))
-        if found is None or len(self.spikes.rollbacks) >= self.config.spikes.max_rollbacks:
-            self.save()
-            raise TrainError(
-                f"the loss spiked at steps {', '.join(str(step + 1) for step in steps)} and "
-                f"{len(self.spikes.rollbacks)} roll-backs have not helped. Lower optimizer.lr, look at the rows named "
-                f"in {self.folder / 'spikes.json'}, or raise spikes.max_rollbacks; the last checkpoint is kept."
-            )
-        to_step, trainer, _ = found
-        plans = [self.curriculum.at(step) for step in sorted(set(steps))]
-        self.checkpoints.load(to_step, self.model, None)
-        losses = [row_losses(self.model, self.reader, plan, self.world) for plan in plans]
-        named = [row for plan, found in zip(plans, losses, strict=True) for row in name_rows(plan, found)]
-        self.spikes.add_rollback(plans, to_step=to_step, worst_rows=named)
-        self.say(
-            f"{len(plans)} spikes within {self.config.spikes.within} steps: rolling back to step {to_step:,}; the rows "
-            f"of these steps are never read again. The worst is row {named[0]['row']} of phase {named[0]['phase']} "
-            f"({self.folder / 'spikes.json'} names the documents)"
-        )
-        self.load(to_step, trainer)
-        self.progress.reset(total=self.last_step)
-        self.progress.update(to_step)
 
     def progress_to(self, record: dict[str, Any]) -> None:
         """Move the progress bar to a finished step."""

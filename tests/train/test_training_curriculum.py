@@ -149,3 +149,12 @@ def test_a_dry_run_of_built_phases_counts_their_tokens_and_starts_nothing(
 def test_shipped_configs_are_valid(name: str) -> None:
     config = load_config(REPOSITORY / "train" / "configs" / f"{name}.yaml")
     assert (config.optimizer.betas, config.optimizer.eps, config.optimizer.clip) == ((0.9, 0.95), 1e-15, 1.0)
+
+
+def test_a_tail_that_another_variant_of_its_phase_would_lose_is_refused() -> None:
+    stages = [{"phases": "1-27"}, {"phases": "26-4k"}]
+    with pytest.raises(TrainError, match=r"phase 26 is not in this run, but 26-4k is. Set it to '26-4k'"):
+        make_curriculum(
+            config_with(stages=stages),
+            [PhaseSource("1", None, "a", 10, 357), PhaseSource("26-4k", None, "b", 10, 357)],
+        )
