@@ -25,7 +25,7 @@ class DialogueTrainer(SFTTrainer):
     """SFTTrainer with an optional z-loss: mean over trained tokens of `z_loss * logsumexp(logits)**2`.
 
     Without one, TRL's Triton kernel is used on a GPU. On a CPU TRL's head scores every position, the user's
-    too, and their entropy; ours halves the time of a step of the miniature.
+    too, and their entropy; ours takes less time there (benchmarks/sft_head.py).
     """
 
     def __init__(self, *args: Any, z_loss: float = 0.0, **kwargs: Any) -> None:
