@@ -59,12 +59,19 @@ def test_a_run_killed_in_every_stage_ends_with_the_weights_of_an_undisturbed_one
 
 def test_ctrl_c_ends_with_130_and_one_message_and_leaves_no_process_behind(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(out),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A test runner in the background of a shell ignores SIGINT, and its children with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "] pretrain:" in line:
             break
-    time.sleep(4)
+    time.sleep(3)
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait() == 130
