@@ -37,6 +37,17 @@ class HeldoutSettings(Settings):
     context_length: int | None = Field(default=None, gt=1)
 
 
+class DownstreamSettings(Settings):
+    """Tasks of `yulanmini eval run --suite` on the exported model at each phase's end; `data`: a corpus folder.
+
+    They run in a process of their own, on the CPU unless `device` says otherwise, while training waits.
+    """
+
+    data: Path
+    suite: str = "problems"
+    device: str = "cpu"
+
+
 class OptimizerSettings(Settings):
     """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors."""
 
@@ -179,6 +190,7 @@ class PretrainConfig(Settings):
     data: DataSettings
     tokens_per_step: int = Field(gt=0)
     heldout: HeldoutSettings | None = None
+    downstream: DownstreamSettings | None = None
     init: InitSettings | None = None
     parametrization: ParametrizationSettings = ParametrizationSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -200,6 +212,12 @@ class PretrainConfig(Settings):
     export: ExportSettings = ExportSettings()
     monitors: MonitorSettings = MonitorSettings()
     spikes: SpikeSettings = SpikeSettings()
+
+    @model_validator(mode="after")
+    def _scores_need_models(self) -> "PretrainConfig":
+        if self.downstream is not None and not self.export.phase_ends:
+            raise ValueError("downstream needs the exported models: set export.phase_ends to true.")
+        return self
 
     @field_validator("heldout", mode="before")
     @classmethod

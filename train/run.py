@@ -21,6 +21,7 @@ from train.checkpoint import Checkpointer, load_state
 from train.config import PretrainConfig
 from train.config_file import resolved, save_config
 from train.curriculum import Phase, StepPlan, folder_name, read_curriculum
+from train.downstream import score_phase
 from train.errors import TrainError
 from train.export import export_model
 from train.heldout import heldout_losses
@@ -199,7 +200,7 @@ class Run:
         """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
         self.checkpoints.finish()
         destination = self.folder / "models" / folder_name(phase.name)
-        if self.config.export.phase_ends and not destination.exists():
+        if self.config.export.phase_ends and self._main_says(not destination.exists()):
             export_model(
                 self.model,
                 destination,
@@ -211,11 +212,20 @@ class Run:
                 phase=phase.name,
             )
         self.evaluate(phase.name)
+        if self.config.downstream is not None and self.world.is_main:
+            problem = score_phase(self.config.downstream, destination, self.folder / "scores" / destination.name)
+            if problem:
+                self.say(f"warning: {problem}")
+        self.restart_clock()
+
+    def _main_says(self, answer: bool) -> bool:
+        """Rank 0's answer on every rank: others may see a file on a shared disk later."""
+        return self.world.any(float(answer and self.world.is_main))[0] > 0
 
     def evaluate(self, phase: str) -> None:
         """Held-out loss of every domain into heldout.jsonl, unless it is there."""
         done = {line["domain"] for line in self.heldout_log.lines() if line["step"] == self.step}
-        if not self.heldout or done >= {domain.name for domain in self.heldout}:
+        if not self._main_says(bool({domain.name for domain in self.heldout} - done)):
             return
         self.flush()
         self.heldout_log.cut_after(self.step - 1)

@@ -256,3 +256,17 @@ def test_a_mistake_on_several_ranks_is_said_once_before_they_start(inputs: Path,
     assert done.stderr.count("12 rows a step cannot be shared by 5 ranks") == 1
     assert done.returncode != 0
     assert not (tmp_path / "run").exists()
+
+
+def test_downstream_tasks_at_phase_ends_leave_scores_and_a_failure_does_not_end_the_run(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_run_config(
+        inputs, tmp_path / "config.yaml", heldout=None, downstream={"data": str(inputs), "suite": "heldout"}
+    )
+    assert pretrain(config, "--set", "data.phases=[1]", "schedule.annealing=null") == 0
+    assert (tmp_path / "run" / "scores" / "phase-01" / "scores.json").is_file()
+    changes = ("data.phases=[1]", "schedule.annealing=null", "downstream.suite=none", f"output_dir={tmp_path / 'b'}")
+    assert pretrain(config, "--set", *changes) == 0
+    assert "warning: " in capsys.readouterr().err
+    assert (tmp_path / "b" / "manifest.json").is_file()
