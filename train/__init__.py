@@ -1,1 +1,1 @@
-"""Training: pretraining and annealing (`pretrain.py`), SFT (`sft.py`), preference tuning (`dpo.py`)."""
+"""Training: pretraining and annealing (`pretrain.py`), SFT (`sft.py`)."""
