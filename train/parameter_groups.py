@@ -6,7 +6,10 @@ The released trainer declares muP groups and never builds them (facts.md 1.5), s
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
+import torch
 from torch import nn
+
+from train.config import OptimizerSettings
 
 INPUT_MATRICES = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
 OUTPUT_MATRICES = ("o_proj", "down_proj")
@@ -52,6 +55,23 @@ def parameter_groups(
         groups.setdefault((kind, factor), new)["params"].append(parameter)
     order = sorted(groups, key=lambda key: (GROUPS.index(key[0]), key[1]))
     return [groups[key] for key in order]
+
+
+def make_adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.AdamW:
+    """Fused AdamW over `groups`, its moments and counters there from the start, at zero.
+
+    torch's distributed checkpoints would create missing ones by a step of their own, which leaves the counter at 1 and
+    so the first real update with the wrong bias correction.
+    """
+    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            optimizer.state[parameter] = {
+                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+    return optimizer
 
 
 def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

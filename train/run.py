@@ -10,7 +10,6 @@ import sys
 import time
 from typing import Any
 
-import torch
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -26,7 +25,7 @@ from train.errors import TrainError
 from train.export import export_model
 from train.heldout import heldout_losses
 from train.monitors import make_monitors
-from train.parameter_groups import parameter_groups
+from train.parameter_groups import make_adamw, parameter_groups
 from train.phase_edges import enter_phase, rebalance_live
 from train.run_inputs import check_data, heldout_text, load_tokenizer
 from train.run_log import PendingRecords, RunLog
@@ -59,9 +58,7 @@ class Run:
         groups = parameter_groups(
             self.model, lr_factor=self.parametrization.lr_factor, weight_decay=config.optimizer.weight_decay
         )
-        self.optimizer = torch.optim.AdamW(
-            groups, lr=config.optimizer.lr, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True
-        )
+        self.optimizer = make_adamw(groups, config.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
         self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
         self.heldout = heldout_text(config, self.curriculum, self.tokenizer)

@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +20,12 @@ from train.config_file import load_config
 from train.curriculum import built_phases, make_curriculum
 from train.errors import TrainError
 from train.heldout import heldout_losses, load_heldout
+from train.monitor import Monitor
+from train.parameter_groups import matrix_kind
 from train.phase_edges import set_rope_theta
+from train.pretrain import update
 from train.recomputation import recomputed_layers, set_layer_execution
+from train.run import Run
 from train.world import World
 
 ONE = World(torch.device("cpu"), 0, 1)
@@ -197,6 +202,44 @@ def test_windows_of_held_out_text_see_what_precedes_them(inputs: Path, tmp_path:
     output = model(input_ids=ids, labels=ids)
     assert record["loss"] == pytest.approx((output.loss - output.z_loss).item(), rel=1e-5)
     assert model.training
+
+
+def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path) -> None:
+    config = load_config(write_run_config(inputs, tmp_path / "config.yaml", heldout=None))
+    run = Run(config, ONE)
+    start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
+    plain = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
+    groups = [
+        {"params": [value], "lr": 1.0, "weight_decay": 0.1 if matrix_kind(name) else 0.0}
+        for name, value in plain.items()
+    ]
+    adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-15)
+    for step in range(3):
+        plan = run.curriculum.at(step)
+        run.enter_phase(plan)
+        gradients: dict[str, torch.Tensor] = {}
+        run.monitors = {"gradients": Gradients(run.model, run.optimizer, run.world, config, gradients)}
+        update(run, plan)
+        for group, name in zip(adamw.param_groups, plain, strict=True):
+            plain[name].grad = gradients[name]
+            group["lr"] = plan.lr  # base width and hidden size are equal here: one rate for all
+        adamw.step()
+        for name, parameter in run.model.named_parameters():
+            torch.testing.assert_close(parameter.detach(), plain[name].detach(), rtol=1e-5, atol=1e-7)
+        run.step += 1
+    assert {float(state["step"]) for state in run.optimizer.state.values()} == {3.0}
+    run.close()
+
+
+class Gradients(Monitor):
+    """Copies the clipped gradients of a step."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments[:-1])
+        self.into = arguments[-1]
+
+    def before_update(self, record: dict[str, Any]) -> None:
+        self.into |= {name: parameter.grad.clone() for name, parameter in self.model.named_parameters()}
 
 
 def test_max_hours_saves_and_ends_well_before_the_end(inputs: Path, finished: Path, tmp_path: Path) -> None:
