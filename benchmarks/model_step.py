@@ -12,7 +12,6 @@ import argparse
 import json
 import multiprocessing
 import platform
-import resource
 import statistics
 import tempfile
 import time
@@ -144,16 +143,21 @@ def measure(steps: dict[str, Callable[[], float]], options: argparse.Namespace, 
     }
 
 
+def resident(field: str) -> int:
+    """Bytes of this process by /proc: VmRSS now, VmHWM at its peak (ru_maxrss would be inherited from the parent)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
 def peak_memory(name: str, options: argparse.Namespace, use_liger: bool) -> int:
-    """Bytes at the peak of two training steps: of the allocator on a GPU, of the whole process on the CPU."""
+    """Bytes at the peak of two training steps: of the allocator on a GPU, of the process less its start on the CPU."""
+    at_start = resident("VmRSS")
     step = training_step(build(name, options, use_liger), options, "whole")
     if options.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     for _ in range(2):
         step()
-    if options.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return torch.cuda.max_memory_allocated() if options.device == "cuda" else resident("VmHWM") - at_start
 
 
 def peak_memory_in_process(name: str, options: argparse.Namespace, use_liger: bool) -> int:
