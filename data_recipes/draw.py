@@ -21,8 +21,10 @@ from data_recipes.stream import (
 )
 from data_recipes.token_store import TokenStore
 
-# Rows of a subset are shuffled, and with best-fit packed, within windows of this many tokens.
-WINDOW_TOKENS = 64 * 2**20
+# Rows of a subset are shuffled, and with best-fit packed, within windows of this many tokens: what a window spans
+# is read at random. At least so many rows, or the last of them, half empty, would tell in the fill.
+WINDOW_TOKENS = 16 * 2**20
+WINDOW_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,7 @@ class BestFitDraw:
 
 
 def rows_per_window(context_length: int) -> int:
-    return max(1, WINDOW_TOKENS // context_length)
+    return max(WINDOW_ROWS, WINDOW_TOKENS // context_length)
 
 
 def shuffled(places: np.ndarray, rows: int, context_length: int, seed: int) -> np.ndarray:

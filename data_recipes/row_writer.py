@@ -140,9 +140,9 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
         for start in range(first, last, step):
             stop = min(last, start + step)
             writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
+            for store in plan.stores:
+                store.release()
             progress.update((stop - start) * plan.context_length)
-    for store in plan.stores:
-        store.release()
     _flush(partial)
     said = {"sha256": sha256_file(partial), "bytes": partial.stat().st_size}
     partial.replace(path)

@@ -7,6 +7,7 @@ import pytest
 from made_text import make_documents, write_jsonl
 from tokenizers import Tokenizer
 
+from data_recipes import draw, row_writer, source_files, token_store
 from data_recipes.build import build_phases
 from data_recipes.errors import DataError
 from data_recipes.reader import PackedRows, load_phase
@@ -36,8 +37,20 @@ def build(recipes: list[Recipe], out: Path, tokenizer: Path, **options) -> list[
     return [PackedRows(folder) for folder in build_phases(recipes, out, tokenizer=tokenizer, **options)]
 
 
-def test_rows_hold_the_documents_they_name(tmp_path, corpus, tokenizer_dir):
-    (built,) = build([recipe_of(corpus)], tmp_path / "out", tokenizer_dir)
+@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+def test_rows_hold_the_documents_they_name(tmp_path, corpus, tokenizer_dir, monkeypatch, packing):
+    # Several units, shuffle blocks, windows, shards and batches, so that every seam is crossed.
+    for module, name, size in (
+        (source_files, "UNIT_BYTES", 6_000),
+        (token_store, "SHUFFLE_TOKENS", 500),
+        (draw, "WINDOW_TOKENS", 1),
+        (draw, "WINDOW_ROWS", 7),
+        (row_writer, "SHARD_TOKENS", 640),
+        (row_writer, "BATCH_TOKENS", 192),
+    ):
+        monkeypatch.setattr(module, name, size)
+    (built,) = build([recipe_of(corpus)], tmp_path / "out", tokenizer_dir, packing=packing)
+    assert built.manifest["counts"]["shards"] > 5
     tokenizer = Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
     eos = tokenizer.token_to_id("</s>")
     texts = {domain: make_documents(domain, 300) for domain in corpus}
@@ -46,7 +59,9 @@ def test_rows_hold_the_documents_they_name(tmp_path, corpus, tokenizer_dir):
     for number in range(built.num_rows):
         position = 0
         documents = built.documents(number)
-        assert [piece["end"] - piece["start"] for piece in documents] == batch.doc_lengths[number].tolist()
+        lengths = [piece["end"] - piece["start"] for piece in documents]
+        padding = int(batch.padding[number])
+        assert [*lengths, *([padding] if padding else [])] == batch.doc_lengths[number].tolist()
         for piece in documents:
             domain = built.subset_domains[batch.subset_ids[number]]
             whole = [*tokenizer.encode(texts[domain][piece["row"]]).ids, eos]
@@ -58,7 +73,8 @@ def test_rows_hold_the_documents_they_name(tmp_path, corpus, tokenizer_dir):
             span = {(piece["source"], piece["row"], token) for token in range(piece["start"], piece["end"])}
             assert not span & seen, "a token was used twice in the first epoch"
             seen |= span
-        assert position == built.context_length
+        assert position + padding == built.context_length
+        assert (batch.input_ids[number, position:] == built.manifest["tokenizer"]["pad_id"]).all()
 
 
 def test_every_subset_is_within_a_row_of_its_quota(tmp_path, corpus, tokenizer_dir):
