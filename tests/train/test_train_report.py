@@ -45,7 +45,7 @@ def write_log(folder: Path, steps: int, **more: Any) -> Path:
 
 def test_html_holds_a_drawing_for_each_monitor_and_fetches_nothing(tmp_path: Path) -> None:
     page = write_report(write_log(tmp_path / "run", 60)).read_text()
-    assert page.count("<svg") == 10
+    assert page.count("<svg") == 11
     for title in (
         "Hidden-state variance by layer",
         "Largest attention logit",
