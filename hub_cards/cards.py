@@ -93,18 +93,23 @@ def checkpoints_card(figures: Figures, names: Names, *, licence: str, revisions:
     )
 
 
-def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
-    """Card of the instruction-tuned model; its parent is the one whose fingerprint its manifest holds."""
+def parent_of(figures: Figures, names: Names) -> str:
+    """The repo of the model that was tuned: the merged one if the tuning's manifest holds its fingerprint."""
     merged = f"{run_files.MERGED}/manifest.json"
     tuned_from = figures.value(run_files.SFT_MANIFEST).get("inputs", {}).get("model")
     is_merged = figures.has(merged) and figures.value(merged, "/fingerprint") == tuned_from
-    parent = names.base if is_merged else names.checkpoints
+    return names.base if is_merged else names.checkpoints
+
+
+def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
+    """Card of the instruction-tuned model."""
+    parent = parent_of(figures, names)
     return render(
         "instruct",
         model_metadata(names, licence=licence, tags=["sft", "trl"], base_model=parent),
         names=names,
         parent=parent,
-        is_merged=is_merged,
+        is_merged=parent == names.base,
         report=REPORT,
         licence=licence,
         tuning=card_figures.tuning_table(figures),

@@ -12,7 +12,7 @@ import yaml
 
 from data_recipes.manifest import fsync_tree
 from hub_cards import files, run_files
-from hub_cards.cards import checkpoints_card, dataset_card, model_card
+from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
 from hub_cards.errors import HubError
 from hub_cards.eval_results import FOLDER, problem_entries, write_eval_results
 from hub_cards.figures import PROVENANCE_NAME, Figures, load
@@ -94,6 +94,9 @@ def write_base(run: Path, repo: Path, names: Names, licence: str) -> None:
 def write_instruct(run: Path, repo: Path, names: Names, licence: str) -> None:
     """The instruction-tuned model, with its scores and the tuning behind it."""
     files.copy_allowed(stage(run, run_files.SFT), repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run)
+    adapter = repo / "adapter" / "adapter_config.json"
+    if adapter.is_file():  # it names the folder of this machine that the adapter belongs to
+        write_json(adapter, {**load(adapter), "base_model_name_or_path": parent_of(Figures(run), names)})
     write_training_files(run, repo, run_files.SFT, heldout=False)
     write_scores(run, repo, "instruct", names.instruct, names.data)
     write_card(repo, *model_card(run, "instruct", names, licence=licence))

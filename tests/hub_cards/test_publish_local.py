@@ -78,6 +78,16 @@ def test_the_instruct_card_names_the_model_that_was_tuned(tmp_path, parent):
     assert ("plain Llama" in card) == (parent == "tiny")
 
 
+def test_an_adapter_names_the_repo_it_belongs_to_instead_of_a_folder(tmp_path):
+    run = write_small_run(tmp_path / "run")
+    (run / "06-sft" / "adapter").mkdir()
+    config = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/else/05-merged"}
+    (run / "06-sft" / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+    published_config = load(tmp_path / "hub" / "someone" / "tiny-instruct" / "adapter" / "adapter_config.json")
+    assert published_config == {"peft_type": "LORA", "base_model_name_or_path": "someone/tiny-checkpoints"}
+
+
 @pytest.mark.parametrize("mix", MIXES)
 def test_each_mix_is_a_config_of_the_dataset(published, mix, tmp_path):
     rows = load_dataset(str(published / "tiny-data"), mix, split="train", cache_dir=str(tmp_path))
