@@ -33,7 +33,9 @@ def plot_coordinate_check(result: dict[str, Any], path: Path) -> None:
             axis.set_xticks(widths, [str(width) for width in widths])
             axis.set_title(NAMES[column])
             axis.set_xlabel("width")
-            axis.legend(loc="best", title="slope in brackets", title_fontsize=7, fontsize=7)
+            axis.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.2), title="slope in brackets", title_fontsize=7, fontsize=7
+            )
         axes[0, 0].set_ylabel(f"RMS change after {result['steps']} updates")
         charts.save(figure, path)
 
@@ -75,7 +77,7 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
                 variance.plot(run["measured_at"], last, color=colour)
                 logits.plot(run["measured_at"], [_positive(v) for v in run["attention_logit_max"]], color=colour)
             loss.set_title(name)
-            loss.legend(loc="lower left", fontsize=6.5)
+            loss.legend(loc="lower left", fontsize=6)
             variance.set_yscale("log")
             logits.set_yscale("log")
             logits.set_xlabel("step")
