@@ -219,6 +219,9 @@ def test_two_processes_give_the_losses_of_one(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     for one, other in zip(metrics_of(alone), metrics_of(tmp_path / "two"), strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    weights = AutoModelForCausalLM.from_pretrained(alone).state_dict()
+    for name, value in AutoModelForCausalLM.from_pretrained(tmp_path / "two").state_dict().items():
+        torch.testing.assert_close(value, weights[name], rtol=1e-3, atol=1e-3)
 
 
 def test_a_truncated_model_is_bad_input(tmp_path):
