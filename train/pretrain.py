@@ -197,6 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
         say_error(str(error))
         return 2
     except (RuntimeError, MemoryError) as error:
+        if is_lost_rank(error):
+            say_error("another rank was lost. The same command goes on from the last checkpoint.")
+            return 1
         if not is_out_of_memory(error):
             raise
         say_error(f"out of memory ({str(error).splitlines()[0]}). {what_fits(config)}")
@@ -206,6 +209,11 @@ def main(arguments: list[str] | None = None) -> int:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a GPU or the host could not give the memory asked for."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def is_lost_rank(error: BaseException) -> bool:
+    """Whether a collective failed because a peer is gone."""
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
 
 
 def say_error(message: str) -> None:
