@@ -66,11 +66,14 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
     """Loss, hidden-state variance of the last layer and largest attention logit over the steps: a column of panels a
     row of Figure 6, a line a rate."""
     rows = result["rows"]
+    rates = sorted({rate for row in rows.values() for rate in row["runs"]}, key=float)
+    colours = dict(zip(rates, charts.shades(len(rates)), strict=True))
     with charts.styled():
         figure, axes = charts.make_panels(3, len(rows), width=2.1, height=1.9, sharey="row", sharex=True)
         for index, (name, row) in enumerate(rows.items()):
             loss, variance, logits = axes[:, index]
-            for (rate, run), colour in zip(row["runs"].items(), charts.shades(len(row["runs"])), strict=True):
+            for rate, run in row["runs"].items():
+                colour = colours[rate]
                 label = f"{float(rate):g}: {run['state']}"
                 loss.plot(charts.smoothed(run["loss"], 7), color=colour, label=label)
                 last = [_positive(values[-1]) for values in run["hidden_state_variance"]]
