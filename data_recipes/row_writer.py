@@ -6,7 +6,6 @@ the last), `subset` (int32) and `documents` (source, file and row numbers of `so
 """
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from data_recipes.draw import Draw, Stretches
+from data_recipes.durable import intact, put, said_of
 from data_recipes.gather import Rows, gather
-from data_recipes.manifest import sha256_file
 from data_recipes.mixing import interleave, occurrences
 from data_recipes.row_files import shard_name
 from data_recipes.token_store import TokenStore
@@ -128,11 +127,10 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
     done = folder / f".{name}.json"
     first = number * plan.rows_per_shard
     last = min(plan.rows, first + plan.rows_per_shard)
-    if done.is_file():
-        said = json.loads(done.read_text())
-        if path.is_file() and path.stat().st_size == said["bytes"]:
-            progress.update((last - first) * plan.context_length)
-            return name, said
+    said = _record(done)
+    if said is not None and intact(path, said):
+        progress.update((last - first) * plan.context_length)
+        return name, said
     partial = folder / f".{name}.partial"
     schema = schema_of(plan.context_length)
     step = max(1, BATCH_TOKENS // plan.context_length)
@@ -143,14 +141,20 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
             for store in plan.stores:
                 store.release()
             progress.update((stop - start) * plan.context_length)
-    _flush(partial)
-    said = {"sha256": sha256_file(partial), "bytes": partial.stat().st_size}
-    partial.replace(path)
+    said = said_of(partial)
+    put(partial, path)
     note = folder / f".{name}.json.partial"
     note.write_text(json.dumps(said))
-    _flush(note)
-    note.replace(done)
+    put(note, done)
     return name, said
+
+
+def _record(done: Path) -> dict[str, Any] | None:
+    """What an earlier run has noted of a shard; nothing if the machine went down while it wrote."""
+    try:
+        return json.loads(done.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def record_batch(rows: Rows, subsets: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:
@@ -191,11 +195,3 @@ def arrow_array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
     """Numbers as an Arrow array, without a copy where the type fits. (`pa.array` would import pandas: 0.3 s.)"""
     values = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype())
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

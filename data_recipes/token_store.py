@@ -8,7 +8,6 @@ by seed. A unit is a pure function of its input, the tokenizer and the seed.
 
 import json
 import mmap
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,9 +21,10 @@ from typing import Any
 import numba
 import numpy as np
 
+from data_recipes.durable import intact, put, said_of
 from data_recipes.encoders import Encoder, HuggingFaceEncoder, Mismatch
 from data_recipes.errors import DataError
-from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.manifest import fingerprint_of
 from data_recipes.permutation import permutation, seed_of
 from data_recipes.source import Source
 from data_recipes.supply import Supply
@@ -178,11 +178,8 @@ class TokenStore:
             return None
         except (ValueError, TypeError):
             return None  # cut short by a crash of the machine: made again
-        for name, said in record.files.items():
-            file = self.folder / name
-            if not file.is_file() or file.stat().st_size != said["bytes"]:
-                return None
-        return record
+        whole = all(intact(self.folder / name, said) for name, said in record.files.items())
+        return record if whole else None
 
     def tokenise_unit(self, number: int) -> UnitRecord:
         """Read, encode, shuffle and write one unit; once more with `tokenizers` if the fast back end is wrong."""
@@ -213,18 +210,14 @@ class TokenStore:
                 tables.append(np.stack([ends + written, files[order], rows[order]]))
                 written += len(arranged)
                 characters += size
-            stream.flush()
-            os.fsync(stream.fileno())
         table = np.concatenate(tables, axis=1) if tables else np.empty((3, 0), np.int64)
         table_path = self.folder / f".{stem}.documents.partial"
         with table_path.open("wb") as stream:
             np.save(stream, table)
-            stream.flush()
-            os.fsync(stream.fileno())
         files_said = {}
         for path, name in ((tokens_path, f"{stem}.tokens"), (table_path, f"{stem}.documents.npy")):
-            files_said[name] = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
-            path.replace(self.folder / name)
+            files_said[name] = said_of(path)
+            put(path, self.folder / name)
         last = self.supply.sequential and self.supply.unit_count == number + 1
         notes = [] if note is None else [note]
         counted = dict(sorted(drops.items()))
@@ -339,8 +332,5 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
 
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    partial.write_text(text)
+    put(partial, path)
