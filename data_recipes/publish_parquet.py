@@ -17,6 +17,7 @@ from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
 from data_recipes.reader import KIND, PackedRows
 from data_recipes.row_files import read_file_tables
+from data_recipes.row_writer import schema_of
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
@@ -99,23 +100,7 @@ def _writer(where: Any, schema: pa.Schema) -> pq.ParquetWriter:
 
 def published_schema(context_length: int) -> pa.Schema:
     """The columns of a published shard."""
-    documents = pa.struct(
-        [
-            ("source", pa.string()),
-            ("file", pa.string()),
-            ("row", pa.int64()),
-            ("start", pa.int64()),
-            ("end", pa.int64()),
-        ]
-    )
-    return pa.schema(
-        [
-            ("input_ids", pa.list_(pa.int32(), context_length)),
-            ("doc_lengths", pa.list_(pa.int32())),
-            ("subset", pa.string()),
-            ("documents", pa.list_(documents)),
-        ]
-    )
+    return schema_of(context_length, pa.string())
 
 
 def _with_names(

@@ -88,12 +88,12 @@ class PhasePlan:
         )
 
 
-def schema_of(context_length: int) -> pa.Schema:
-    """The columns of a shard."""
+def schema_of(context_length: int, labels: pa.DataType = pa.int32()) -> pa.Schema:
+    """The columns of a shard; sources, files and subsets are `labels`: indices here, names once published."""
     documents = pa.struct(
         [
-            ("source", pa.int32()),
-            ("file", pa.int32()),
+            ("source", labels),
+            ("file", labels),
             ("row", pa.int64()),
             ("start", pa.int64()),
             ("end", pa.int64()),
@@ -103,7 +103,7 @@ def schema_of(context_length: int) -> pa.Schema:
         [
             ("input_ids", pa.list_(pa.int32(), context_length)),
             ("doc_lengths", pa.list_(pa.int32())),
-            ("subset", pa.int32()),
+            ("subset", labels),
             ("documents", pa.list_(documents)),
         ]
     )
