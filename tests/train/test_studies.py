@@ -10,11 +10,12 @@ import yaml
 from pretrain_miniature import write_inputs
 
 from train.errors import TrainError
+from train.run_log import RunLog
 from train.studies import lr_transfer as transfer
 from train.studies.coordinate_check import coordinate_check, slope
 from train.studies.lr_transfer import Sweep, search, width_settings
 from train.studies.plots import plot_coordinate_check, plot_lr_transfer, plot_stability
-from train.studies.stability import FIGURE_6, count_spikes, describe, stability_study
+from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study
 from train.studies.trials import CONFIGS, Trial, parametrization_changes, run_trial, settings_of
 
 
@@ -138,6 +139,11 @@ def test_inputs_that_are_not_there_are_named(tmp_path: Path) -> None:
         settings_of(transfer.BASE, tmp_path, {})
 
 
+def test_an_outcome_counts_the_states_of_its_seeds() -> None:
+    assert outcome([{"state": "stable"}, {"state": "stable"}]) == "stable"
+    assert outcome([{"state": "spiking"}, {"state": "stable"}, {"state": "spiking"}]) == "2 spiking, 1 stable"
+
+
 def test_an_unknown_parametrization_is_named() -> None:
     with pytest.raises(TrainError, match=r"no parametrization 'mup'\. Known: standard"):
         parametrization_changes("mup")
@@ -167,6 +173,7 @@ def test_lr_transfer_sweeps_each_width_and_draws(inputs: Path, tmp_path: Path) -
         widths=[64],
         columns=["standard"],
         steps=5,
+        seeds=2,
         base=small_base(tmp_path, "proxy-wide", vocab_size=300),
         say=lambda text: None,
     )
@@ -174,6 +181,10 @@ def test_lr_transfer_sweeps_each_width_and_draws(inputs: Path, tmp_path: Path) -
     assert found["moves_by"] == 1
     assert len(found["losses"]["64"]) >= 3
     assert found["best_loss"]["64"] == min(loss for loss in found["losses"]["64"].values() if loss is not None)
+    trials = {path.name.rpartition("-seed")[0]: path for path in (tmp_path / "out").iterdir()}
+    for name in trials:
+        first, second = (RunLog(tmp_path / "out" / f"{name}-seed{seed}/run/metrics.jsonl").lines() for seed in (0, 1))
+        assert first[0]["loss"] != second[0]["loss"], "two seeds are the same training"
     plot_lr_transfer(json.loads(json.dumps(result)), tmp_path / "transfer.svg")
 
 
@@ -183,14 +194,15 @@ def test_stability_study_trains_every_row_and_draws(inputs: Path, tmp_path: Path
         tmp_path / "out",
         steps=4,
         learning_rates=[1e-3],
+        seeds=2,
         timed_steps=1,
         base=small_base(tmp_path, "proxy-deep", num_hidden_layers=2),
         say=lambda text: None,
     )
     assert list(result["rows"]) == list(FIGURE_6)
-    losses = [row["runs"]["0.001"]["loss"] for row in result["rows"].values()]
+    losses = [run["loss"] for row in result["rows"].values() for run in row["runs"]["0.001"]]
     assert all(len(loss) == 4 for loss in losses)
-    assert len({tuple(loss) for loss in losses}) == len(FIGURE_6), "two rows are the same training"
+    assert len({tuple(loss) for loss in losses}) == 2 * len(FIGURE_6), "two rows or seeds are the same training"
     assert result["rows"]["baseline"]["step_time"] == 1
-    assert all(len(row["runs"]["0.001"]["hidden_state_variance"][0]) == 2 for row in result["rows"].values())
+    assert all(len(row["runs"]["0.001"][0]["hidden_state_variance"][0]) == 2 for row in result["rows"].values())
     plot_stability(json.loads(json.dumps(result)), tmp_path / "stability.svg")

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from train.errors import TrainError
@@ -77,11 +78,13 @@ def lr_transfer(
     widths: Sequence[int],
     columns: Sequence[str],
     steps: int,
+    seeds: int = 1,
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Sweep every width under every parametrization (names of `PARAMETRIZATIONS`) on `inputs`, a folder that
-    `yulanmini reproduce` made. Trials go to `out`. Returns the table that `yulanmini train lr-transfer` prints."""
+    `yulanmini reproduce` made; a loss is the mean of `seeds` initialisations. Trials go to `out`. Returns the table
+    that `yulanmini train lr-transfer` prints."""
     tail = max(steps // 5, 1)
     found: dict[str, list[Sweep]] = {}
     for column in columns:
@@ -95,15 +98,26 @@ def lr_transfer(
                     "optimizer.lr": 2.0**exponent,
                     "max_steps": steps,
                 }
-                trial = run_trial(out / f"{column}-{width}-lr2^{exponent:g}", settings_of(base, inputs, changes))
-                loss = trial.final_loss(tail)
-                say(f"{column}, width {width}, rate 2^{exponent:g}: {'broke down' if loss is None else f'{loss:.4f}'}")
-                return math.inf if loss is None else loss
+                losses = []
+                for seed in range(seeds):
+                    folder = out / f"{column}-{width}-lr2^{exponent:g}-seed{seed}"
+                    trial = run_trial(folder, settings_of(base, inputs, changes | {"seed": seed}))
+                    loss = trial.final_loss(tail)
+                    losses.append(math.inf if loss is None else loss)
+                shown = ", ".join(f"{loss:.4f}" if math.isfinite(loss) else "broke down" for loss in losses)
+                say(f"{column}, width {width}, rate 2^{exponent:g}: {shown}")
+                return fmean(losses)
 
             sweep = Sweep(width, search(loss_at, start))
             found.setdefault(column, []).append(sweep)
             start = float(round(sweep.best_exponent))
-    return {"study": "lr-transfer", "steps": steps, "loss_over_last_steps": tail, "columns": _table(found)}
+    return {
+        "study": "lr-transfer",
+        "steps": steps,
+        "seeds": seeds,
+        "loss_over_last_steps": tail,
+        "columns": _table(found),
+    }
 
 
 def _table(found: dict[str, list[Sweep]]) -> dict[str, Any]:

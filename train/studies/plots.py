@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from train import charts
+from train.studies.stability import outcome
 
 NAMES = {
     "standard": "SI",
@@ -64,7 +65,7 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
 
 def plot_stability(result: dict[str, Any], path: Path) -> None:
     """Loss, hidden-state variance of the last layer and largest attention logit over the steps: a column of panels a
-    row of Figure 6, a line a rate."""
+    row of Figure 6, a colour a rate, a line a seed."""
     rows = result["rows"]
     rates = sorted({rate for row in rows.values() for rate in row["runs"]}, key=float)
     colours = dict(zip(rates, charts.shades(len(rates)), strict=True))
@@ -72,13 +73,20 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
         figure, axes = charts.make_panels(3, len(rows), width=2.1, height=1.9, sharey="row", sharex=True)
         for index, (name, row) in enumerate(rows.items()):
             loss, variance, logits = axes[:, index]
-            for rate, run in row["runs"].items():
+            for rate, runs in row["runs"].items():
                 colour = colours[rate]
-                label = f"{float(rate):g}: {run['state']}"
-                loss.plot(charts.smoothed(run["loss"], 7), color=colour, label=label)
-                last = [_positive(values[-1]) for values in run["hidden_state_variance"]]
-                variance.plot(run["measured_at"], last, color=colour)
-                logits.plot(run["measured_at"], [_positive(v) for v in run["attention_logit_max"]], color=colour)
+                label: str | None = f"{float(rate):g}: {outcome(runs)}"
+                for run in runs:
+                    loss.plot(charts.smoothed(run["loss"], 7), color=colour, label=label, linewidth=0.9)
+                    last = [_positive(values[-1]) for values in run["hidden_state_variance"]]
+                    variance.plot(run["measured_at"], last, color=colour, linewidth=0.9)
+                    logits.plot(
+                        run["measured_at"],
+                        [_positive(v) for v in run["attention_logit_max"]],
+                        color=colour,
+                        linewidth=0.9,
+                    )
+                    label = None
             loss.set_title(name)
             loss.legend(loc="lower left", fontsize=6)
             variance.set_yscale("log")

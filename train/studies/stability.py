@@ -6,6 +6,7 @@ norm are followed as in a real run. The steps are then timed side by side, one o
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -54,29 +55,33 @@ def stability_study(
     *,
     steps: int,
     learning_rates: Sequence[float] = LEARNING_RATES,
+    seeds: int = 1,
     timed_steps: int = 20,
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train every row at every rate on `inputs` (a folder that `yulanmini reproduce` made), trials in `out`; time them.
 
-    Returns, by row and rate: state (stable, spiking, exploding, diverged), losses, gradient norms, hidden-state
-    variance by layer over the steps, largest attention logit; by row the time of a step relative to the baseline's.
+    Returns, by row and rate, one entry for each of `seeds` initialisations: state (stable, spiking, exploding,
+    diverged), losses, gradient norms, hidden-state variance by layer over the steps, largest attention logit; by row
+    the time of a step relative to the baseline's.
     """
     rows: dict[str, Any] = {}
     for name, changes in FIGURE_6.items():
         rows[name] = {"runs": {}}
         for rate in learning_rates:
-            settings = settings_of(base, inputs, {**changes, "optimizer.lr": rate, "max_steps": steps})
-            trial = run_trial(out / f"{_folder_name(name)}-lr{rate:g}", settings)
-            figures = describe(trial, steps)
-            rows[name]["runs"][f"{rate:g}"] = figures
-            shown = "-" if figures["final_loss"] is None else f"{figures['final_loss']:.3f}"
-            say(f"{name}, rate {rate:g}: {figures['state']}, loss {shown}, spikes {figures['spikes']}")
+            found = rows[name]["runs"][f"{rate:g}"] = []
+            for seed in range(seeds):
+                changed = {**changes, "optimizer.lr": rate, "max_steps": steps, "seed": seed}
+                folder = out / f"{_folder_name(name)}-lr{rate:g}-seed{seed}"
+                figures = describe(run_trial(folder, settings_of(base, inputs, changed)), steps)
+                found.append(figures)
+                shown = "-" if figures["final_loss"] is None else f"{figures['final_loss']:.3f}"
+                say(f"{name}, rate {rate:g}, seed {seed}: {figures['state']}, loss {shown}, spikes {figures['spikes']}")
     say("timing the rows side by side")
     for name, ratio in relative_step_times(inputs, base, timed_steps).items():
         rows[name]["step_time"] = ratio
-    return {"study": "stability", "steps": steps, "rows": rows}
+    return {"study": "stability", "steps": steps, "seeds": seeds, "rows": rows}
 
 
 def describe(trial: Trial, steps: int) -> dict[str, Any]:
@@ -108,6 +113,14 @@ def describe(trial: Trial, steps: int) -> dict[str, Any]:
             for record in measured
         ],
     }
+
+
+def outcome(runs: Sequence[Mapping[str, Any]]) -> str:
+    """States of the seeds of one rate, each with its count where they differ: `stable`, `2 spiking, 1 stable`."""
+    states = Counter(run["state"] for run in runs)
+    if len(states) == 1:
+        return next(iter(states))
+    return ", ".join(f"{count} {state}" for state, count in states.most_common())
 
 
 def count_spikes(norms: Sequence[float | None]) -> int:

@@ -5,6 +5,7 @@ Training itself is `accelerate launch train/pretrain.py CONFIG`.
 
 import json
 from pathlib import Path
+from statistics import fmean
 from typing import Annotated, Any
 
 import typer
@@ -110,18 +111,19 @@ def lr_transfer(
     widths: Widths = "64,128,256,512",
     columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
     steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 60,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations to average over.")] = 1,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """The best learning rate by width: it stays under muP and falls with the width under standard initialisation."""
     if dry_run:
-        _would(f"sweep {columns} at widths {widths}, about 6 trainings of {steps} steps each", out)
+        _would(f"sweep {columns} at widths {widths}, about 5 rates, {seeds} trainings of {steps} steps each", out)
         return
     from train.studies.lr_transfer import lr_transfer as study
     from train.studies.plots import plot_lr_transfer
     from yulanmini.console import say
 
-    result = study(run, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, say=say)
+    result = study(run, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
     _keep(result, out / "lr-transfer.json")
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
@@ -139,6 +141,7 @@ def stability_study(
     run: Inputs = Path("runs/tiny"),
     out: Out = Path("studies/stability"),
     steps: Annotated[int, typer.Option(min=40, help="Steps of a training.")] = 120,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations of each row and rate.")] = 1,
     rates: Annotated[str, typer.Option(help="Learning rates that every row is trained at.")] = "0.002,0.016,0.128",
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -146,13 +149,13 @@ def stability_study(
     """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
     learning_rates = [float(rate) for rate in _list(rates, float)]
     if dry_run:
-        _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps each", out)
+        _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps, {seeds} times each", out)
         return
     from train.studies.plots import plot_stability
     from train.studies.stability import stability_study as study
     from yulanmini.console import say
 
-    result = study(run, out, steps=steps, learning_rates=learning_rates, say=say)
+    result = study(run, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
     _keep(result, out / "stability.json")
     plot_stability(result, out / "stability.svg")
     shown = list(next(iter(result["rows"].values()))["runs"])
@@ -163,9 +166,11 @@ def stability_study(
     _show(result, ["row", *(f"rate {rate}" for rate in shown), "step time"], rows, out, as_json)
 
 
-def _outcome(run: dict[str, Any]) -> str:
-    loss = "" if run["final_loss"] is None else f" {run['final_loss']:.2f}"
-    return f"{run['state']}{loss}"
+def _outcome(runs: list[dict[str, Any]]) -> str:
+    from train.studies.stability import outcome
+
+    losses = [run["final_loss"] for run in runs if run["final_loss"] is not None]
+    return outcome(runs) + (f" {fmean(losses):.2f}" if losses else "")
 
 
 def _list(text: str, kind: type) -> list[Any]:
