@@ -147,11 +147,10 @@ def to_device(batches: Sequence[MicroBatch], device: torch.device) -> Iterator[M
 
 def _positions(doc_lengths: Sequence[np.ndarray], context_length: int) -> torch.Tensor:
     """Position of each token in its document, int64 [rows, context_length]."""
-    positions = np.empty((len(doc_lengths), context_length), dtype=np.int64)
-    for row, lengths in enumerate(doc_lengths):
-        ends = np.cumsum(lengths)
-        positions[row] = np.arange(context_length) - np.repeat(ends - lengths, lengths)
-    return torch.from_numpy(positions)
+    lengths = np.concatenate(doc_lengths)
+    ends = np.cumsum(lengths, dtype=np.int64)
+    positions = np.arange(len(doc_lengths) * context_length) - np.repeat(ends - lengths, lengths)
+    return torch.from_numpy(positions.reshape(-1, context_length))
 
 
 def _flash_arguments(doc_lengths: Sequence[np.ndarray]) -> dict[str, Any]:
