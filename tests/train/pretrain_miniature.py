@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -122,17 +123,37 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 
 
-def launch_ranks(config: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`accelerate launch --cpu --num_processes RANKS train/pretrain.py CONFIG ...`, to its end."""
+def ranks_command(config: Path, ranks: int, *arguments: str) -> list[str]:
+    """`accelerate launch --cpu --num_processes RANKS train/pretrain.py CONFIG ...`"""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--cpu", "--num_processes", str(ranks)]
     launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    return subprocess.run(
-        [*launcher, str(SCRIPT), str(config), *arguments],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=280,
+    return [*launcher, str(SCRIPT), str(config), *arguments]
+
+
+def launch_ranks(config: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Train on several ranks, to the end."""
+    command = ranks_command(config, ranks, *arguments)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280)
+
+
+def lose_a_rank(config: Path, run: Path, *, rank: int, lines: int) -> subprocess.CompletedProcess[str]:
+    """Train on two ranks and `kill -9` one of them once metrics.jsonl has `lines` lines."""
+    command = ranks_command(config, 2)
+    launcher = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
+    try:
+        deadline = time.monotonic() + 200
+        while len(metrics(run)) < lines and launcher.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        for process in psutil.Process(launcher.pid).children(recursive=True):
+            if process.environ().get("RANK") == str(rank):
+                process.kill()
+        _, told = launcher.communicate(timeout=60)
+    finally:
+        if launcher.poll() is None:
+            os.killpg(launcher.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, launcher.returncode, "", told)
 
 
 def run_until(config: Path, run: Path, lines: int, number: signal.Signals) -> int:

@@ -10,6 +10,7 @@ import torch
 from pretrain_miniature import (
     TOTAL_STEPS,
     launch_ranks,
+    lose_a_rank,
     metrics,
     pretrain,
     run_until,
@@ -18,6 +19,8 @@ from pretrain_miniature import (
     write_inputs,
     write_run_config,
 )
+
+from train.checkpoint import read_trainer
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +123,32 @@ def test_a_run_begun_on_two_ranks_goes_on_with_one(
     one, moved = metrics(undisturbed), metrics(tmp_path / "run")
     assert [line["step"] for line in moved] == [line["step"] for line in one]
     assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in one], abs=2e-5)
+
+
+# The survivor's own message where that is rank 0, which speaks for all; else that of the process that started both.
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [(1, "error: another rank was lost."), pytest.param(0, "ended by signal 9;", marks=pytest.mark.slow)],
+)
+def test_a_rank_that_is_killed_ends_the_other_with_a_message_and_costs_no_finished_work(
+    inputs: Path, undisturbed: Path, two_ranks: Path, tmp_path: Path, rank: int, message: str
+) -> None:
+    config = write_run_config(inputs, tmp_path / "config.yaml", checkpoint={"every_steps": 4, "keep_last": 9})
+    done = lose_a_rank(config, tmp_path / "run", rank=rank, lines=7)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "goes on from the last checkpoint" in done.stderr
+    assert "Traceback" not in done.stderr
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
+    assert {path.name for path in kept} >= {f"step-{step:08d}" for step in (0, 4, 6)}
+    assert all(read_trainer(path)["ranks"] == 2 for path in kept)
+    if rank == 1:
+        assert pretrain(config) == 0  # as on the machine that is left
+        one, moved = metrics(undisturbed), metrics(tmp_path / "run")
+        assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in one], abs=2e-5)
+    else:
+        assert launch_ranks(config, 2).returncode == 0
+        assert_same_run(tmp_path / "run", two_ranks)
 
 
 def test_accumulation_over_four_micro_batches_equals_one(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
