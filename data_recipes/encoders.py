@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Protocol
 
+import numba
 import numpy as np
 
 from data_recipes.bpe_dropout import PROBE, DropoutEncoder
@@ -84,9 +85,18 @@ class GigatokenEncoder:
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         ids, lengths = self._raw(texts)
-        if self.control[ids].any():
-            return self._with_control_spellings(texts, ids, lengths)
-        return ids, lengths
+        spelled = _holding(ids, lengths, self.control)
+        if not len(spelled):
+            return ids, lengths
+        ends = np.cumsum(lengths)
+        parts = []
+        done = 0
+        for number in spelled:
+            again = self.tokenizer.encode([texts[number]])[0]
+            parts += [ids[done : ends[number] - lengths[number]], again]
+            done = ends[number]
+            lengths[number] = len(again)
+        return np.concatenate([*parts, ids[done:]]), lengths
 
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         ends = np.cumsum(lengths)
@@ -112,14 +122,22 @@ class GigatokenEncoder:
             )
             raise Mismatch(f"its ids differ from those of tokenizers for {differing[:40]!r}")
 
-    def _with_control_spellings(
-        self, texts: list[str], ids: np.ndarray, lengths: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        parts = np.split(ids, np.cumsum(lengths)[:-1])
-        for number, part in enumerate(parts):
-            if self.control[part].any():
-                parts[number] = self.tokenizer.encode([texts[number]])[0]
-        return np.concatenate(parts), np.array([len(part) for part in parts], dtype=np.int64)
+
+def _holding(ids: np.ndarray, lengths: np.ndarray, marked: np.ndarray) -> np.ndarray:
+    """The numbers of the documents that have a marked id (int64)."""
+    return np.flatnonzero(_any_marked(ids, lengths, marked))
+
+
+@numba.njit(cache=True, nogil=True)
+def _any_marked(ids, lengths, marked):  # pragma: no cover - compiled
+    found = np.zeros(len(lengths), dtype=np.bool_)
+    begin = 0
+    for document in range(len(lengths)):
+        for place in range(begin, begin + lengths[document]):
+            if marked[ids[place]]:
+                found[document] = True
+        begin += lengths[document]
+    return found
 
 
 def _sample(texts: list[str]) -> Iterator[int]:

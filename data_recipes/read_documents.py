@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 import numpy as np
+import orjson
 
 from data_recipes.errors import DataError
 from data_recipes.source import Source
@@ -47,7 +48,7 @@ def _texts_of_part(
 ) -> Iterator[tuple[int, str]]:
     file = files[part.file]
     if file.suffix in LINES:
-        return texts_of_rows(source, _json_rows(file, part, drops), drops)
+        return texts_of_rows(source, _json_rows(source, file, part, drops), drops)
     if file.suffix == ".parquet":
         return texts_of_rows(source, _parquet_rows(source, file, part), drops)
     if file.suffix in ARROW:
@@ -120,12 +121,15 @@ def open_binary(file: SourceFile) -> BinaryIO:
     return file.path.open("rb", buffering=2**20)
 
 
-def _json_rows(file: SourceFile, part: Part, drops: Counter[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _json_rows(
+    source: Source, file: SourceFile, part: Part, drops: Counter[str]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    parse = json.loads if source.template is not None else _parse_for_text
     for number, line in _lines(file, part):
         if line.isspace():
             continue
         try:
-            row = json.loads(line)
+            row = parse(line)
         except UnicodeDecodeError:
             drops["not UTF-8"] += 1
             continue
@@ -136,6 +140,15 @@ def _json_rows(file: SourceFile, part: Part, drops: Counter[str]) -> Iterator[tu
             yield number, row
         else:
             drops["not a JSON object"] += 1
+
+
+def _parse_for_text(line: bytes) -> Any:
+    """As `json.loads`, which has the last word on what orjson refuses; integers beyond 64 bits become floats, so this
+    is not for templates, which may print them."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return json.loads(line)
 
 
 def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from data_recipes.draw import Draw, Stretches
-from data_recipes.durable import intact, put, said_of
+from data_recipes.durable import HashedFile, intact
 from data_recipes.gather import Rows, gather
 from data_recipes.mixing import interleave, occurrences
 from data_recipes.row_files import shard_name
 from data_recipes.token_store import TokenStore
 
-SHARD_TOKENS = 32 * 2**20
+SHARD_TOKENS = 16 * 2**20
 BATCH_TOKENS = 4 * 2**20
 
 
@@ -134,18 +134,18 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
     partial = folder / f".{name}.partial"
     schema = schema_of(plan.context_length)
     step = max(1, BATCH_TOKENS // plan.context_length)
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+    with HashedFile(partial) as sink, pa.PythonFile(sink, "w") as stream, pa.ipc.new_stream(stream, schema) as writer:
         for start in range(first, last, step):
             stop = min(last, start + step)
             writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
             for store in plan.stores:
                 store.release()
             progress.update((stop - start) * plan.context_length)
-    said = said_of(partial)
-    put(partial, path)
+    said = sink.said
+    partial.replace(path)
     note = folder / f".{name}.json.partial"
     note.write_text(json.dumps(said))
-    put(note, done)
+    note.replace(done)
     return name, said
 
 

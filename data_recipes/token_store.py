@@ -10,7 +10,7 @@ import json
 import mmap
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +21,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from data_recipes.durable import intact, put, said_of
+from data_recipes.durable import HashedFile, intact, right_size
 from data_recipes.encoders import Encoder, HuggingFaceEncoder, Mismatch
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of
@@ -61,7 +61,8 @@ class TokenStore:
     encoder: Encoder | None = None
     encoder_note: str | None = None
     records: dict[int, UnitRecord] = field(default_factory=dict)
-    _open: dict[int, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _open: dict[str, np.ndarray] = field(default_factory=dict)
+    _unchecked: set[str] = field(default_factory=set)
     _lock: Lock = field(default_factory=Lock)
 
     def __post_init__(self) -> None:
@@ -130,34 +131,40 @@ class TokenStore:
 
     def tokens_of(self, number: int) -> np.ndarray:
         """A unit's ids, memory-mapped."""
-        return self._maps(number)[0]
+        return self._mapped(number, "tokens", lambda path: np.memmap(path, self.dtype, "r"), np.empty(0, self.dtype))
 
     def documents_of(self, number: int) -> np.ndarray:
         """A unit's document table, memory-mapped: int64 `[3, documents]` (end, file, row)."""
-        return self._maps(number)[1]
+        return self._mapped(
+            number, "documents.npy", lambda path: np.load(path, mmap_mode="r"), np.empty((3, 0), np.int64)
+        )
 
-    def _maps(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+    def _mapped(
+        self, number: int, kind: str, open_file: Callable[[Path], np.ndarray], nothing: np.ndarray
+    ) -> np.ndarray:
+        """One of a unit's files, hashed first if an earlier run has left it. `DataError` if it is damaged."""
+        record, name = self.records[number], f"unit-{number:05d}.{kind}"
+        if record.documents == 0:
+            return nothing
         with self._lock:
-            if number not in self._open:
-                record = self.records[number]
-                if record.documents == 0:
-                    maps = (np.empty(0, self.dtype), np.empty((3, 0), np.int64))
-                else:
-                    stem = self.folder / f"unit-{number:05d}"
-                    maps = (
-                        np.memmap(f"{stem}.tokens", self.dtype, "r"),
-                        np.load(f"{stem}.documents.npy", mmap_mode="r"),
+            if name not in self._open:
+                path = self.folder / name
+                if name in self._unchecked and not intact(path, record.files[name]):
+                    (self.folder / f"unit-{number:05d}.json").unlink()
+                    raise DataError(
+                        f"{path}: its content is not what was written there. Run the same command again: the unit is "
+                        "tokenised anew."
                     )
-                self._open[number] = maps
-            return self._open[number]
+                self._unchecked.discard(name)
+                self._open[name] = open_file(path)
+            return self._open[name]
 
     def release(self) -> None:
         """Give mapped pages back: what a build has read does not stay in its memory."""
         with self._lock:
-            for maps in self._open.values():
-                for mapped in maps:
-                    if isinstance(mapped, np.memmap):
-                        mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+            for mapped in self._open.values():
+                if isinstance(mapped, np.memmap):
+                    mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
     def drops(self) -> dict[str, int]:
         """Rows that gave no document, by reason, over the finished units."""
@@ -178,8 +185,10 @@ class TokenStore:
             return None
         except (ValueError, TypeError):
             return None  # cut short by a crash of the machine: made again
-        whole = all(intact(self.folder / name, said) for name, said in record.files.items())
-        return record if whole else None
+        if not all(right_size(self.folder / name, said) for name, said in record.files.items()):
+            return None
+        self._unchecked.update(record.files)
+        return record
 
     def tokenise_unit(self, number: int) -> UnitRecord:
         """Read, encode, shuffle and write one unit; once more with `tokenizers` if the fast back end is wrong."""
@@ -198,26 +207,29 @@ class TokenStore:
         written = 0
         characters = 0
         tokens_path = self.folder / f".{stem}.tokens.partial"
-        with tokens_path.open("wb") as stream:
-            for block, batch in enumerate(_blocks(self._encoded(number, encoder, drops))):
-                ids, lengths, files, rows, size = batch
-                seed = seed_of("documents", self.seed, self.supply.fingerprint, number, block)
-                order = permutation(len(lengths), seed)
-                arranged, ends = arrange(
-                    ids, lengths, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype
-                )
+        with HashedFile(tokens_path) as stream:
+            for number_of_block, block in enumerate(_blocks(self._encoded(number, encoder, drops))):
+                seed = seed_of("documents", self.seed, self.supply.fingerprint, number, number_of_block)
+                order = permutation(sum(len(batch.lengths) for batch in block), seed)
+                arranged, ends = arrange(block, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype)
                 stream.write(arranged.data)
-                tables.append(np.stack([ends + written, files[order], rows[order]]))
+                files, rows = (
+                    np.concatenate([getattr(batch, name) for batch in block])[order] for name in ("files", "rows")
+                )
+                tables.append(np.stack([ends + written, files, rows]))
                 written += len(arranged)
-                characters += size
+                characters += sum(batch.characters for batch in block)
         table = np.concatenate(tables, axis=1) if tables else np.empty((3, 0), np.int64)
         table_path = self.folder / f".{stem}.documents.partial"
-        with table_path.open("wb") as stream:
-            np.save(stream, table)
+        with HashedFile(table_path) as table_stream:
+            np.save(table_stream, table)
         files_said = {}
-        for path, name in ((tokens_path, f"{stem}.tokens"), (table_path, f"{stem}.documents.npy")):
-            files_said[name] = said_of(path)
-            put(path, self.folder / name)
+        for path, name, said in (
+            (tokens_path, f"{stem}.tokens", stream.said),
+            (table_path, f"{stem}.documents.npy", table_stream.said),
+        ):
+            files_said[name] = said
+            path.replace(self.folder / name)
         last = self.supply.sequential and self.supply.unit_count == number + 1
         notes = [] if note is None else [note]
         counted = dict(sorted(drops.items()))
@@ -226,65 +238,68 @@ class TokenStore:
         self.records[number] = record
         return record
 
-    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterable["_Encoded"]:
+    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator["_Encoded"]:
         first = True
         for batch in self.supply.read_unit(number, drops):
             ids, lengths = encoder.encode(batch.texts)
             if first:
                 encoder.check(batch.texts, ids, lengths)
             first = False
-            yield ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts))
+            yield _Encoded(ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts)))
 
 
-_Encoded = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]
+@dataclass(frozen=True)
+class _Encoded:
+    """A batch of documents: all their ids in one array, and of each document its length, file and row."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    files: np.ndarray
+    rows: np.ndarray
+    characters: int
 
 
-def _blocks(encoded: Iterable[_Encoded]) -> Iterable[_Encoded]:
+def _blocks(encoded: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
     """Batches gathered into blocks to shuffle, ended by the batch that takes them past `SHUFFLE_TOKENS`."""
     held: list[_Encoded] = []
     size = 0
     for batch in encoded:
         held.append(batch)
-        size += len(batch[0])
+        size += len(batch.ids)
         if size >= SHUFFLE_TOKENS:
-            yield _joined(held)
+            yield held
             held, size = [], 0
     if held:
-        yield _joined(held)
-
-
-def _joined(held: Sequence[_Encoded]) -> _Encoded:
-    if len(held) == 1:
-        return held[0]
-    ids, lengths, files, rows = (np.concatenate([batch[column] for batch in held]) for column in range(4))
-    return ids, lengths, files, rows, sum(batch[4] for batch in held)
+        yield held
 
 
 def arrange(
-    ids: np.ndarray, lengths: np.ndarray, order: np.ndarray, *, bos_id: int | None, eos_id: int, dtype: np.dtype
+    block: Sequence[_Encoded], order: np.ndarray, *, bos_id: int | None, eos_id: int, dtype: np.dtype
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The documents in another order, EOS after each (and BOS before, unless None), and where each ends."""
-    before = 0 if bos_id is None else 1
-    ends = np.cumsum(lengths[order] + before + 1)
+    """The documents of the batches in another order, EOS after each (and BOS before, unless None), and their ends."""
+    lengths = np.concatenate([batch.lengths for batch in block])[order]
+    ends = np.cumsum(lengths + (1 if bos_id is None else 2))
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = ends - 1 - lengths
     arranged = np.empty(int(ends[-1]) if len(ends) else 0, dtype=dtype)
-    starts = (np.cumsum(lengths) - lengths)[order]
-    _arrange(ids, starts, lengths[order], np.int64(-1 if bos_id is None else bos_id), np.int64(eos_id), arranged)
+    first = 0
+    for batch in block:
+        _place(batch.ids, batch.lengths, places[first : first + len(batch.lengths)], arranged)
+        first += len(batch.lengths)
+    arranged[ends - 1] = eos_id
+    if bos_id is not None:
+        arranged[places - 1] = bos_id
     return arranged, ends
 
 
 @numba.njit(cache=True, nogil=True)
-def _arrange(ids, starts, lengths, bos_id, eos_id, out):  # pragma: no cover - compiled
-    place = 0
-    for document in range(len(starts)):
-        if bos_id >= 0:
-            out[place] = bos_id
-            place += 1
-        first = starts[document]
+def _place(ids, lengths, places, out):  # pragma: no cover - compiled
+    begin = 0
+    for document in range(len(lengths)):
+        place = places[document]
         for offset in range(lengths[document]):
-            out[place + offset] = ids[first + offset]
-        place += lengths[document]
-        out[place] = eos_id
-        place += 1
+            out[place + offset] = ids[begin + offset]
+        begin += lengths[document]
 
 
 def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:
@@ -333,4 +348,4 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text)
-    put(partial, path)
+    partial.replace(path)

@@ -3,14 +3,17 @@
 import gzip
 import json
 import os
+from collections import Counter
 
 import pytest
 from made_text import make_documents, write_jsonl
 
 from data_recipes.build import build_phases
 from data_recipes.errors import DataError
+from data_recipes.read_documents import read_parts
 from data_recipes.reader import PackedRows
 from data_recipes.recipe import Recipe, Source, Subset
+from data_recipes.source_files import examine, units_of
 
 GOOD = make_documents("web-en", 200)
 
@@ -206,3 +209,27 @@ def test_control_tokens_spelt_in_a_text_stay_text(tmp_path, build):
     starts = sum(piece["start"] == 0 for piece in pieces)
     assert abs(ends - starts) <= 1
     assert not (batch.input_ids == built.manifest["tokenizer"]["pad_id"]).any()
+
+
+def test_a_spoilt_unit_of_an_earlier_run_is_noticed_and_made_again(tmp_path, build):
+    path = write_jsonl(tmp_path / "a.jsonl", GOOD)
+    first = build(recipe(Source(path=str(path))))
+    ids = first.rows(0, first.num_rows).input_ids
+    unit = next((tmp_path / "store").glob("*/unit-00000.tokens"))
+    sound = unit.read_bytes()
+    unit.write_bytes(bytes(len(sound)))  # of the right size, as a crash of the machine can leave it
+    with pytest.raises(DataError, match=r"unit-00000\.tokens: its content is not what was written.*Run the same"):
+        build(recipe(Source(path=str(path))), out="again")
+    again = build(recipe(Source(path=str(path))), out="again")
+    assert (again.rows(0, again.num_rows).input_ids == ids).all()
+    assert unit.read_bytes() == sound
+
+
+def test_templates_print_integers_of_any_length(tmp_path):
+    number = "12345678901234567890123456789"
+    path = tmp_path / "a.jsonl"
+    path.write_text(f'{{"question": "Which?", "answer": {number}}}\n')
+    source = Source(path=str(path), template="{question} {answer}")
+    files = examine(source)
+    ((text,),) = (batch.texts for batch in read_parts(source, files, units_of(files)[0], Counter()))
+    assert text == f"Which? {number}"
