@@ -1,5 +1,6 @@
 """The model of a running or saved training in the Hugging Face layout, with tokenizer and remote code."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,10 @@ import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-from transformers import AutoTokenizer
 
 from data_recipes.manifest import whole_folder, write_manifest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini.checkpoint_reader import TOKENIZER_FILES
 from train.checkpoint import read_trainer
 from train.world import World
 
@@ -52,6 +53,14 @@ def export_checkpoint(checkpoint: Path, destination: Path, *, dtype: str = "floa
     )
 
 
+def copy_tokenizer(folder: Path, destination: Path) -> None:
+    """Carry a tokenizer's files along as they are: one that transformers has loaded and saved again names a class that
+    older versions do not know."""
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, destination / name)
+
+
 def write_model_folder(
     weights: dict[str, torch.Tensor],
     config: YuLanMiniConfig,
@@ -74,5 +83,5 @@ def write_model_folder(
     model.config.dtype = dtype
     with whole_folder(destination) as partial:
         model.save_pretrained(partial)
-        AutoTokenizer.from_pretrained(tokenizer).save_pretrained(partial)
+        copy_tokenizer(tokenizer, partial)
         write_manifest(partial, kind="model", inputs=inputs, config={"dtype": dtype}, counts=counts)

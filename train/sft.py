@@ -78,6 +78,7 @@ def run(config: SftConfig) -> Path:
 
     from transformers import AutoTokenizer
 
+    from train.export import copy_tokenizer
     from train.sft_data import check_chat_template, write_rows
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
@@ -111,7 +112,7 @@ def run(config: SftConfig) -> Path:
             save_model(config, trainer.accelerator.unwrap_model(trainer.model), partial, state_dict, stop_ids)
             for code in model_dir.glob("*.py"):
                 shutil.copy(code, partial)
-            tokenizer.save_pretrained(partial)
+            copy_tokenizer(tokenizer_dir, partial)
             shutil.copy(work / METRICS_FILE, partial)
             write_config(config, partial / "config.yaml")
             write_manifest(

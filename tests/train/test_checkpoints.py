@@ -139,7 +139,7 @@ def test_an_export_of_a_checkpoint_equals_the_run_s_own(finished: Path, tmp_path
     assert {tensor.dtype for tensor in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
 
 
-def test_exported_models_load_with_tokenizer_and_the_rope_base_of_their_phase(finished: Path) -> None:
+def test_exported_models_load_with_tokenizer_and_the_rope_base_of_their_phase(inputs: Path, finished: Path) -> None:
     bases = {}
     for phase in ("phase-01", "phase-26"):
         model = AutoModelForCausalLM.from_pretrained(finished / "models" / phase)
@@ -147,6 +147,8 @@ def test_exported_models_load_with_tokenizer_and_the_rope_base_of_their_phase(fi
         ids = AutoTokenizer.from_pretrained(finished / "models" / phase)("a e i", return_tensors="pt")["input_ids"]
         assert model(input_ids=ids).logits.isfinite().all()
     assert bases == {"phase-01": (10_000, 32), "phase-26": (490_000, 96)}
+    for file in ("tokenizer.json", "tokenizer_config.json"):  # not rewritten in the words of today's transformers
+        assert (finished / "models" / phase / file).read_bytes() == (inputs / "tokenizer" / file).read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["model folder", "checkpoint", "checkpoint with optimizer"])
