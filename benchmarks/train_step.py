@@ -4,226 +4,35 @@
     python benchmarks/train_step.py --run runs/tiny --shape full --device cuda --context 4096 --rows 16 \
         --micro-batch 4 --recompute 7                                     2.42B in bf16 on one GPU, fp32 masters
 
-Contenders take turns, each time in a process of its own. On the CPU: our loop, and HF Trainer with our model,
-optimizer groups and schedule; their losses must agree. On a GPU: our loop, our loop without compile and fused loss, and
-HF Trainer with transformers' Llama of the same shape and Liger's kernels. The rows are real text from a run of
-`yulanmini reproduce`, packed at the context asked for.
+Each contender has a process of its own. On the CPU they take single steps in turn: our loop, and HF Trainer with our
+model, optimizer groups and schedule; their losses must agree. On a GPU, one after the other: our loop, our loop without
+compile and fused loss, and HF Trainer with transformers' Llama of the same shape and Liger's kernels. The rows are real
+text from a run of `yulanmini reproduce`, packed at the context asked for. A process as a whole is some percent faster
+or slower than its equal; the ratio is the mean over the repeats, with its standard error.
 """
 
 import argparse
 import contextlib
-import io
 import json
 import multiprocessing
 import os
 import platform
+import queue
 import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-MINIATURE = "train/configs/tiny/pretrain.yaml"
-WARMUP = 5
+from train_contenders import CONTENDERS, WARMUP, Turns, build_rows, settings
+
 READER_TOKENS, READER_STEP = 64_000_000, 262_144
 READER_FLOOR = 20.0  # M tokens/s
 WAITING_FLOOR = 0.01
 MONITOR_FLOOR = 0.01
-
-
-def build_rows(run: Path, folder: Path, *, context: int, tokens: int) -> Path:
-    """Pack about `tokens` of the run's corpus, gone through as often as that takes; returns the folder of phases."""
-    from data_recipes.build import build_phases
-    from data_recipes.recipe import Recipe
-
-    sources = sorted((run / "01-corpus" / "train").glob("*.jsonl"))
-    recipe = Recipe.model_validate(
-        {
-            "name": "phase-01",
-            "phase": 1,
-            "context_length": context,
-            "subsets": [
-                {"name": path.stem, "tokens": tokens // len(sources) + context, "source": {"path": str(path)}}
-                for path in sources
-            ],
-        }
-    )
-    build_phases([recipe], folder, tokenizer=run / "02-tokenizer", store=folder / "store", progress=False)
-    return folder
-
-
-def settings(options: argparse.Namespace, data: Path, out: Path) -> dict[str, Any]:
-    """The run's config: the miniature's, or the full model's shape with the miniature's schedule."""
-    import yaml
-
-    config = yaml.safe_load((Path(__file__).resolve().parents[1] / MINIATURE).read_text())
-    config |= {
-        "output_dir": str(out),
-        "tokenizer": str(options.run / "02-tokenizer"),
-        "data": {"dir": str(data), "phases": [1]},
-        "tokens_per_step": options.rows * options.context,
-        "max_steps": options.steps + WARMUP,
-        "heldout": None,
-        "device": options.device,
-        "stages": [],
-        "schedule": {"warmup_steps": 30},
-        "export": {"phase_ends": False},
-    }
-    config["monitors"] = {"interval": 20, "flush_every": 1}
-    if options.shape == "full":
-        config["model"] = {"max_position_embeddings": options.context, "vocab_size": 99_000}
-        config |= {
-            "precision": "bfloat16",
-            "parametrization": {"name": "yulanmini", "base_width": 256},
-            "compile": True,
-        }
-        config["micro_batch_rows"] = options.micro_batch
-        config["monitors"]["flush_every"] = 5
-        if options.recompute:
-            config["recomputation"] = {"mode": "every", "k": options.recompute}
-    return config
-
-
-def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of each step after the warm-up (rows, log and all), losses, share of the time spent waiting for rows."""
-    import torch
-
-    from data_recipes.schema_errors import validate
-    from train.config import PretrainConfig
-    from train.pretrain import StopSignal, train
-    from train.run import Run
-    from train.world import enter_world
-
-    with tempfile.TemporaryDirectory() as folder:
-        values = settings(options, data, Path(folder) / "run")
-        for key, value in changes.items():
-            values[key] = value if not isinstance(value, dict) else {**(values.get(key) or {}), **value}
-        config = validate(PretrainConfig, values, where="benchmark")
-        world = enter_world(config)
-        run = Run(config, world)
-        # The checkpoint at the end is no part of a step.
-        run.finish = lambda: None  # type: ignore[method-assign]
-        run.end_phase = lambda phase: None  # type: ignore[method-assign]
-        train(run, max_seconds=None, stop=StopSignal())
-        run.flush()
-        run.close()
-        records = run.metrics.lines()
-        world.close()
-    steps = records[WARMUP:]
-    seconds = [record["seconds"] for record in steps]
-    return {
-        "seconds": seconds,
-        "losses": [record["loss"] + record["z_loss"] for record in records],
-        "waiting": sum(record["waited"] for record in steps) / sum(seconds),
-        "memory_gib": torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else None,
-    }
-
-
-def hf_trainer(options: argparse.Namespace, data: Path, changes: dict[str, Any]) -> dict[str, Any]:
-    """The same from transformers' Trainer: on the CPU our model, optimizer and schedule; on a GPU Llama with Liger."""
-    import torch
-    from torch.utils.data import SequentialSampler
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
-
-    from data_recipes.reader import PackedRows
-    from data_recipes.schema_errors import validate
-    from modeling_yulanmini import YuLanMiniConfig
-    from train.build_model import build_model
-    from train.config import PretrainConfig
-    from train.parameter_groups import parameter_groups
-    from train.schedule import Schedule
-
-    config = validate(PretrainConfig, settings(options, data, Path("run")), where="benchmark")
-    full = options.shape == "full"
-    schedule = Schedule(lr=config.optimizer.lr, warmup_steps=30)
-    if full:
-        shape = YuLanMiniConfig(vocab_size=99_000)
-        keys = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-        keys += ("num_key_value_heads", "rms_norm_eps")
-        llama = LlamaConfig(
-            **{key: getattr(shape, key) for key in keys},
-            max_position_embeddings=options.context,
-            tie_word_embeddings=True,
-            attention_bias=True,
-            attn_implementation=config.attention,
-        )
-        with torch.device("cuda"):
-            model: Any = LlamaForCausalLM(llama)
-        optimizers: Any = (None, None)
-    else:
-        vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
-        model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-        groups = parameter_groups(
-            model, lr_factor=parametrization.lr_factor, weight_decay=config.optimizer.weight_decay
-        )
-        for group in groups:
-            group["lr"] = config.optimizer.lr * group["lr_factor"]
-        optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)
-        rule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.lr_at(step) / schedule.lr)
-        optimizers = (optimizer, rule)
-
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if options.device == "cuda":
-                torch.cuda.synchronize()
-            ends.append(time.perf_counter())
-
-    class InOrder(Trainer):
-        def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-            return SequentialSampler(self.train_dataset)
-
-    # Its rows lie in memory as tensors, so that reading costs it next to nothing.
-    packed = PackedRows(data / "phase-01")
-    ids = torch.from_numpy(packed.rows(0, options.rows * (options.steps + WARMUP)).input_ids).long()
-    rows = [{"input_ids": row} for row in ids]
-
-    def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        input_ids = torch.stack([row["input_ids"] for row in batch])
-        return {"input_ids": input_ids, "labels": input_ids}
-
-    micro = options.micro_batch or options.rows
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            max_steps=options.steps + WARMUP,
-            per_device_train_batch_size=micro,
-            gradient_accumulation_steps=options.rows // micro,
-            max_grad_norm=config.optimizer.clip or 0.0,
-            logging_steps=1 if options.device == "cpu" else 5,
-            save_strategy="no",
-            report_to=[],
-            use_cpu=options.device == "cpu",
-            bf16=full,
-            tf32=True if full else None,
-            use_liger_kernel=full,
-            activation_checkpointing=bool(options.recompute),
-            optim="adamw_torch_fused",
-            learning_rate=config.optimizer.lr / 10,
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            dataloader_pin_memory=options.device == "cuda",
-        )
-        trainer = InOrder(
-            model=model,
-            args=arguments,
-            train_dataset=rows,
-            data_collator=collate,
-            optimizers=optimizers,
-            callbacks=[Clock()],
-        )
-        with contextlib.redirect_stdout(io.StringIO()):
-            trainer.train()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
-        "seconds": [b - a for a, b in zip(ends[WARMUP - 1 :], ends[WARMUP:], strict=False)],
-        "losses": losses,
-        "waiting": None,
-        "memory_gib": torch.cuda.max_memory_allocated() / 2**30 if options.device == "cuda" else None,
-    }
 
 
 def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
@@ -240,6 +49,7 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     from train.curriculum import built_phases, make_curriculum
     from train.world import World
 
+    torch.set_num_threads(1)
     found = {}
     for context in (128, 4096):
         data = build_rows(options.run, folder / f"reader-{context}", context=context, tokens=READER_TOKENS)
@@ -265,42 +75,69 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     return found
 
 
-CONTENDERS = {
-    "ours": (ours, {}),
-    "ours, no monitors": (ours, {"monitors": {"names": []}}),
-    "ours, all monitors at every step": (ours, {"monitors": {"interval": 1}}),
-    "ours, plain": (ours, {"compile": False, "model": {"use_liger": False}, "monitors": {"names": []}}),
-    "HF Trainer": (hf_trainer, {}),
-}
-
-
-def carry_out(name: str, options: argparse.Namespace, data: Path) -> dict[str, Any]:
-    """One turn of a contender, in this process."""
+def carry_out(
+    name: str, options: argparse.Namespace, data: Path, turns: Turns | None = None, results: Any = None
+) -> dict[str, Any]:
+    """One contender, in this process; puts what it found into `results` too, if given."""
     import torch
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    if name == "reader":
-        torch.set_num_threads(1)
-        return reader_speed(options, data.parent)
     function, changes = CONTENDERS[name]
-    return function(options, data, changes)
+    found = function(options, data, changes, turns)
+    if results is not None:
+        results.put((name, found))
+    return found
 
 
-def in_process(name: str, options: argparse.Namespace, data: Path) -> dict[str, Any]:
+def side_by_side(names: list[str], options: argparse.Namespace, data: Path) -> dict[str, dict[str, Any]]:
+    """All contenders at once, a step each in turn."""
+    context = multiprocessing.get_context("spawn")
+    gates = [context.Semaphore(1 if index == 0 else 0) for index in range(len(names))]
+    ready, results = context.Barrier(len(names)), context.Queue()
+    processes = []
+    for index, name in enumerate(names):
+        following = gates[(index + 1) % len(names)]
+        turns = Turns(gates[index], following, ready, options.steps + WARMUP)
+        processes.append(context.Process(target=carry_out, args=(name, options, data, turns, results)))
+    for process in processes:
+        process.start()
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        while len(found) < len(names):
+            with contextlib.suppress(queue.Empty):
+                name, figures = results.get(timeout=1)
+                found[name] = figures
+            if any(process.exitcode for process in processes):
+                raise SystemExit("a contender failed; its message is above")
+    finally:
+        for process in processes:
+            if len(found) < len(names):
+                process.kill()
+            process.join()
+    return found
+
+
+def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(carry_out, (name, options, data))
+        return pool.apply(function, arguments)
 
 
 def measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
-    """All contenders in turn, `--repeats` times; medians over all steps of all turns, ratio turn by turn."""
+    """All contenders, `--repeats` times; medians over all steps of all turns, the ratio
+    of each repeat by itself."""
     on_cpu = options.device == "cpu"
     names = [name for name in CONTENDERS if (name != "ours, plain") or not on_cpu]
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for turn in range(options.repeats):
-        for name in names if turn % 2 == 0 else reversed(names):
-            print(f"turn {turn + 1} of {options.repeats}: {name}", file=sys.stderr)
-            turns[name].append(in_process(name, options, data))
+        print(f"repeat {turn + 1} of {options.repeats}", file=sys.stderr)
+        order = names if turn % 2 == 0 else names[::-1]
+        if on_cpu:
+            done = side_by_side(order, options, data)
+        else:  # one GPU's memory does not hold them all
+            done = {name: in_process(carry_out, name, options, data) for name in order}
+        for name in names:
+            turns[name].append(done[name])
     tokens = options.rows * options.context
     found: dict[str, Any] = {}
     for name, done in turns.items():
@@ -319,11 +156,12 @@ def measure(options: argparse.Namespace, data: Path) -> dict[str, Any]:
         "machine": {"processor": platform.processor(), "cores": os.cpu_count(), "python": platform.python_version()},
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate")},
         "contenders": found,
-        "ratio_hf_trainer_over_ours": statistics.median(ratios),
-        "ratio_in_each_turn": ratios,
+        "ratio_hf_trainer_over_ours": statistics.mean(ratios),
+        "ratio_standard_error": statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else None,
+        "ratio_in_each_repeat": ratios,
         "share_of_time_waiting_for_rows": waiting,
         "monitors_share_of_a_step_at_interval_20": (every - none) / none / 20,
-        "reader_million_tokens_per_second": in_process("reader", options, data),
+        "reader_million_tokens_per_second": in_process(reader_speed, options, data.parent),
     }
     if on_cpu:
         pairs = zip(turns["ours"][0]["losses"], turns["HF Trainer"][0]["losses"], strict=True)
@@ -357,8 +195,9 @@ def check(result: dict[str, Any], options: argparse.Namespace) -> list[str]:
     problems = []
     if result.get("largest_loss_difference", 0) > 2e-3:
         problems.append(f"the loops disagree: losses differ by {result['largest_loss_difference']:.3g}")
-    if result["ratio_hf_trainer_over_ours"] < 1:
-        problems.append(f"slower than HF Trainer: {result['ratio_hf_trainer_over_ours']:.3f}")
+    ratio, error = result["ratio_hf_trainer_over_ours"], result["ratio_standard_error"] or 0.0
+    if ratio + 2 * error < 1:
+        problems.append(f"slower than HF Trainer: {ratio:.3f}, standard error {error:.3f}")
     for name, speed in result["reader_million_tokens_per_second"].items():
         if speed < READER_FLOOR:
             problems.append(f"reader, {name}: {speed:.1f} M tokens/s, floor {READER_FLOOR:.0f}")

@@ -3,12 +3,13 @@
 A monitor's values stay on the device until the loop writes its records, so none of them costs a synchronisation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from train.batches import MicroBatch
 from train.config import PretrainConfig
@@ -48,6 +49,31 @@ class Monitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave."""
+
+
+class InnerHooks:
+    """Hooks on modules inside the decoder layers, in place for measured steps only.
+
+    torch.compile would trace a hook into its layer's graph and, as every hook knows its layer, compile each layer
+    anew until it gives up. While any are in place the layers run plain (train/recomputation.py).
+    """
+
+    def __init__(self) -> None:
+        self._register: list[Callable[[], RemovableHandle]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def add(self, register: Callable[[], RemovableHandle]) -> None:
+        """`register` puts one hook in place, such as a `partial` of `module.register_forward_hook`."""
+        self._register.append(register)
+
+    def place(self, wanted: bool) -> None:
+        """Put all hooks in place, or take them away."""
+        if wanted and not self._handles:
+            self._handles = [register() for register in self._register]
+        elif not wanted:
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
 
 
 class Gauge:

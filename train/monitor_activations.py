@@ -1,6 +1,7 @@
 """Monitors of what flows through the layers: hidden-state variance, variance behind the norms, attention logits."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from transformers import AttentionInterface
 
 from train.batches import MicroBatch
 from train.curriculum import Phase
-from train.monitor import Gauge, Monitor, layers_of, variance
+from train.monitor import Gauge, InnerHooks, Monitor, layers_of, variance
 
 
 class HiddenStateVariance(Monitor):
@@ -80,18 +81,20 @@ class NormOutputVariance(Monitor):
         super().__init__(*args)
         layers = layers_of(self.model)
         self._gauges = {key: Gauge(len(layers), self.world, reduction="mean") for key, _ in self.NORMS}
+        self._hooks = InnerHooks()
         for index, layer in enumerate(layers):
             for key, name in self.NORMS:
-                getattr(layer, name).register_forward_hook(self._hook(key, index))
+                self._hooks.add(partial(getattr(layer, name).register_forward_hook, self._hook(key, index)))
 
     def _hook(self, key: str, index: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            if self.measuring and module.training:
+            if module.training:
                 self._gauges[key].add(index, variance(output))
 
         return hook
 
     def before_step(self, step: int) -> None:
+        self._hooks.place(self.measuring)
         for gauge in self._gauges.values():
             gauge.clear()
 
@@ -122,17 +125,18 @@ class AttentionLogits(Monitor):
         self._batches = 0
         self._document_starts: torch.Tensor | None = None
         self._found: torch.Tensor | None = None
+        self._hooks = InnerHooks()
         for index, layer in enumerate(layers):
-            layer.self_attn.register_forward_pre_hook(self._hook(index), with_kwargs=True)
+            register = partial(layer.self_attn.register_forward_pre_hook, self._hook(index), with_kwargs=True)
+            self._hooks.add(register)
 
     def _hook(self, index: int) -> Callable[..., None]:
         def hook(attention: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            if self.measuring and self._batches == 1 and attention.training:
+            if self._batches == 1 and attention.training:
                 self._measure(index, attention, kwargs)
 
         return hook
 
-    @torch.compiler.disable
     @torch.no_grad()
     def _measure(self, index: int, attention: Any, kwargs: dict[str, Any]) -> None:
         config = attention.config
@@ -173,6 +177,7 @@ class AttentionLogits(Monitor):
         return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
 
     def before_step(self, step: int) -> None:
+        self._hooks.place(self.measuring)
         self._gauge.clear()
         self._batches = 0
 

@@ -3,6 +3,8 @@
 Only `layer.forward` is replaced. Parameter names, FSDP's hooks and the monitors' hooks stay where they are.
 """
 
+import os
+import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from train.config import RecomputationSettings
+from train.errors import TrainError
 
 _aten = torch.ops.aten
 # What selective recomputation keeps: outputs that cost a matrix product or an attention.
@@ -36,6 +39,16 @@ def recomputed_layers(settings: RecomputationSettings, layers: int) -> list[bool
     return [settings.mode != "none"] * layers
 
 
+def check_compiler(device: torch.device) -> None:
+    """TrainError where torch.compile cannot work: on a CPU it needs a C++ compiler ($CXX or g++)."""
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise TrainError(
+            f"compile: torch.compile needs a C++ compiler on a CPU, and there is no '{compiler}'. "
+            "Install one (or name it in $CXX), or set compile=false."
+        )
+
+
 def set_layer_execution(model: Any, settings: RecomputationSettings, *, compile: bool) -> None:
     """Give every decoder layer the forward function that the settings ask for. Evaluation runs it plain."""
     layers = model.model.layers
@@ -45,14 +58,27 @@ def set_layer_execution(model: Any, settings: RecomputationSettings, *, compile:
         if recomputed:
             contexts = _selective_contexts if settings.mode == "selective" else None
             training = partial(_recomputing, plain, contexts)
-        if compile:
-            # Rows of a phase all have one shape; a longer context is compiled once more.
-            training = torch.compile(training, dynamic=False)
-        layer.forward = plain if training is plain else partial(_by_mode, layer, plain, training)
+        # Rows of a phase all have one shape; a longer context is compiled once more.
+        compiled = torch.compile(training, dynamic=False) if compile else training
+        inner = [module for module in layer.modules() if module is not layer]
+        layer.forward = plain if compiled is plain else partial(_by_mode, layer, inner, plain, training, compiled)
 
 
-def _by_mode(layer: Any, plain: Callable[..., Any], training: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return (training if layer.training and torch.is_grad_enabled() else plain)(*args, **kwargs)
+def _by_mode(
+    layer: Any,
+    inner: list[Any],
+    plain: Callable[..., Any],
+    training: Callable[..., Any],
+    compiled: Callable[..., Any],
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    if not (layer.training and torch.is_grad_enabled()):
+        return plain(*args, **kwargs)
+    # A graph is compiled without hooks and would pass over those that a monitor puts inside the layer for a step.
+    if any(module._forward_hooks or module._forward_pre_hooks for module in inner):
+        return training(*args, **kwargs)
+    return compiled(*args, **kwargs)
 
 
 def _recomputing(plain: Callable[..., Any], contexts: Callable[..., Any] | None, *args: Any, **kwargs: Any) -> Any:

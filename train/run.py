@@ -27,6 +27,7 @@ from train.heldout import heldout_losses
 from train.monitors import make_monitors
 from train.parameter_groups import make_adamw, parameter_groups
 from train.phase_edges import enter_phase, rebalance_live
+from train.recomputation import check_compiler
 from train.run_inputs import check_data, heldout_text, load_tokenizer
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
@@ -44,6 +45,8 @@ class Run:
         transformers_logging.disable_progress_bar()  # one bar, ours
         self.curriculum = read_curriculum(config)
         check_divisible(self.curriculum, world.size)
+        if config.compile:
+            check_compiler(world.device)
         self.last_step = min(self.curriculum.total_steps, config.max_steps or self.curriculum.total_steps)
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)

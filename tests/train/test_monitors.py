@@ -191,6 +191,7 @@ def test_measuring_attention_logits_changes_neither_loss_nor_gradients() -> None
         model = make_model()
         monitor = AttentionLogits(model, make_optimizer(model), WORLD, make_config())
         monitor.measuring = watched
+        monitor.before_step(1)
         monitor.before_forward(SimpleNamespace(), make_batch())  # type: ignore[arg-type]
         model(input_ids=make_batch().input_ids, labels=make_batch().labels).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])

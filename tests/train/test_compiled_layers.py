@@ -1,0 +1,85 @@
+"""`compile: true`: compiled layers train as eager ones do, and monitors see into them all the same."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pretrain_miniature import metrics, pretrain, write_inputs, write_run_config
+from torch._dynamo.utils import counters
+
+LAYERS = 10  # more than the eight variants of a function after which torch.compile gives up
+STAGES = [
+    {"phases": "1-25", "rope_theta": 10_000},
+    {"phases": "26-27", "rope_theta": 490_000, "document_mask": True, "micro_batch_rows": 2},
+]
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler on a CPU"
+)
+
+
+def write_config(inputs: Path, path: Path, **changes: Any) -> Path:
+    write_run_config(inputs, path, heldout=None, micro_batch_rows=6, stages=STAGES)
+    config = yaml.safe_load(path.read_text())
+    config["model"]["num_hidden_layers"] = LAYERS
+    config["monitors"] = {"interval": 4, "names": ["norm_output_variance", "attention_logits", "optimization"]}
+    path.write_text(yaml.safe_dump(config | changes))
+    return path
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_compiled_layers_with_mask_accumulation_and_resume_train_as_eager_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
+    torch._dynamo.reset()
+    counters.clear()
+    inputs = write_inputs(tmp_path / "inputs")
+    eager = write_config(inputs, tmp_path / "eager" / "config.yaml")
+    compiled = write_config(inputs, tmp_path / "compiled" / "config.yaml", compile=True)
+    assert pretrain(eager) == 0
+    assert not counters["stats"]
+    assert pretrain(compiled, "--set", "max_steps=8") == 0
+    assert pretrain(compiled) == 0
+    # Context 32, context 96 with a document mask, and the same layers again for the run that went on.
+    assert 2 <= counters["stats"]["unique_graphs"] <= 6
+    assert not counters["unimplemented"]
+    assert not counters["graph_break"]
+    one, two = metrics(eager.parent / "run"), metrics(compiled.parent / "run")
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    assert [line["loss"] for line in two] == pytest.approx([line["loss"] for line in one], abs=2e-5)
+    assert [line["grad_norm"] for line in two] == pytest.approx([line["grad_norm"] for line in one], rel=1e-3)
+    for key in ("norm_output_variance", "mlp_norm_output_variance", "attention_logit_max"):
+        theirs = [line[key] for line in two if key in line]
+        assert len(theirs) == 4
+        assert theirs == [pytest.approx(line[key], rel=1e-3) for line in one if key in line]
+
+
+def test_layers_run_plain_in_steps_that_look_inside_them_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def watched(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        return lambda *args, **kwargs: (calls.append(1), function(*args, **kwargs))[1]
+
+    monkeypatch.setattr(torch, "compile", watched)
+    inputs = write_inputs(tmp_path / "inputs")
+    config = write_config(inputs, tmp_path / "config.yaml", compile=True, micro_batch_rows=None)
+    assert pretrain(config, "--set", "max_steps=4") == 0
+    assert len(calls) == 3 * LAYERS  # steps 1 to 3; step 4 measures
+    assert "norm_output_variance" in metrics(tmp_path / "run")[-1]
+
+
+def test_compiling_without_a_compiler_is_refused_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    inputs = write_inputs(tmp_path / "inputs")
+    assert pretrain(write_config(inputs, tmp_path / "config.yaml", compile=True)) == 2
+    message = capsys.readouterr().err
+    assert "no-such-compiler" in message
+    assert "compile=false" in message
