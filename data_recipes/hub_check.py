@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import Any, Literal
 
-from data_recipes.errors import DataError
 from data_recipes.source import Source
 
 Status = Literal["ok", "moved", "gated", "gone", "unreachable"]
+SILENT = 3
 ASKED: list[Any] = ["sha", "gated", "disabled", "cardData", "siblings", "usedStorage", "mainSize"]
 
 
@@ -26,6 +27,8 @@ class HubStatus:
     bytes: int | None = None
     # Entries whose config or file patterns do not exist there, one line each.
     missing: tuple[str, ...] = ()
+    # Nothing answered: no network, no such server, offline mode, or too slow.
+    silent: bool = False
     message: str | None = None
 
 
@@ -39,7 +42,8 @@ def check_on_hub(
 ) -> list[HubStatus]:
     """One status per distinct dataset id, in the order of `sources` (entries by name).
 
-    The first id is asked alone: when the network or the Hub is not there, one `DataError` says so at once.
+    Whatever happens to one id (gone, too slow, asked too often) is its own status; the others are still asked.
+    Only after `SILENT` ids to which nothing answered at all are the rest left unasked, and say so.
     """
     from huggingface_hub import HfApi
     from tqdm import tqdm
@@ -48,52 +52,33 @@ def check_on_hub(
     for name, source in sources.items():
         if source.hub is not None:
             entries.setdefault(source.hub, {})[name] = source
-    if not entries:
-        return []
     api = HfApi(endpoint=endpoint)
-    ids = list(entries)
-    first = _ask(api, ids[0], entries[ids[0]], timeout)
-    if first.status == "unreachable":
-        raise DataError(
-            f"the Hub at {api.endpoint} cannot be asked: {first.message}. Check the network, HF_ENDPOINT and "
-            "HF_HUB_OFFLINE; without --online the table needs no network."
-        )
-    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(ids), unit=" datasets", disable=not progress) as bar:
-        bar.update()
-        statuses = [first]
-        for status in pool.map(lambda hub: _ask(api, hub, entries[hub], timeout), ids[1:]):
-            statuses.append(status)
-            bar.update()
+    statuses: list[HubStatus] = []
+    with ThreadPoolExecutor(workers) as pool, tqdm(total=len(entries), unit=" datasets", disable=not progress) as bar:
+        waiting = iter(entries)
+        # The first few ahead of the others: without a network each of them takes as long as `timeout`.
+        for batch in (islice(waiting, SILENT), waiting):
+            hubs = list(batch)
+            if statuses and all(status.silent for status in statuses):
+                reason = f"not asked, as there was no answer for the first {len(statuses)}: {statuses[0].message}"
+                statuses += [HubStatus(hub, "unreachable", message=reason, silent=True) for hub in hubs]
+                break
+            for status in pool.map(lambda hub: _ask(api, hub, entries[hub], timeout), hubs):
+                statuses.append(status)
+                bar.update()
     return statuses
 
 
 def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> HubStatus:
-    from huggingface_hub.errors import (
-        DisabledRepoError,
-        HfHubHTTPError,
-        HTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
-
     try:
         info = api.dataset_info(hub, timeout=timeout, expand=ASKED)
-    except RepositoryNotFoundError:
-        # The Hub gives this answer for a private repository too.
-        return HubStatus(hub, "gone", message="not found, or private")
-    except DisabledRepoError:
-        return HubStatus(hub, "gone", message="disabled by the Hub")
-    except OfflineModeIsEnabled:
-        return HubStatus(hub, "unreachable", message="offline mode is on (HF_HUB_OFFLINE)")
-    except HfHubHTTPError as error:
-        answer = f"status {error.response.status_code}" if error.response is not None else _first_line(error)
-        return HubStatus(hub, "unreachable", message=f"the Hub answered with {answer}")
-    except (HTTPError, OSError, ValueError, KeyError) as error:  # not there, too slow, or not the Hub's JSON
-        return HubStatus(hub, "unreachable", message=_first_line(error))
+    except Exception as error:  # the Hub library's, httpx's, and plain ones where the answer is not the Hub's JSON
+        status, message = answer_of_hub(error)
+        return HubStatus(hub, status, gated=status == "gated", message=message, silent=_is_silence(error))
     if info.disabled:
         return HubStatus(hub, "gone", now=info.id, message="disabled by the Hub")
     gated = bool(info.gated)
-    status: Status = "moved" if info.id != hub else ("gated" if gated else "ok")
+    status = "moved" if info.id != hub else ("gated" if gated else "ok")
     card: Mapping[str, Any] = info.card_data.to_dict() if info.card_data is not None else {}
     licence = card.get("license")
     return HubStatus(
@@ -106,6 +91,63 @@ def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> H
         bytes=info.main_size or info.used_storage,
         missing=tuple(_missing(entries, info.siblings, card)),
     )
+
+
+def answer_of_hub(error: Exception) -> tuple[Status, str]:
+    """What an error of the Hub library says of a dataset, and in which words a user can act on it."""
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return "gated", "accept its terms on the Hub and log in with 'hf auth login'"
+    if isinstance(error, RepositoryNotFoundError):
+        return "gone", "not found, or private"  # the Hub gives this answer for a private repository too
+    if isinstance(error, RevisionNotFoundError):
+        return "gone", "no such revision"
+    if isinstance(error, DisabledRepoError):
+        return "gone", "disabled by the Hub"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "unreachable", "offline mode is on (HF_HUB_OFFLINE)"
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return "unreachable", _said_with(error.response)
+    return "unreachable", _first_line(error)
+
+
+def _said_with(response: Any) -> str:
+    """A refusal that says nothing of the dataset: too many requests, a wrong token, a fault of the server."""
+    code = response.status_code
+    if code == 429:
+        after = parse_wait(response.headers)
+        return f"asked too often (status 429); try again {f'in {after} seconds' if after else 'later'}"
+    if code in (401, 403):
+        return f"no access with this token (status {code}); log in with 'hf auth login'"
+    return f"the Hub answered with status {code}"
+
+
+def parse_wait(headers: Mapping[str, str]) -> int | None:
+    """Seconds to wait before the next request: the Hub's `ratelimit` header, else `Retry-After`."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None:
+        return limit.reset_in_seconds
+    after = headers.get("Retry-After", "")
+    return int(after) if after.isdecimal() else None
+
+
+def _is_silence(error: Exception) -> bool:
+    """Whether nothing answered at all, as without a network."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, HfHubHTTPError):
+        return error.response is None
+    return isinstance(error, OfflineModeIsEnabled | HTTPError | OSError)
 
 
 def _missing(entries: Mapping[str, Source], siblings: Any, card: Mapping[str, Any]) -> Iterable[str]:

@@ -37,7 +37,7 @@ def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missi
         except SourceMissing as error:
             absent.append((subset, str(error)))
     if absent and (missing == "fail" or not subsets):
-        raise DataError(_refusal(recipe, absent))
+        raise DataError(_refusal(recipe, absent, nothing_left=not subsets))
     if missing == "substitute":
         subsets = _substituted(recipe, subsets, absent)
     action = "skipped" if missing == "skip" else "substituted"
@@ -48,16 +48,20 @@ def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missi
     return ReadableMix(recipe, tuple(subsets), tuple(stores), left_out)
 
 
-def _refusal(recipe: Recipe, absent: list[tuple[Subset, str]]) -> str:
+def _refusal(recipe: Recipe, absent: list[tuple[Subset, str]], *, nothing_left: bool) -> str:
     share = sum(subset.tokens for subset, _ in absent) / recipe.tokens
     lines = [f"  {subset.name}  {subset.tokens:,} tokens  {reason}" for subset, reason in absent[:20]]
     if len(absent) > 20:
         lines.append(f"  ... and {len(absent) - 20} more")
+    advice = (
+        "Nothing is left to build. Make some of them readable, or give your own text with --corpus."
+        if nothing_left
+        else "Make them readable, or build with --missing skip (leave them out) or --missing substitute "
+        "(more of the same domain)."
+    )
     return (
         f"{recipe.name}: {len(absent)} of {len(recipe.subsets)} subsets ({share:.1%} of the tokens) cannot be read:\n"
-        + "\n".join(lines)
-        + "\nMake them readable, or build with --missing skip (leave them out) or --missing substitute "
-        "(more of the same domain)."
+        + "\n".join([*lines, advice])
     )
 
 

@@ -18,12 +18,11 @@ import orjson
 
 from data_recipes.errors import DataError
 from data_recipes.source import Source
-from data_recipes.source_files import LINES, Part, SourceFile
+from data_recipes.source_files import ARROW, LINES, Part, SourceFile
 from data_recipes.templates import MissingColumn
 
 BATCH_CHARACTERS = 4 * 2**20
 BATCH_DOCUMENTS = 16_384
-ARROW = (".arrow", ".feather", ".ipc")
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,27 @@ A unit is a fixed number of rows in the dataset's own order, so that a small bui
 What was read is named by the commit of the repository, or, for a dataset folder on this machine, by its files.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
 
 from data_recipes.errors import DataError
+from data_recipes.hub_check import answer_of_hub
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.read_documents import Documents, batches, texts_of_rows
-from data_recipes.source import Source
-from data_recipes.source_files import SourceMissing
+from data_recipes.source import Source, column_value
+from data_recipes.source_files import COMPRESSED, SourceMissing
 from data_recipes.supply import how_rows_become_text
+from data_recipes.templates import MissingColumn
 
 UNIT_ROWS = 20_000
+# As many rows are looked at for the columns that a source's entry names.
+FIRST_ROWS = 64
+READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow"}
+SCRIPT_HINT = " Name its files: access: script-based, data_files: [...]."
 
 
 class HubSupply:
@@ -44,27 +51,28 @@ class HubSupply:
 
     @classmethod
     def find(cls, source: Source) -> "HubSupply":
-        """Resolve the id to a revision and open the split, without reading it."""
-        from datasets import load_dataset
-        from huggingface_hub import constants
+        """Resolve the id to a revision and open the split; reads its first rows, to see that the columns are there."""
+        from datasets import config
 
         assert source.hub is not None
-        local = Path(source.hub).is_dir()
-        streaming = not local and not constants.HF_HUB_OFFLINE
-        revision = None if local else _revision(source, offline=constants.HF_HUB_OFFLINE)
+        place = Path(source.hub)
+        offline = config.HF_HUB_OFFLINE
+        revision = None if offline or place.is_dir() else _current_commit(source)
         try:
-            dataset = load_dataset(
-                source.hub,
-                source.config,
-                split=source.split or "train",
-                data_files=list(source.data_files) or None,
-                revision=None if local else (revision or source.revision),
-                streaming=streaming,
-            )
+            if source.access == "script-based" and not place.is_dir():
+                dataset, revision = _open_files(source, revision)
+            else:
+                dataset = _open_dataset(source, revision, streaming=revision is not None)
+                revision = revision or _commit_of_cache(dataset) or source.revision
+            first = _first_rows(dataset)
         except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
             message = (str(error).splitlines() or [""])[0]
-            raise SourceMissing(f"{source.label}: cannot be loaded ({type(error).__name__}: {message:.200})") from error
-        contents = revision or (_local_contents(Path(source.hub)) if local else str(dataset.info.version))
+            hint = SCRIPT_HINT if "scripts are no longer supported" in message else ""
+            raise SourceMissing(
+                f"{source.label}: cannot be loaded ({type(error).__name__}: {message:.200}){hint}"
+            ) from error
+        check_columns(source, first)
+        contents = revision or (_local_contents(place) if place.is_dir() else str(dataset.info.version))
         return cls(source, dataset, revision=revision, contents=contents)
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
@@ -113,23 +121,130 @@ def number_of_units(rows: int) -> int:
     return max(1, -(-rows // UNIT_ROWS))
 
 
-def _revision(source: Source, *, offline: bool) -> str | None:
-    """The commit that the id (and `revision`, where given) stands for now; as written when offline."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
+def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`SourceMissing` when none of the first rows has a column that a filter or the text needs.
 
-    if offline:
-        return source.revision
+    Such a source would be read to its end, terabytes perhaps, to yield nothing.
+    """
+    if not rows:
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for condition in source.filters:
+        if not any(has_column(row, condition.field) for row in rows):
+            scores = f" Score its rows with {source.scorer} into that column first." if source.scorer else ""
+            raise SourceMissing(
+                f"{source.label}: a filter needs the column '{condition.field}', the rows have "
+                f"{', '.join(columns)}.{scores}"
+            )
+    lacking = set()
+    render = source.renderer()
+    for row in rows:
+        try:
+            render(row)
+        except MissingColumn as error:
+            lacking.add(error.column)
+        except (ValueError, TypeError, KeyError) as error:
+            if source.decode_with is not None:  # no tokenizer to decode with, or no token ids
+                raise SourceMissing(f"{source.label}: {error}") from error
+            return  # the columns are there; what is wrong with a row is counted when it is read
+        else:
+            return
+    raise SourceMissing(
+        f"{source.label}: the text needs the column {' or '.join(sorted(map(repr, lacking)))}, the rows have "
+        f"{', '.join(columns)}."
+    )
+
+
+def has_column(row: Mapping[str, Any], name: str) -> bool:
+    """Whether a row has a column, nested ones included."""
     try:
-        return HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=30).sha
-    except HfHubHTTPError as error:
-        status = error.response.status_code if error.response is not None else "no answer"
-        raise SourceMissing(
-            f"{source.label}: the Hub says {status}. It may have moved, or be gated: accept its terms on the Hub "
-            "and log in with 'hf auth login'."
-        ) from error
+        column_value(row, name)
+    except KeyError:
+        return False
+    return True
+
+
+def _open_dataset(source: Source, revision: str | None, *, streaming: bool) -> Any:
+    """A split as `datasets` sees it: an `IterableDataset`, or from a folder or the cache a `Dataset`."""
+    from datasets import load_dataset
+
+    split = source.split or "train"
+    return load_dataset(
+        str(source.hub),
+        source.config,
+        split=split,
+        data_files={split: list(source.data_files)} if source.data_files else None,
+        revision=revision or source.revision,
+        streaming=streaming,
+    )
+
+
+def _open_files(source: Source, revision: str | None) -> tuple[Any, str]:
+    """The files behind a loading script, which no longer runs, as an `IterableDataset`; and their commit.
+
+    They are streamed from the Hub at `revision`; with None read from what was downloaded of the repository.
+    """
+    from datasets import load_dataset
+    from huggingface_hub import snapshot_download
+
+    if revision is None:
+        folder = snapshot_download(
+            str(source.hub),
+            repo_type="dataset",
+            revision=source.revision,
+            allow_patterns=list(source.data_files),
+            local_files_only=True,
+        )
+        revision = Path(folder).name
+    else:
+        folder = f"hf://datasets/{source.hub}@{revision}"
+    split = source.split or "train"
+    files = {split: [f"{folder}/{pattern}" for pattern in source.data_files]}
+    return load_dataset(_format_of(source.data_files), data_files=files, split=split, streaming=True), revision
+
+
+def _format_of(patterns: Sequence[str]) -> str:
+    """Which of datasets' readers fits the files; `DataError` when their names do not tell."""
+    found = set()
+    for pattern in patterns:
+        suffixes = [suffix for suffix in PurePosixPath(pattern).suffixes if suffix not in COMPRESSED]
+        found.add(READERS.get(suffixes[-1] if suffixes else ""))
+    reader = found.pop() if len(found) == 1 else None
+    if reader is None:
+        raise DataError(
+            f"data_files {', '.join(patterns)}: the names do not tell the format; expected all of them to end in one "
+            f"of {', '.join(READERS)}, compressed or not."
+        )
+    return reader
+
+
+def _first_rows(dataset: Any) -> list[Mapping[str, Any]]:
+    if hasattr(dataset, "num_rows"):
+        return list(dataset.select(range(min(FIRST_ROWS, dataset.num_rows))))
+    return list(dataset.take(FIRST_ROWS))
+
+
+def _commit_of_cache(dataset: Any) -> str | None:
+    """The commit that a dataset in the local cache is of: its folder there is named after it."""
+    for file in getattr(dataset, "cache_files", ()):
+        name = Path(file["filename"]).parent.name
+        if re.fullmatch(r"[0-9a-f]{40}", name):
+            return name
+    return None
+
+
+def _current_commit(source: Source) -> str:
+    """The commit that the id (and `revision`, where given) stands for now."""
+    from huggingface_hub import HfApi
+
+    try:
+        commit = HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=30).sha
     except Exception as error:
-        raise SourceMissing(f"{source.label}: the Hub cannot be reached ({type(error).__name__}).") from error
+        status, message = answer_of_hub(error)
+        raise SourceMissing(f"{source.label}: {status} ({message}).") from error
+    if commit is None:
+        raise SourceMissing(f"{source.label}: the Hub names no commit of it.")
+    return commit
 
 
 def _local_contents(folder: Path) -> list[list[str]]:

@@ -21,7 +21,11 @@ UNIT_BYTES = 32 * 2**20
 REMEMBERED_BYTES = 64 * 2**20
 
 LINES = (".jsonl", ".ndjson")
+ARROW = (".arrow", ".feather", ".ipc")
+WITH_COLUMNS = (*LINES, ".parquet", *ARROW)
 COMPRESSED = (".gz", ".zst")
+# What `Dataset.save_to_disk` writes beside the data.
+DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
 
 
 class SourceMissing(DataError):
@@ -41,10 +45,7 @@ class SourceFile:
     @property
     def suffix(self) -> str:
         """The format's suffix, without that of the compression: `.jsonl` for `a.jsonl.zst`."""
-        suffixes = [suffix.lower() for suffix in self.path.suffixes]
-        while suffixes and suffixes[-1] in COMPRESSED:
-            suffixes.pop()
-        return suffixes[-1] if suffixes else ""
+        return format_suffix(self.path)
 
     @property
     def compressed(self) -> bool:
@@ -64,8 +65,46 @@ class Part:
 Unit = tuple[Part, ...]
 
 
+def format_suffix(path: Path) -> str:
+    """The suffix that tells the format, in lower case, without that of the compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
 def list_files(source: Source) -> list[Path]:
     """The files of a path source, sorted by name; `SourceMissing` when there is nothing."""
+    files = _found(source)
+    _check_formats(source, files)
+    return files
+
+
+def _check_formats(source: Source, files: Sequence[Path]) -> None:
+    """`DataError` where reading would take something else for text than is meant."""
+    with_columns = [path for path in files if format_suffix(path) in WITH_COLUMNS]
+    plain = [path for path in files if format_suffix(path) not in WITH_COLUMNS]
+    needs_columns = source.text is not None or source.template is not None or bool(source.filters)
+    if plain and needs_columns:
+        raise DataError(
+            f"{source.label}: text, template and filters need rows with columns, but {_some(plain)} would be read as "
+            f"plain text. Narrow the glob to files in {', '.join(WITH_COLUMNS)} (or these with .gz or .zst), or remove "
+            "these keys."
+        )
+    if plain and with_columns and source.glob is None:
+        raise DataError(
+            f"{source.label}: a mixture of files with rows ({_some(with_columns)}) and of others, which would be read "
+            f"as plain text ({_some(plain)}). Say with glob which are meant, such as "
+            f"'**/*{with_columns[0].suffix}'; '**/*' takes both."
+        )
+
+
+def _some(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:3])
+    return f"{names} and {len(paths) - 3:,} more" if len(paths) > 3 else names
+
+
+def _found(source: Source) -> list[Path]:
     location = source.location
     if location.is_file():
         if source.glob is not None:
@@ -73,8 +112,15 @@ def list_files(source: Source) -> list[Path]:
         return [location]
     if not location.is_dir():
         raise SourceMissing(f"{location}: no such file or folder.")
-    found = location.glob(source.glob or "**/*")
+    try:
+        found = list(location.glob(source.glob or "**/*"))
+    except (ValueError, NotImplementedError, IndexError) as error:
+        raise DataError(
+            f"{source.label}: glob '{source.glob}' is not a pattern ({error}); such as '**/*.py'."
+        ) from error
     files = sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(location)))
+    if any(path.suffix in ARROW for path in files):
+        files = [path for path in files if path.name not in DESCRIPTIONS]
     if not files:
         raise SourceMissing(f"{location}: no file matches '{source.glob or '**/*'}'.")
     if source._folder is not None:

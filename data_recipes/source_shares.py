@@ -10,7 +10,7 @@ from data_recipes.source_catalog import resolve_source
 ACCESS_MEANS = {
     "open": "on the Hub, readable by anyone",
     "gated": "on the Hub after accepting its terms, with a token",
-    "script-based": "on the Hub behind a loading script that no longer runs: fetch and read its files directly",
+    "script-based": "on the Hub behind a loading script that no longer runs; its files are read where the entry names them",
     "ids-only": "the Hub has ids, the contents must be fetched elsewhere",
     "off-hub": "public, but not on the Hub: fetch it and give it as a path",
     "not-public": "no public source; substitute or leave out",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,7 @@ from data_recipes.manifest import fingerprint_of
 from data_recipes.read_documents import Documents, read_parts
 from data_recipes.source import Source
 from data_recipes.source_files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
+from data_recipes.templates import template_named
 
 
 class Supply(Protocol):
@@ -41,16 +43,24 @@ def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None)
         return LocalSupply(source, examine(source, workers=workers, memory=memory))
     if source.hub is None or source.access in ("off-hub", "not-public"):
         raise SourceMissing(f"{source.label}: {source.access}{f' ({source.note})' if source.note else ''}.")
-    if source.access in ("ids-only", "script-based"):
-        raise SourceMissing(f"{source.label}: {source.access}, so the Hub has no text to read.")
+    if source.access == "ids-only":
+        raise SourceMissing(f"{source.label}: ids-only, so the Hub has no text to read.")
+    if source.access == "script-based" and not source.data_files:
+        why = source.note or "the entry names no data_files"
+        raise SourceMissing(f"{source.label}: script-based, and which files it reads is not known ({why}).")
     from data_recipes.read_hub import HubSupply
 
     return HubSupply.find(source)
 
 
 def how_rows_become_text(source: Source) -> dict[str, object]:
-    """The part of a source's entry that changes its documents."""
-    return source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
+    """The part of a source's entry that changes its documents; of a named template also what it says now."""
+    said: dict[str, object] = source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
+    if source.decode_with is not None:
+        said["decode_with"] = source.decode_with
+    if source.template is not None:
+        said["template"] = asdict(template_named(source.template))
+    return said
 
 
 class LocalSupply:

@@ -123,6 +123,8 @@ def test_missing_source_fails_is_skipped_or_substituted(tmp_path, build):
     with pytest.raises(DataError, match=r"1 of 2 subsets \(66\.7% of the tokens\) cannot be read.*\n.*gone\.jsonl"):
         build(mix)
     assert not (tmp_path / "out" / "mix").exists()
+    with pytest.raises(DataError, match="Nothing is left to build"):
+        build(recipe(gone), missing="skip")
     skipped = build(mix, missing="skip")
     assert skipped.num_rows == 10
     assert skipped.manifest["config"]["missing"][0]["action"] == "skipped"

@@ -33,6 +33,7 @@ def sources(
         if online:
             result["hub"] = [asdict(status) for status in statuses]
         emit_json(result)
+        _stop_without_hub(statuses)
         return
     title = f"{recipes[0].name}" if phase is not None else "Phases 1 to 27 (28K path)"
     if subsets:
@@ -42,6 +43,18 @@ def sources(
     if online:
         print()
         _print_hub(statuses)
+        _stop_without_hub(statuses)
+
+
+def _stop_without_hub(statuses: "list[HubStatus]") -> None:
+    """An error, after all that can be shown, when not one dataset could be asked about."""
+    from data_recipes.errors import DataError
+
+    if statuses and all(status.silent for status in statuses):
+        raise DataError(
+            f"the Hub cannot be asked: {statuses[0].message}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
+            "without --online the table needs no network."
+        )
 
 
 def _ask_the_hub(uses: "list[SubsetUse]") -> "list[HubStatus]":
@@ -100,12 +113,14 @@ def _print_subsets(uses: "list[SubsetUse]", title: str) -> None:
 
 
 def _print_hub(statuses: "list[HubStatus]") -> None:
+    if all(status.silent for status in statuses):
+        return
     emit_table(
         ["dataset", "on the Hub", "revision to pin", "size (GB)", "licence"],
         [
             [
                 status.hub,
-                f"moved to {status.now}" if status.status == "moved" else status.message or status.status,
+                _state(status),
                 status.revision or "",
                 f"{status.bytes / 1e9:.2f}" if status.bytes else "",
                 status.licence or "",
@@ -124,3 +139,9 @@ def _print_hub(statuses: "list[HubStatus]") -> None:
         + (f", {unreachable} could not be asked" if unreachable else "")
         + "."
     )
+
+
+def _state(status: "HubStatus") -> str:
+    if status.status == "moved":
+        return f"moved to {status.now}{', gated' if status.gated else ''}"
+    return f"{status.status}: {status.message}" if status.message else status.status
