@@ -120,7 +120,7 @@ def pretrain(config: Path, *arguments: str) -> int:
 def environment() -> dict[str, str]:
     """That of the tests without what a launcher would have left there."""
     kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "MASTER_ADDR")}
-    return kept | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def ranks_command(config: Path, ranks: int, *arguments: str) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pretrain_miniature import (
     TOTAL_STEPS,
     launch_ranks,
@@ -81,6 +82,19 @@ def test_a_run_stopped_at_every_step_equals_undisturbed(inputs: Path, undisturbe
         assert pretrain(config, "--set", f"max_steps={step}") == 0
     assert pretrain(config) == 0
     assert_same_run(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow  # in processes of their own: this one may not have started a second thread when it forks
+def test_with_two_threads_a_run_gone_on_with_equals_undisturbed_too(inputs: Path, tmp_path: Path) -> None:
+    model = yaml.safe_load(write_run_config(inputs, tmp_path / "config.yaml").read_text())["model"]
+    # Wide enough that sums and products are shared by the threads.
+    changes = {"threads": 2, "model": model | {"hidden_size": 128, "intermediate_size": 320}}
+    for name in ("undisturbed", "stopped"):
+        config = write_run_config(inputs, tmp_path / name / "config.yaml", **changes)
+        if name == "stopped":
+            assert launch_ranks(config, 1, "--set", "max_steps=9").returncode == 0
+        assert launch_ranks(config, 1).returncode == 0
+    assert_same_run(tmp_path / "stopped" / "run", tmp_path / "undisturbed" / "run")
 
 
 def test_a_finished_run_started_again_changes_nothing(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
