@@ -181,8 +181,15 @@ def plan_phases(
 ) -> list[PlannedPhase]:
     """Tokenise what the mixes need, refuse what there is not enough of, and settle every draw."""
     needs = tokens_needed(planned)
-    # One unit of each source tells roughly how much there is: a clear shortfall need not wait for all of them.
-    fill_stores({key: (store, 1) for key, (store, _) in needs.items()}, workers=workers, progress=False)
+    # One unit of a source tells roughly how much there is: a clear shortfall need not wait for all of them.
+    capped = {
+        store.key
+        for item in planned
+        for subset, store in zip(item.mix.subsets, item.mix.stores, strict=True)
+        if subset.max_epochs is not None
+    }
+    first_units = {key: (store, 1) for key, (store, _) in needs.items() if key in capped}
+    fill_stores(first_units, workers=workers, progress=False)
     check_epochs(planned)
     fill_stores(needs, workers=workers, progress=progress)
     check_epochs(planned)
