@@ -13,6 +13,7 @@ from data_recipes.errors import DataError
 
 Access = Literal["open", "gated", "ids-only", "script-based", "off-hub", "not-public"]
 Language = Literal["en", "zh", "code", "multi"]
+Readable = Literal["yes", "after scoring", "no"]
 AUTHORS_RELEASE = "yulan-team/YuLan-Mini-Text-Datasets"
 Scalar = str | int | float | bool
 
@@ -183,6 +184,20 @@ class Source(BaseModel):
         if len(self.data_files) > 1:
             narrowed.append(f"{len(self.data_files) - 1} more")
         return f"{self.hub} ({', '.join(narrowed)})" if narrowed else self.hub
+
+    @property
+    def readable(self) -> Readable:
+        """Whether a build can read the entry as it stands, as far as the entry itself tells.
+
+        `after scoring`: a filter needs scores that the published rows do not carry.
+        """
+        if self.path is not None:
+            return "yes"
+        if self.access in ("off-hub", "not-public", "ids-only"):
+            return "no"
+        if self.access == "script-based" and not self.data_files:
+            return "no"
+        return "after scoring" if self.scorer is not None and self.filters else "yes"
 
     def renderer(self) -> Callable[[Mapping[str, Any]], str]:
         """A function from a row to its text; it raises `templates.MissingColumn` when a column is not there."""

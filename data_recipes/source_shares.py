@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_recipes.recipe import Recipe, Source, published_recipes
+from data_recipes.recipe import Recipe, published_recipes
+from data_recipes.source import Readable, Source
 from data_recipes.source_catalog import resolve_source
 
 ACCESS_MEANS = {
     "open": "on the Hub, readable by anyone",
     "gated": "on the Hub after accepting its terms, with a token",
-    "script-based": "on the Hub behind a loading script that no longer runs; its files are read where the entry names them",
+    "script-based": "on the Hub behind a loading script that no longer runs; its files are read where they are named",
     "ids-only": "the Hub has ids, the contents must be fetched elsewhere",
     "off-hub": "public, but not on the Hub: fetch it and give it as a path",
     "not-public": "no public source; substitute or leave out",
@@ -34,6 +35,7 @@ class PlaceUse:
 
     place: str
     access: str
+    readable: Readable
     licences: list[str] = field(default_factory=list)
     subsets: list[str] = field(default_factory=list)
     tokens: int = 0
@@ -60,12 +62,13 @@ def subset_uses(recipes: Sequence[Recipe]) -> list[SubsetUse]:
 
 
 def place_uses(uses: Sequence[SubsetUse]) -> list[PlaceUse]:
-    """The same by place and access, largest first."""
-    places: dict[tuple[str, str], PlaceUse] = {}
+    """The same by place, access and whether a build can read it, largest first."""
+    places: dict[tuple[str, str, str], PlaceUse] = {}
     for use in uses:
         source = use.source
         place = source.hub or source.url or source.path or use.source_name
-        found = places.setdefault((place, source.access), PlaceUse(place, source.access))
+        key = (place, source.access, source.readable)
+        found = places.setdefault(key, PlaceUse(place, source.access, source.readable))
         found.tokens += use.tokens
         found.subsets.append(use.name)
         if source.licence and source.licence not in found.licences:
@@ -81,6 +84,14 @@ def tokens_by_access(uses: Sequence[SubsetUse]) -> dict[str, int]:
     return sums
 
 
+def tokens_by_readable(uses: Sequence[SubsetUse]) -> dict[Readable, int]:
+    """Tokens that a build can read as the entries stand, those that must be scored first, and the others."""
+    sums: dict[Readable, int] = {"yes": 0, "after scoring": 0, "no": 0}
+    for use in uses:
+        sums[use.source.readable] += use.tokens
+    return sums
+
+
 def as_json(uses: Sequence[SubsetUse]) -> dict[str, Any]:
     """What `data sources --json` prints."""
     total = sum(use.tokens for use in uses)
@@ -91,10 +102,12 @@ def as_json(uses: Sequence[SubsetUse]) -> dict[str, Any]:
     return {
         "tokens": total,
         "access": access,
+        "readable": tokens_by_readable(uses),
         "places": [
             {
                 "place": item.place,
                 "access": item.access,
+                "readable": item.readable,
                 "tokens": item.tokens,
                 "share": round(item.tokens / total, 6),
                 "licences": item.licences,
@@ -111,6 +124,7 @@ def as_json(uses: Sequence[SubsetUse]) -> dict[str, Any]:
                 "source": use.source_name,
                 **use.source.model_dump(mode="json", exclude_defaults=True),
                 "access": use.source.access,
+                "readable": use.source.readable,
             }
             for use in uses
         ],

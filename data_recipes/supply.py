@@ -13,6 +13,14 @@ from data_recipes.source_files import SourceFile, SourceMissing, Unit, content_f
 from data_recipes.templates import template_named
 
 
+WHY_NOT = {
+    "off-hub": "off-hub, fetch it and give it as a path",
+    "not-public": "nothing to read",
+    "ids-only": "ids-only, the Hub has no text to read",
+    "script-based": "script-based, and the entry does not name its files",
+}
+
+
 class Supply(Protocol):
     """The documents of one source, cut into units; the same unit always gives the same documents.
 
@@ -41,13 +49,8 @@ def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None)
     """Look at a source: list and hash its files, or find its revision. `SourceMissing` when it cannot be read."""
     if source.path is not None:
         return LocalSupply(source, examine(source, workers=workers, memory=memory))
-    if source.hub is None or source.access in ("off-hub", "not-public"):
-        raise SourceMissing(f"{source.label}: {source.access}{f' ({source.note})' if source.note else ''}.")
-    if source.access == "ids-only":
-        raise SourceMissing(f"{source.label}: ids-only, so the Hub has no text to read.")
-    if source.access == "script-based" and not source.data_files:
-        why = source.note or "the entry names no data_files"
-        raise SourceMissing(f"{source.label}: script-based, and which files it reads is not known ({why}).")
+    if source.readable == "no":
+        raise SourceMissing(f"{source.label}: {WHY_NOT[source.access]}{f' ({source.note})' if source.note else ''}.")
     from data_recipes.read_hub import HubSupply
 
     return HubSupply.find(source)

@@ -134,7 +134,7 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
         "the text needs the column 'content', the rows have text, score.",
         "a/nothing: gone (not found, or private)",
         "a/scripted (v3/*.jsonl): cannot be loaded",
-        "which files it reads is not known",
+        "script-based, and the entry does not name its files",
         "Name its files: access: script-based, data_files: [...].",
     ):
         assert said in refused.stderr

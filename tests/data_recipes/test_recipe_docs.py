@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from data_recipes.curriculum import check_steps
 from data_recipes.recipe import load_recipe
-from data_recipes.source_shares import place_uses, subset_uses, tokens_by_access, trained_recipes
+from data_recipes.source_shares import place_uses, subset_uses, tokens_by_access, tokens_by_readable, trained_recipes
 from data_recipes.templates import published_templates
 from yulanmini.commands.data_sources import sources
 from yulanmini.commands.recipe import app as recipe_app
@@ -56,8 +56,12 @@ def test_the_tables_of_sources_are_what_the_command_counts(uses):
         count = sum(use.source.access == access for use in uses)
         assert f"| `{access}` | {count} | {tokens / 1e9:.2f} | {tokens / total:.1%} |" in GUIDE
     for place in place_uses(uses)[:12]:
-        row = f"| {place.place} | `{place.access}` | {place.tokens / 1e9:.1f} | {place.tokens / total:.1%} |"
-        assert row in GUIDE
+        cells = (place.place, f"`{place.access}`", place.readable, f"{place.tokens / 1e9:.1f}")
+        assert f"| {' | '.join(cells)} | {place.tokens / total:.1%} |" in GUIDE
+    shares = {readable: f"{tokens / total:.1%}" for readable, tokens in tokens_by_readable(uses).items()}
+    assert f"A build reads {shares['yes']} of the tokens" in GUIDE
+    assert f"{shares['after scoring']} after scoring" in GUIDE
+    assert f"other {shares['no']}" in GUIDE
     unverified = sum(use.tokens for use in uses if use.source.verified is False)
     assert f"{unverified / total:.1%} of the tokens" in GUIDE
 

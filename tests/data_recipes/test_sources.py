@@ -175,3 +175,34 @@ def test_the_command_takes_a_users_recipe(tmp_path):
         ("HuggingFaceFW/fineweb-edu", 0.75),
         ("a.txt", 0.25),
     ]
+
+
+def test_the_table_says_what_a_build_can_read_as_it_stands(uses):
+    readable = {use.name: use.source.readable for use in uses}
+    assert readable["aa_math/proof-pile-2/arxiv"] == readable["pes2o-paper-en/v1"] == "yes"
+    assert readable["dolma-unzip/reddit"] == "no"
+    assert {use.source.access for use in uses if use.source.readable == "no"} == {
+        "ids-only",
+        "script-based",
+        "off-hub",
+        "not-public",
+    }
+    after_scoring = [use for use in uses if use.source.readable == "after scoring"]
+    assert {use.source.filters[0].field for use in after_scoring} == {"math_score"}
+    shown = json.loads(run("--json"))
+    assert sum(shown["readable"].values()) == shown["tokens"]
+    assert shown["readable"]["after scoring"] == sum(use.tokens for use in after_scoring)
+
+
+def test_an_entry_that_cannot_be_read_says_why(uses):
+    from data_recipes.source_files import SourceMissing
+    from data_recipes.supply import open_supply
+
+    reasons = {
+        "dolma-reddit": "script-based, and the entry does not name its files",
+        "arxiv": "off-hub, fetch it and give it as a path",
+        "bestsellers-zh": "nothing to read",
+    }
+    for name, reason in reasons.items():
+        with pytest.raises(SourceMissing, match=reason):
+            open_supply(load_sources()[name])

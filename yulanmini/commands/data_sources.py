@@ -64,15 +64,16 @@ def _ask_the_hub(uses: "list[SubsetUse]") -> "list[HubStatus]":
 
 
 def _print_places(uses: "list[SubsetUse]", title: str) -> None:
-    from data_recipes.source_shares import ACCESS_MEANS, place_uses, tokens_by_access
+    from data_recipes.source_shares import ACCESS_MEANS, place_uses, tokens_by_access, tokens_by_readable
 
     total = sum(use.tokens for use in uses)
     emit_table(
-        ["place", "access", "subsets", "tokens (B)", "share", "licence"],
+        ["place", "access", "build reads it", "subsets", "tokens (B)", "share", "licence"],
         [
             [
                 item.place,
                 item.access,
+                item.readable,
                 len(item.subsets),
                 f"{item.tokens / 1e9:.3f}",
                 f"{item.tokens / total:.2%}",
@@ -91,18 +92,27 @@ def _print_places(uses: "list[SubsetUse]", title: str) -> None:
             if tokens or any(use.source.access == access for use in uses)
         ],
     )
+    print()
+    emit_table(
+        ["build reads it", "tokens (B)", "share"],
+        [
+            [readable, f"{tokens / 1e9:.3f}", f"{tokens / total:.2%}"]
+            for readable, tokens in tokens_by_readable(uses).items()
+        ],
+    )
 
 
 def _print_subsets(uses: "list[SubsetUse]", title: str) -> None:
     total = sum(use.tokens for use in uses)
     emit_table(
-        ["subset", "tokens", "share", "access", "from", "verified"],
+        ["subset", "tokens", "share", "access", "build reads it", "from", "verified"],
         [
             [
                 use.name,
                 use.tokens,
                 f"{use.tokens / total:.3%}",
                 use.source.access,
+                use.source.readable,
                 use.source.label,
                 {True: "yes", False: "no", None: ""}[use.source.verified],
             ]
