@@ -169,17 +169,26 @@ class MonitorSettings(Settings):
 
 
 class SpikeSettings(Settings):
-    """A step is a spike when loss or gradient norm is not finite, or `sigma` deviations above the last `window`
-    steps. Its update is left out; `rollback_after` of them within `within` steps go back to the last good
-    checkpoint and never read those rows again. `variance_growth`: warn when a layer's hidden-state variance
-    has grown by this factor over the median of its recent past."""
+    """A step is a spike when loss or gradient norm is not finite, or the loss or the norm's logarithm is `sigma`
+    deviations above those of the last `window` good steps of the phase, of which there must be `min_steps`.
+
+    Its update is left out; `rollback_after` of them within `within` steps go back to the last good checkpoint and
+    never read those rows again. `variance_growth`: warn when a layer's hidden-state variance has grown by this
+    factor over the median of its recent past."""
 
     sigma: float = Field(default=6.0, gt=0)
     window: int = Field(default=128, gt=7)
+    min_steps: int = Field(default=16, gt=3)
     rollback_after: int = Field(default=3, gt=0)
     within: int = Field(default=20, gt=0)
     max_rollbacks: int = Field(default=5, ge=0)
     variance_growth: float = Field(default=10.0, gt=1)
+
+    @model_validator(mode="after")
+    def _window_holds_them(self) -> "SpikeSettings":
+        if self.min_steps > self.window:
+            raise ValueError(f"min_steps {self.min_steps} is more than the window of {self.window} steps.")
+        return self
 
 
 class PretrainConfig(Settings):

@@ -16,10 +16,11 @@ from train.curriculum import StepPlan
 
 
 class SpikeGuard:
-    """Six-sigma test of loss and gradient norm against the last `window` good steps of the phase.
+    """Six-sigma test of the loss and of the gradient norm's logarithm against the phase's last `window` good steps.
 
-    Silent until half the window is filled. It starts anew with each phase: a new mixture, context length or RoPE base
-    moves the loss for good reasons.
+    Norms of small batches have a long tail to the right; their logarithm has not. The window starts anew with each
+    phase, since a new mixture, context length or RoPE base moves both for good reasons; a phase is judged from its
+    `min_steps`-th good step on. What is not finite is a spike at any time.
     """
 
     def __init__(self, settings: SpikeSettings, device: torch.device) -> None:
@@ -34,13 +35,14 @@ class SpikeGuard:
 
     def check(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> torch.Tensor:
         """1.0 where the step is a spike, else 0.0; 0-dim float32 on the device. Good steps enter the window."""
-        latest = torch.stack([loss.detach().float(), grad_norm.detach().float()])
+        finite = loss.isfinite() & grad_norm.isfinite()
+        latest = torch.stack([loss.detach().float(), grad_norm.detach().float().clamp_min(1e-30).log()])
         filled = (self._slots < self._count).float()
         size = filled.sum().clamp_min(1)
         mean = (self._values * filled).sum(dim=1) / size
         deviation = (((self._values - mean[:, None]) ** 2 * filled).sum(dim=1) / size).sqrt()
-        outlier = (latest > mean + self.settings.sigma * deviation).any() & (self._count >= self.settings.window // 2)
-        spike = outlier | ~latest.isfinite().all()
+        outlier = (latest > mean + self.settings.sigma * deviation).any() & (self._count >= self.settings.min_steps)
+        spike = outlier | ~finite
         slot = (self._slots == self._count % self.settings.window) & ~spike
         self._values = torch.where(slot, latest[:, None], self._values)
         self._count += (~spike).long()

@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "stages": [],
     "export": {"phase_ends": False},
     "optimizer": {"lr": 1e-2},
-    "spikes": {"window": 8, "rollback_after": 3, "within": 10},
+    "spikes": {"window": 8, "min_steps": 4, "rollback_after": 3, "within": 10},
 }
 
 
@@ -131,7 +131,7 @@ def test_spikes_that_no_roll_back_helps_stop_the_run_with_its_work_kept(
 
 
 def test_the_guard_finds_outliers_and_non_finite_values_only() -> None:
-    guard = SpikeGuard(SpikeSettings(window=16, sigma=6), torch.device("cpu"))
+    guard = SpikeGuard(SpikeSettings(window=16, min_steps=8), torch.device("cpu"))
     rng = np.random.default_rng(0)
     found = []
     for step in range(60):
@@ -141,6 +141,41 @@ def test_the_guard_finds_outliers_and_non_finite_values_only() -> None:
         if guard.check(torch.tensor(loss), torch.tensor(norm)).item():
             found.append(step)
     assert found == [30, 40, 50, 55]
+
+
+def flags(guard: SpikeGuard, losses: np.ndarray, norms: np.ndarray) -> list[int]:
+    """Indices of the steps that the guard calls spikes."""
+    checked = [
+        guard.check(torch.tensor(loss), torch.tensor(norm)).item() for loss, norm in zip(losses, norms, strict=True)
+    ]
+    return [index for index, spike in enumerate(checked) if spike]
+
+
+def test_a_phase_is_judged_from_its_first_steps_on_and_by_its_own_level_only() -> None:
+    guard = SpikeGuard(SpikeSettings(), torch.device("cpu"))
+    rng = np.random.default_rng(2)
+    for level in (3.0, 4.0, 2.5):  # a mixture that is harder by twenty deviations, then an easier one
+        losses, norms = level + 0.05 * rng.standard_normal(36), level * np.exp(0.1 * rng.standard_normal(36))
+        guard.reset()
+        losses[[20, 30]] += 1.0
+        assert flags(guard, losses, norms) == [20, 30]
+
+
+def test_fewer_steps_than_the_minimum_tell_nothing_but_what_is_not_finite() -> None:
+    guard = SpikeGuard(SpikeSettings(min_steps=16), torch.device("cpu"))
+    losses, norms = np.full(16, 3.0), np.full(16, 1.0)
+    losses[[5, 9]] = (9.0, float("nan"))
+    norms[12] = float("inf")
+    assert flags(guard, losses, norms) == [9, 12]
+
+
+def test_the_long_tail_of_gradient_norms_is_no_spike() -> None:
+    guard = SpikeGuard(SpikeSettings(), torch.device("cpu"))
+    rng = np.random.default_rng(3)
+    losses, norms = 3 + 0.3 * rng.standard_normal(3000), np.exp(0.5 * rng.standard_normal(3000))
+    assert (norms > norms.mean() + 6 * norms.std()).any()
+    norms[2500] = 100.0
+    assert flags(guard, losses, norms) == [2500]
 
 
 def test_the_guard_goes_on_exactly_from_its_state() -> None:
