@@ -10,6 +10,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
@@ -111,13 +112,28 @@ def usable(text: str, drops: Counter[str]) -> bool:
 def open_binary(file: SourceFile) -> BinaryIO:
     """The file's content, decompressed as it is read."""
     suffix = file.path.suffix.lower()
+    if file.compressed and file.size == 0:
+        raise _damaged(file, suffix[1:], EOFError("not even a header."))
     if suffix == ".gz":
         return cast(BinaryIO, gzip.open(file.path))
     if suffix == ".zst":
-        import zstandard
+        import pyarrow as pa  # unlike zstandard's reader it says when a stream is cut short
 
-        return cast(BinaryIO, io.BufferedReader(zstandard.open(file.path, "rb"), 2**20))
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"), 2**20))
     return file.path.open("rb", buffering=2**20)
+
+
+@contextmanager
+def _damage_named(file: SourceFile) -> Iterator[None]:
+    """What a decompressor says of a damaged file as an error that names the file."""
+    try:
+        yield
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(file, "gzip", error) from error
+    except OSError as error:
+        if file.path.suffix.lower() != ".zst":
+            raise
+        raise _damaged(file, "zstd", error) from error
 
 
 def _json_rows(
@@ -152,7 +168,7 @@ def _parse_for_text(line: bytes) -> Any:
 
 def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
     """Numbered lines that begin within the part's bytes."""
-    with open_binary(file) as stream:
+    with _damage_named(file), open_binary(file) as stream:
         number = part.first_row
         position = part.start
         if part.start:
@@ -160,23 +176,16 @@ def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
             if stream.read(1) != b"\n":
                 position += len(stream.readline())
                 number += 1
-        try:
-            while part.stop < 0 or position < part.stop:
-                line = stream.readline()
-                if not line:
-                    return
-                if number == 0 and line.startswith(b"\xef\xbb\xbf"):
-                    position += 3
-                    line = line[3:]
-                position += len(line)
-                yield number, line
-                number += 1
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _damaged(file, "gzip", error) from error
-        except Exception as error:
-            if type(error).__module__.startswith("zstandard") or type(error).__name__ == "ZstdError":
-                raise _damaged(file, "zstd", error) from error
-            raise
+        while part.stop < 0 or position < part.stop:
+            line = stream.readline()
+            if not line:
+                return
+            if number == 0 and line.startswith(b"\xef\xbb\xbf"):
+                position += 3
+                line = line[3:]
+            position += len(line)
+            yield number, line
+            number += 1
 
 
 def _columns(source: Source, names: list[str]) -> list[str] | None:
@@ -227,11 +236,8 @@ def _arrow_rows(file: SourceFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 
 def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str]]:
-    with open_binary(file) as stream:
-        try:
-            content = stream.read()
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _damaged(file, "gzip", error) from error
+    with _damage_named(file), open_binary(file) as stream:
+        content = stream.read()
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:

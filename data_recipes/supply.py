@@ -12,7 +12,6 @@ from data_recipes.source import Source
 from data_recipes.source_files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
 from data_recipes.templates import template_named
 
-
 WHY_NOT = {
     "off-hub": "off-hub, fetch it and give it as a path",
     "not-public": "nothing to read",

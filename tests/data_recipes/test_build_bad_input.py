@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from collections import Counter
 
 import pytest
@@ -88,12 +89,30 @@ def test_damaged_parquet_is_an_error_that_names_the_file(tmp_path, build, conten
         build(recipe(Source(path=str(folder))))
 
 
-def test_truncated_gzip_is_an_error_that_names_the_file(tmp_path, build):
-    path = tmp_path / "a.jsonl.gz"
-    whole = gzip.compress("".join(json.dumps({"text": text}) + "\n" for text in GOOD).encode())
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"a\.jsonl\.gz: damaged or cut short .*gzip"):
+@pytest.mark.parametrize("what", ["cut short", "no bytes", "something else"])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.jsonl.zst", "a.txt.gz", "a.txt.zst"])
+def test_a_damaged_compressed_file_is_an_error_that_names_it(tmp_path, build, name, what):
+    import zstandard
+
+    content = "".join(json.dumps({"text": text}) + "\n" for text in GOOD).encode()
+    whole = gzip.compress(content) if name.endswith(".gz") else zstandard.compress(content)
+    path = tmp_path / name
+    path.write_bytes({"cut short": whole[: len(whole) // 2], "no bytes": b"", "something else": b"[1, 2]"}[what])
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: damaged or cut short .*(gzip|zstd|gz|zst)\)"):
         build(recipe(Source(path=str(path))))
+
+
+def test_compressed_files_of_several_streams_are_read_whole(tmp_path, build):
+    import zstandard
+
+    halves = ["".join(json.dumps({"text": text}) + "\n" for text in part).encode() for part in (GOOD[:90], GOOD[90:])]
+    for suffix, compress in (("gz", gzip.compress), ("zst", zstandard.compress)):
+        path = tmp_path / f"a.jsonl.{suffix}"
+        path.write_bytes(b"".join(map(compress, halves)))
+        built = build(recipe(Source(path=str(path)), tokens=64_000), out=suffix)
+        assert {piece["row"] for row in range(built.num_rows) for piece in built.documents(row)} == set(
+            range(len(GOOD))
+        )
 
 
 def test_a_document_far_longer_than_a_row_is_cut_into_rows(tmp_path, build):
