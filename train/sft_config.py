@@ -9,11 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_recipes.errors import DataError
 from data_recipes.schema_errors import read_yaml, validate
+from train.config_file import apply_override
 from train.errors import TrainError
 
 
@@ -166,27 +166,9 @@ def load_sft_config(path: Path, overrides: Sequence[str] = ()) -> SftConfig:
     """Read `path`, apply `key.key=value` overrides (values are YAML), check. TrainError names file and key."""
     try:
         values = read_yaml(path)
-        for override in overrides:
-            set_key(values, override)
+        if isinstance(values, dict):
+            for override in overrides:
+                apply_override(values, override)
         return validate(SftConfig, values, where=str(path))
     except DataError as error:
         raise TrainError(str(error)) from error
-
-
-def set_key(values: Any, override: str) -> None:
-    """Set one dotted key of nested mappings, making the sections it goes through."""
-    dotted, equals, text = override.partition("=")
-    if not equals or not dotted:
-        raise TrainError(f"--set {override}: expected key=value, such as max_steps=100.")
-    *parents, key = dotted.split(".")
-    section = values
-    for parent in parents:
-        if isinstance(section, dict) and section.get(parent) is None:
-            section[parent] = {}
-        section = section[parent] if isinstance(section, dict) else None
-    if not isinstance(section, dict):
-        raise TrainError(f"--set {override}: '{'.'.join(parents)}' is a value, not a section.")
-    try:
-        section[key] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise TrainError(f"--set {override}: the value is not valid YAML.") from error

@@ -41,7 +41,9 @@ def config(inputs: Path, tmp_path: Path) -> Path:
         ("heldout=/nowhere", "heldout.dir"),
         ("device=cuda", "no CUDA device"),
         ("optimizer", "expected key=value"),
-        ("tokens_per_step.a=1", "is a value, not a section"),
+        ("tokens_per_step.a=1", "--set tokens_per_step.a=1: 'tokens_per_step' is a value, not a section"),
+        ("stages.7.rope_theta=1", "'stages' is a list of 2; give an index below that"),
+        ("stages.first=1", "'stages' is a list of 2"),
     ],
 )
 def test_a_mistake_is_named(config: Path, change: str, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,6 +75,8 @@ def test_a_key_given_twice_and_broken_yaml_are_refused(config: Path) -> None:
         ("heldout=null", ("heldout",), None),
         ("heldout.bytes_per_domain=500", ("heldout", "bytes_per_domain"), 500),
         ("stages.1.rope_theta=5", ("stages", 1, "rope_theta"), 5.0),
+        ("model.rms_norm_eps=1e-5", ("model", "rms_norm_eps"), 1e-5),
+        ("data.dir=1e", ("data", "dir"), str(Path("1e").absolute())),
         ("checkpoint.keep_last=7", ("checkpoint", "keep_last"), 7),
     ],
 )

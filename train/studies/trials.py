@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from train.config_file import set_key
 from train.errors import TrainError
 from train.run_log import RunLog
 
@@ -72,11 +73,7 @@ def settings_of(base: Path, inputs: Path, changes: Mapping[str, Any]) -> dict[st
     settings = yaml.safe_load(base.read_text())
     everything = {"tokenizer": str(tokenizer), "data.dir": str(data), "device": "cpu", **changes}
     for dotted, value in everything.items():
-        *parents, key = dotted.split(".")
-        section = settings
-        for name in parents:
-            section = section.setdefault(name, {})
-        section[key] = value
+        set_key(settings, dotted, value)
     return settings
 
 

@@ -134,14 +134,11 @@ def build_data(run: Run) -> None:
 def write_config(run: Run, name: str, template: str, overrides: dict[str, Any]) -> Path:
     """A training config of this run: the committed file with the run's paths and the scale's changes."""
     import train
+    from train.config_file import set_key
 
     config = yaml.safe_load((Path(train.__file__).parent / "configs" / template).read_text())
     for dotted, value in overrides.items():
-        *parents, key = dotted.split(".")
-        section = config
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        section[key] = value
+        set_key(config, dotted, value)
     path = run.out / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     return path
