@@ -4,7 +4,7 @@ The text comes from the source, read again; that it is the right one is proven b
 with the row's ids. Where the source is gone or has changed, the row's tokens are decoded instead, and it says so.
 """
 
-from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ import numpy as np
 
 from data_recipes.bpe_dropout import DropoutEncoder
 from data_recipes.errors import DataError
-from data_recipes.read_documents import read_parts
+from data_recipes.read_again import documents_at
 from data_recipes.reader import PackedRows
 from data_recipes.row_files import read_file_tables
 from data_recipes.source import Source
-from data_recipes.source_files import Part, SourceFile
 from data_recipes.tokenise import LoadedTokenizer, load_tokenizer
 
 
@@ -27,7 +26,7 @@ def trace(folder: str | Path, row: int, *, text: bool = False) -> dict[str, Any]
     document has `text`, the characters of these tokens, and `text_from`: `source` or, where that is not to be
     had, `tokens` (decoded).
     """
-    return Tracer(folder).row(row, text=text)
+    return Tracer(folder).trace([row], text=text)[0]
 
 
 def trace_rows(
@@ -39,21 +38,21 @@ def trace_rows(
     text: bool = False,
     tokenizer: str | None = None,
 ) -> list[dict[str, Any]]:
-    """One row, or all rows of training step `step` of this phase, counted from 0: rows step*batch_size up to
-    (step+1)*batch_size. `tokenizer`: where it is now, if not where the manifest says."""
+    """One row, or all rows of training step `step` of this phase, counted from 1 as in a run's metrics.jsonl: rows
+    (step-1)*batch_size up to step*batch_size. `tokenizer`: where it is now, if not where the manifest says."""
     if (row is None) == (step is None):
         raise DataError("give a row, or --step and --batch-size.")
     tracer = Tracer(folder, tokenizer=tokenizer)
     if row is not None:
-        return [tracer.row(row, text=text)]
+        return tracer.trace([row], text=text)
     if batch_size is None or batch_size < 1:
         raise DataError(f"batch size {batch_size}; a step needs --batch-size, 1 or more rows.")
     assert step is not None
-    first = step * batch_size
+    first = (step - 1) * batch_size
     if not 0 <= first < tracer.rows.num_rows:
         steps = -(-tracer.rows.num_rows // batch_size)
-        raise DataError(f"{folder}: no step {step}; at {batch_size} rows a step it has steps 0 to {steps - 1}.")
-    return [tracer.row(number, text=text) for number in range(first, min(first + batch_size, tracer.rows.num_rows))]
+        raise DataError(f"{folder}: no step {step}; at {batch_size} rows a step it has steps 1 to {steps}.")
+    return tracer.trace(range(first, min(first + batch_size, tracer.rows.num_rows)), text=text)
 
 
 class Tracer:
@@ -64,14 +63,19 @@ class Tracer:
         self.tokenizer_location = tokenizer or self.rows.manifest["tokenizer"]["location"]
         self.tables = read_file_tables(self.rows.folder)
         self._tokenizer: LoadedTokenizer | None = None
-        self._documents: dict[tuple[int, int, int], str | None] = {}
 
-    def row(self, number: int, *, text: bool) -> dict[str, Any]:
-        """What `trace` returns."""
-        pieces = self.rows.documents(number)
+    def trace(self, numbers: Sequence[int], *, text: bool) -> list[dict[str, Any]]:
+        """What the function `trace` returns, for several rows: every file of a source is gone through once."""
+        pieces = {number: self.rows.documents(number) for number in numbers}
+        documents = self._documents([piece for row in pieces.values() for piece in row]) if text else None
+        return [self._row(number, pieces[number], documents) for number in numbers]
+
+    def _row(
+        self, number: int, pieces: list[dict[str, int]], documents: dict[tuple[int, int, int], str] | None
+    ) -> dict[str, Any]:
         batch = self.rows.rows(number, number + 1)
         subset = int(batch.subset_ids[0])
-        documents = []
+        shown = []
         place = 0
         for piece in pieces:
             table = self.tables[piece["source"]]
@@ -83,18 +87,31 @@ class Tracer:
                 "end": piece["end"],
             }
             length = piece["end"] - piece["start"]
-            if text:
+            if documents is not None:
                 ids = batch.input_ids[0, place : place + length]
-                document["text"], document["text_from"] = self._text(piece, ids)
+                document["text"], document["text_from"] = self._text(documents.get(_key(piece)), piece, ids)
             place += length
-            documents.append(document)
+            shown.append(document)
         return {
             "row": number,
             "subset": self.rows.subset_names[subset],
             "domain": self.rows.subset_domains[subset],
             "padding": int(batch.padding[0]),
-            "documents": documents,
+            "documents": shown,
         }
+
+    def _documents(self, pieces: Sequence[dict[str, int]]) -> dict[tuple[int, int, int], str]:
+        """The whole text of each piece's document, by numbers of source, file and row, where it is still there."""
+        wanted: dict[tuple[int, int], set[int]] = {}
+        for piece in pieces:
+            wanted.setdefault((piece["source"], piece["file"]), set()).add(piece["row"])
+        found = {}
+        for (source_number, file_number), rows in wanted.items():
+            said = self.rows.manifest["sources"][source_number]
+            file_name = self.tables[source_number]["files"][file_number]
+            texts = documents_at(Source.model_validate(said["entry"]), said, file_name, rows)
+            found.update({(source_number, file_number, row): text for row, text in texts.items()})
+        return found
 
     @property
     def tokenizer(self) -> LoadedTokenizer:
@@ -108,13 +125,9 @@ class Tracer:
             self._tokenizer = loaded
         return self._tokenizer
 
-    def _text(self, piece: dict[str, int], ids: np.ndarray) -> tuple[str, str]:
-        whole = self._document(piece)
-        if whole is not None:
-            span = self._span(whole, piece["start"], piece["end"], ids)
-            if span is not None:
-                return span, "source"
-        return self.tokenizer.decode(ids), "tokens"
+    def _text(self, whole: str | None, piece: dict[str, int], ids: np.ndarray) -> tuple[str, str]:
+        span = None if whole is None else self._span(whole, piece["start"], piece["end"], ids)
+        return (self.tokenizer.decode(ids), "tokens") if span is None else (span, "source")
 
     def _span(self, whole: str, start: int, end: int, ids: np.ndarray) -> str | None:
         config = self.rows.manifest["config"]
@@ -124,52 +137,6 @@ class Tracer:
         encoded = encoder.encode([whole])[0]
         return self.tokenizer.span_by_decoding(whole, encoded, start, end, ids=ids, bos=config["bos"])
 
-    def _document(self, piece: dict[str, int]) -> str | None:
-        key = (piece["source"], piece["file"], piece["row"])
-        if key not in self._documents:
-            if len(self._documents) > 256:
-                self._documents.clear()
-            try:
-                self._documents[key] = self._read(*key)
-            except (DataError, OSError):
-                self._documents[key] = None
-        return self._documents[key]
 
-    def _read(self, source_number: int, file_number: int, row: int) -> str | None:
-        said = self.rows.manifest["sources"][source_number]
-        source = Source.model_validate(said["entry"])
-        if said["location"] is None:
-            return _hub_document(source, said["revision"], row)
-        place = Path(said["location"])
-        name = self.tables[source_number]["files"][file_number]
-        path = place if place.is_file() else place / name
-        if not path.is_file():
-            return None
-        return _local_document(source, SourceFile(name, path, path.stat().st_size, ""), row)
-
-
-def _local_document(source: Source, file: SourceFile, row: int) -> str | None:
-    part = Part(0)
-    if file.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(file.path) as parquet:
-            first = 0
-            for group in range(parquet.metadata.num_row_groups):
-                size = parquet.metadata.row_group(group).num_rows
-                if first <= row < first + size:
-                    part = Part(0, group, group + 1, first)
-                first += size
-    for batch in read_parts(source, [file], [part], Counter()):
-        if batch.rows[-1] >= row:
-            place = int(np.searchsorted(batch.rows, row))
-            return batch.texts[place] if batch.rows[place] == row else None
-    return None
-
-
-def _hub_document(source: Source, revision: str | None, row: int) -> str | None:
-    from data_recipes.read_hub import HubSupply
-
-    if revision is not None:
-        source = source.model_copy(update={"revision": revision})
-    return HubSupply.find(source).document(row)
+def _key(piece: dict[str, int]) -> tuple[int, int, int]:
+    return piece["source"], piece["file"], piece["row"]

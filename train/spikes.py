@@ -78,7 +78,7 @@ class SpikeRecord:
 
     def is_skipped(self, step: int) -> bool:
         """Whether the rows of the update after `step` finished ones are left out."""
-        return any(step in rollback["skipped_steps"] for rollback in self.rollbacks)
+        return any(step + 1 in rollback["skipped_steps"] for rollback in self.rollbacks)
 
     def see(self, records: list[dict[str, Any]]) -> list[int] | None:
         """Take in the host's view of finished steps; the steps to leave out when it is time to roll back, else None.
@@ -98,7 +98,7 @@ class SpikeRecord:
         self.rollbacks.append(
             {
                 "to_step": to_step,
-                "skipped_steps": [plan.step for plan in plans],
+                "skipped_steps": [plan.step + 1 for plan in plans],  # as in metrics.jsonl
                 "skipped_rows": [
                     {
                         "step": plan.step + 1,

@@ -74,7 +74,7 @@ def test_the_documented_recipe_builds_verifies_and_traces(place, call):
             text = json.loads((place / "corpus" / "books.jsonl").read_text().splitlines()[document["row"]])["content"]
         assert document["text"] in text
 
-    code, out, _ = call("trace", "data/my-anneal", "--step", "1", "--batch-size", "2", "--json")
+    code, out, _ = call("trace", "data/my-anneal", "--step", "2", "--batch-size", "2", "--json")
     assert [row["row"] for row in json.loads(out)["rows"]] == [2, 3]
     code, out, _ = call("stats", "data/my-anneal", "--json")
     assert json.loads(out)["rows"] == phase["counts"]["rows"]

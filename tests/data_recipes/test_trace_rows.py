@@ -122,9 +122,11 @@ def test_without_the_source_the_tokens_are_decoded_and_it_says_so(tmp_path, toke
 
 def test_a_step_is_its_rows(tmp_path, tokenizer_dir):
     folder = built_from(write_as("jsonl", tmp_path / "corpus"), tmp_path, tokenizer_dir)
-    assert trace_rows(folder, step=2, batch_size=4) == [trace(folder, row) for row in range(8, 12)]
-    with pytest.raises(DataError, match="no step 13; at 4 rows a step it has steps 0 to 12"):
-        trace_rows(folder, step=13, batch_size=4)
+    assert trace_rows(folder, step=3, batch_size=4) == [trace(folder, row) for row in range(8, 12)]
+    with pytest.raises(DataError, match="no step 14; at 4 rows a step it has steps 1 to 13"):
+        trace_rows(folder, step=14, batch_size=4)
+    with pytest.raises(DataError, match="no step 0"):
+        trace_rows(folder, step=0, batch_size=4)
     with pytest.raises(DataError, match="give a row, or --step"):
         trace_rows(folder)
 

@@ -204,7 +204,7 @@ def trace(
     folder: Folder,
     row: Annotated[int | None, typer.Argument(metavar="ROW", help="Row number, from 0.")] = None,
     text: Annotated[bool, typer.Option("--text", help="With the text of each document's span.")] = False,
-    step: Annotated[int | None, typer.Option("--step", help="All rows of a step of this phase, from 0.")] = None,
+    step: Annotated[int | None, typer.Option("--step", help="All rows of a step of this phase, from 1.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows a step, with --step.")] = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Where the tokenizer is, if it moved.")] = None,
     as_json: Json = False,
