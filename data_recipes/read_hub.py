@@ -6,7 +6,7 @@ What was read is named by the commit of the repository, or, for a dataset folder
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import Any
@@ -103,14 +103,17 @@ class HubSupply:
             yield row, example
         self._next_row = first + UNIT_ROWS
 
-    def document(self, row: int) -> str | None:
-        """The text of one row of the split; None when there is none."""
+    def documents(self, rows: Collection[int]) -> dict[int, str]:
+        """The texts of these rows of the split, without those that there are not."""
+        found: Iterable[tuple[int, Any]]
         if hasattr(self.dataset, "num_rows"):
-            rows = [(row, self.dataset[row])] if row < self.dataset.num_rows else []
+            numbers = sorted(row for row in rows if row < self.dataset.num_rows)
+            found = zip(numbers, self.dataset.select(numbers), strict=True)
         else:
-            rows = [(row, example) for example in self.dataset.skip(row).take(1)]
-        texts = list(texts_of_rows(self.source, rows, Counter()))
-        return texts[0][1] if texts else None
+            first, last = min(rows), max(rows)
+            stretch = enumerate(self.dataset.skip(first).take(last - first + 1), first)
+            found = ((row, example) for row, example in stretch if row in rows)
+        return dict(texts_of_rows(self.source, found, Counter()))
 
     def unit_identity(self) -> object:
         return UNIT_ROWS

@@ -1,0 +1,79 @@
+"""Documents of a source by file and row, for a trace: each file is gone through once, and only as far as needed."""
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from data_recipes.errors import DataError
+from data_recipes.read_documents import open_binary, read_parts, texts_of_rows
+from data_recipes.source import Source
+from data_recipes.source_files import LINES, Part, SourceFile
+
+
+def documents_at(source: Source, said: dict[str, Any], file_name: str, rows: Collection[int]) -> dict[int, str]:
+    """The texts of these rows by row number; without those that are no longer there.
+
+    `said` is the source's entry in a phase's manifest: where its files were, or the Hub commit.
+    """
+    try:
+        if said["location"] is None:
+            return _hub_documents(source, said["revision"], rows)
+        place = Path(said["location"])
+        path = place if place.is_file() else place / file_name
+        return file_documents(source, SourceFile(file_name, path, path.stat().st_size, ""), rows)
+    except (DataError, OSError):
+        return {}
+
+
+def file_documents(source: Source, file: SourceFile, rows: Collection[int]) -> dict[int, str]:
+    """The texts of these rows of one file."""
+    if file.suffix in LINES:
+        return dict(texts_of_rows(source, _json_rows(file, set(rows)), Counter()))
+    parts = _row_groups(file, rows) if file.suffix == ".parquet" else [Part(0)]
+    found: dict[int, str] = {}
+    for batch in read_parts(source, [file], parts, Counter()):
+        found.update((row, text) for row, text in zip(batch.rows.tolist(), batch.texts, strict=True) if row in rows)
+        if len(found) == len(rows):
+            break
+    return found
+
+
+def _json_rows(file: SourceFile, rows: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Lines are counted, not parsed, until one is wanted: ten times as fast."""
+    with open_binary(file) as stream:
+        for number, line in enumerate(stream):
+            if number not in rows:
+                continue
+            try:
+                row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+            except ValueError:
+                row = None
+            if isinstance(row, dict):
+                yield number, row
+            rows.discard(number)
+            if not rows:
+                return
+
+
+def _row_groups(file: SourceFile, rows: Collection[int]) -> list[Part]:
+    import pyarrow.parquet as pq
+
+    parts = []
+    with pq.ParquetFile(file.path) as parquet:
+        first = 0
+        for group in range(parquet.metadata.num_row_groups):
+            size = parquet.metadata.row_group(group).num_rows
+            if any(first <= row < first + size for row in rows):
+                parts.append(Part(0, group, group + 1, first))
+            first += size
+    return parts
+
+
+def _hub_documents(source: Source, revision: str | None, rows: Collection[int]) -> dict[int, str]:
+    from data_recipes.read_hub import HubSupply
+
+    if revision is not None:
+        source = source.model_copy(update={"revision": revision})
+    return HubSupply.find(source).documents(rows)
