@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -9,10 +10,18 @@ import yaml
 from data_recipes.reader import PackedRows
 
 
-def dataset_card(phases: Sequence[PackedRows], *, title: str) -> str:
+@dataclass(frozen=True)
+class PublishedSize:
+    """Bytes of a phase: as Arrow tables in memory, and as Parquet files."""
+
+    in_memory: int
+    files: int
+
+
+def dataset_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> str:
     """README.md with YAML front matter: one config a phase; tables of phases, sources, drops, what is missing."""
     parts = [
-        f"---\n{yaml.safe_dump(front_matter(phases, title=title), sort_keys=False, allow_unicode=True)}---\n",
+        f"---\n{yaml.safe_dump(front_matter(phases, sizes, title=title), sort_keys=False, allow_unicode=True)}---\n",
         f"# {title}\n",
         _introduction(phases),
         "## Phases\n",
@@ -32,7 +41,7 @@ def dataset_card(phases: Sequence[PackedRows], *, title: str) -> str:
     return "\n".join(parts)
 
 
-def front_matter(phases: Sequence[PackedRows], *, title: str) -> dict[str, Any]:
+def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> dict[str, Any]:
     """What the Hub reads: configs with their files, and `dataset_info` with features and sizes."""
     return {
         "pretty_name": title,
@@ -50,9 +59,11 @@ def front_matter(phases: Sequence[PackedRows], *, title: str) -> dict[str, Any]:
             {
                 "config_name": phase.folder.name,
                 "features": _features(phase.context_length),
-                "splits": [{"name": "train", "num_examples": phase.num_rows}],
+                "splits": [{"name": "train", "num_bytes": size.in_memory, "num_examples": phase.num_rows}],
+                "download_size": size.files,
+                "dataset_size": size.in_memory,
             }
-            for phase in phases
+            for phase, size in zip(phases, sizes, strict=True)
         ],
     }
 
@@ -83,8 +94,9 @@ def _size_category(rows: int) -> str:
 def _introduction(phases: Sequence[PackedRows]) -> str:
     tokenizer = phases[0].manifest["tokenizer"]
     total = sum(phase.num_rows * phase.context_length for phase in phases)
+    count = f"{len(phases)} phase{'s' if len(phases) > 1 else ''}"
     return (
-        f"{total:,} tokens in {len(phases)} phases, packed into rows in training order: reading a config from its "
+        f"{total:,} tokens in {count}, packed into rows in training order: reading a config from its "
         "first row to its last is training on it. Written from the manifests of the build; no figure here is typed.\n\n"
         "- `input_ids`: the tokens of a row, as many as the context is long. Documents are closed by EOS "
         f"(id {tokenizer['eos_id']}).\n"

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_recipes.dataset_card import dataset_card
+from data_recipes.dataset_card import PublishedSize, dataset_card
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
 from data_recipes.reader import KIND, PackedRows
@@ -44,9 +44,8 @@ def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress:
     with whole_folder(out) as partial:
         total = sum(phase.num_rows * phase.context_length for phase in phases)
         with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
-            for phase in phases:
-                write_phase(phase, partial / phase.folder.name, progress=bar)
-        (partial / "README.md").write_text(dataset_card(phases, title=title))
+            sizes = [write_phase(phase, partial / phase.folder.name, progress=bar) for phase in phases]
+        (partial / "README.md").write_text(dataset_card(phases, sizes, title=title))
         return write_manifest(
             partial,
             kind="published-rows",
@@ -60,7 +59,7 @@ def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress:
         )
 
 
-def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> None:
+def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize:
     """One phase as `train-K-of-N.parquet`, sources and files by name instead of by number."""
     out.mkdir(parents=True)
     schema = published_schema(phase.context_length)
@@ -78,13 +77,17 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> None:
         writer.write_table(first)
     rows_per_shard = max(1, SHARD_BYTES * first.num_rows // probe.getvalue().size)
     shards = -(-phase.num_rows // rows_per_shard)
+    in_memory = 0
     for shard in range(shards):
         last = min(phase.num_rows, (shard + 1) * rows_per_shard)
         with _writer(out / f"train-{shard:05d}-of-{shards:05d}.parquet", schema) as writer:
             for start in range(shard * rows_per_shard, last, step):
                 stop = min(last, start + step)
-                writer.write_table(rows(start, stop), row_group_size=stop - start)
+                table = rows(start, stop)
+                writer.write_table(table, row_group_size=stop - start)
+                in_memory += table.nbytes
                 progress.update((stop - start) * phase.context_length)
+    return PublishedSize(in_memory, sum(path.stat().st_size for path in out.glob("*.parquet")))
 
 
 def _writer(where: Any, schema: pa.Schema) -> pq.ParquetWriter:

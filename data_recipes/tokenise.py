@@ -135,12 +135,19 @@ def _find_files(location: str) -> dict[str, Path]:
     if location.startswith((".", "/", "~")) or location.count("/") > 1:
         raise DataError(f"{location}: no such tokenizer folder.")
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     found = {}
     for name in TOKENIZER_FILES:
         try:
             found[name] = Path(hf_hub_download(location, name))
+        except LocalEntryNotFoundError as error:  # neither the Hub nor the cache: says nothing of the repository
+            if "tokenizer.json" in found:
+                continue
+            raise DataError(
+                f"tokenizer '{location}': not a local folder, not in the cache, and the Hub cannot be reached. "
+                "Give a folder that holds tokenizer.json."
+            ) from error
         except EntryNotFoundError:
             continue
         except Exception as error:

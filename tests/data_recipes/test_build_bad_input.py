@@ -254,3 +254,9 @@ def test_templates_print_integers_of_any_length(tmp_path):
     files = examine(source)
     ((text,),) = (batch.texts for batch in read_parts(source, files, units_of(files)[0], Counter()))
     assert text == f"Which? {number}"
+
+
+def test_a_tokenizer_that_cannot_be_fetched_is_not_called_incomplete(tmp_path, build):
+    path = write_jsonl(tmp_path / "a.jsonl", GOOD)
+    with pytest.raises(DataError, match="not in the cache, and the Hub cannot be reached"):
+        build(recipe(Source(path=str(path))), tokenizer="no-one/no-such-tokenizer")

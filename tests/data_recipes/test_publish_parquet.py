@@ -65,12 +65,18 @@ def test_published_shards_have_page_index_and_content_defined_chunks(phases, tmp
 
 
 def test_card_and_front_matter_come_from_the_manifests(phases, tmp_path):
+    import datasets
+
     publish(phases, tmp_path / "hub", title="Little rows", progress=False)
     _, front, body = (tmp_path / "hub" / "README.md").read_text().split("---\n", 2)
     head = yaml.safe_load(front)
     assert [config["config_name"] for config in head["configs"]] == ["phase-01", "phase-02"]
     built = PackedRows(phases / "phase-01")
-    assert head["dataset_info"][0]["splits"] == [{"name": "train", "num_examples": built.num_rows}]
+    info = datasets.load_dataset_builder(str(tmp_path / "hub"), "phase-01", cache_dir=str(tmp_path / "cache")).info
+    assert info.splits["train"].num_examples == built.num_rows
+    assert info.dataset_size == info.splits["train"].num_bytes > built.num_rows * 64 * 4
+    files = (tmp_path / "hub" / "phase-01").glob("*.parquet")
+    assert info.download_size == sum(path.stat().st_size for path in files)
     assert f"| phase-01 | 64 | {built.num_rows:,} | {built.num_rows * 64:,} |" in body
     assert "| web-en.jsonl | malformed JSON | 1 |" in body
     assert "cc0-1.0" in body
