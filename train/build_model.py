@@ -55,8 +55,11 @@ def build_model(config: PretrainConfig, *, vocab_size: int, device: torch.device
     built, parametrization = model_config(config, vocab_size=vocab_size)
     torch.manual_seed(config.seed)
     built._attn_implementation = config.attention
-    with torch.device(device):
-        model = YuLanMiniForCausalLM(built)
+    try:
+        with torch.device(device):
+            model = YuLanMiniForCausalLM(built)
+    except (ImportError, ValueError) as error:
+        raise TrainError(f"attention: {config.attention} cannot be used here ({error}) Try attention=sdpa.") from error
     parametrization.initialise(model)
     if config.init is not None and (config.init.path / "config.json").is_file():
         load_weights(model, config.init.path)

@@ -170,19 +170,25 @@ def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
     cells = [
         [name, domain, sum(tokens.values()), *(tokens.get(phase, 0) for phase in phases)]
         for (name, domain), tokens in by_source.items()
+        if any(tokens.values())
     ]
     lines += _table(["source", "domain", "all", *phases], cells)
+    if len(cells) < len(by_source):
+        lines.append(f"and {len(by_source) - len(cells)} sources whose share is less than a row")
     lines += ["", *(f"proved: {proof}" for proof in report["proofs"])]
     if device is not None:
+        alike: dict[tuple[float, int], list[str]] = {}
+        for row in report["phases"]:
+            if row["memory_gb"] * 1e9 > device.memory:
+                alike.setdefault((row["memory_gb"], row["fitting_micro_batch_rows"]), []).append(row["phase"])
         too_large = [
-            f"phase {row['phase']}: {row['memory_gb']} GB a device, but a {device.name} has {device.memory / 1e9:.0f}; "
+            f"phase {', '.join(names)}: {memory} GB a device, but a {device.name} has {device.memory / 1e9:.0f}; "
             + (
-                f"micro_batch_rows {row['fitting_micro_batch_rows']} would fit"
-                if row["fitting_micro_batch_rows"]
+                f"micro_batch_rows {fitting} would fit"
+                if fitting
                 else "no micro-batch fits: more devices, or recomputation.mode full"
             )
-            for row in report["phases"]
-            if row["memory_gb"] * 1e9 > device.memory
+            for (memory, fitting), names in alike.items()
         ]
         uneven = [row["phase"] for row in report["phases"] if row["rows_per_step"] % device.count]
         if uneven:

@@ -155,6 +155,14 @@ class StopSignal:
         self.number = number
 
 
+def hours(text: str) -> float:
+    """A time in hours, 0 or more."""
+    value = float(text)
+    if not value >= 0:
+        raise argparse.ArgumentTypeError(f"{text} is no time; give hours such as 23.5")
+    return value
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line; `--set` may be given several times and takes several values."""
     parser = argparse.ArgumentParser(
@@ -170,7 +178,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--mfu", type=float, help="share of the peak for the estimates; default: the published run's")
     parser.add_argument("--json", action="store_true", help="print the result of --dry-run as JSON")
-    parser.add_argument("--max-hours", type=float, help="save and stop after this time")
+    parser.add_argument("--max-hours", type=hours, help="save and stop after this time")
     parser.add_argument("--force", action="store_true", help="go on although settings or data have changed")
     return parser.parse_args(arguments)
 
@@ -227,8 +235,8 @@ def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace
     """Open the run, train, and say how it ended."""
     run = Run(config, world, force=options.force)
     try:
-        hours = options.max_hours
-        outcome = train(run, max_seconds=hours * 3600 if hours is not None else None, stop=stop)
+        limit = options.max_hours
+        outcome = train(run, max_seconds=limit * 3600 if limit is not None else None, stop=stop)
     finally:
         run.close()
     if outcome == "finished":

@@ -28,7 +28,7 @@ from train.monitors import make_monitors
 from train.parameter_groups import make_adamw, parameter_groups
 from train.phase_edges import enter_phase, rebalance_live
 from train.recomputation import check_compiler
-from train.run_inputs import check_data, heldout_text, load_tokenizer
+from train.run_inputs import check_data, check_init, heldout_text, holds_model, load_tokenizer
 from train.run_log import PendingRecords, RunLog
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
@@ -121,7 +121,8 @@ class Run:
     def _begin(self) -> None:
         """Step 0: state of the user's own checkpoint if one is named, a first checkpoint to fall back on."""
         init = self.config.init
-        if init is not None and not (init.path / "config.json").is_file():
+        if init is not None and not holds_model(init.path):
+            check_init(init.path, tokenizer=self.tokenizer_fingerprint)
             load_state(init.path, self.model, self.optimizer if init.optimizer else None)
         elif init is not None and init.optimizer:
             raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")

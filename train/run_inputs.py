@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from data_recipes.manifest import read_manifest, verify_files
 from data_recipes.tokenise import load_tokenizer as load_ids
+from train.checkpoint import TRAINER_FILE, read_trainer
 from train.config import PretrainConfig
 from train.curriculum import Curriculum
 from train.errors import TrainError
@@ -29,6 +30,28 @@ def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
                 "build the phase again."
             )
     return mine.fingerprint
+
+
+def holds_model(path: Path) -> bool:
+    """Whether `path` is a model folder, rather than a checkpoint of a run."""
+    return (path / "config.json").is_file()
+
+
+def check_init(path: Path, *, tokenizer: str) -> None:
+    """TrainError unless `path` is a whole checkpoint of a run with the tokenizer of that fingerprint."""
+    if not (path / TRAINER_FILE).is_file():
+        inside = sorted(path.glob("checkpoints/step-*")) or sorted(path.glob("step-*"))
+        raise TrainError(
+            f"init.path: {path} is neither a model folder (no config.json) nor a checkpoint of a run (no "
+            f"{TRAINER_FILE}). " + (f"Did you mean {inside[-1]}?" if inside else "Give one of the two.")
+        )
+    theirs = read_trainer(path).get("identity", {}).get("tokenizer", tokenizer)
+    if theirs != tokenizer:
+        raise TrainError(
+            f"init.path: {path} was trained with another tokenizer (fingerprint {theirs[:12]}) than the one in "
+            f"`tokenizer` ({tokenizer[:12]}): its embedding means other tokens. Use that tokenizer and data built "
+            "with it."
+        )
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -182,3 +182,30 @@ def test_init_from_another_shape_names_the_parameter(
     )
     assert pretrain(config) == 2
     assert "model.layers.2." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("nowhere", "is neither a model folder (no config.json) nor a checkpoint of a run (no trainer.json). Give one"),
+        ("run", "Did you mean {run}/checkpoints/step-00000018?"),
+        ("damaged", ".distcp: missing."),
+        ("another tokenizer", "was trained with another tokenizer (fingerprint other)"),
+    ],
+)
+def test_an_init_path_that_cannot_be_started_from_says_why(
+    inputs: Path, finished: Path, tmp_path: Path, where: str, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = {"nowhere": tmp_path / "nowhere", "run": finished}.get(where, tmp_path / "step-00000012")
+    if not path.exists() and where != "nowhere":
+        shutil.copytree(finished / "checkpoints" / path.name, path)
+    if where == "damaged":
+        next(path.glob("*.distcp")).unlink()
+    if where == "another tokenizer":
+        trainer = json.loads((path / "trainer.json").read_text())
+        trainer["identity"]["tokenizer"] = "other"
+        (path / "trainer.json").write_text(json.dumps(trainer))
+    assert pretrain(write_run_config(inputs, tmp_path / "config.yaml", init={"path": str(path)})) == 2
+    told = capfd.readouterr().err
+    assert message.format(run=finished) in told
+    assert "Traceback" not in told

@@ -130,6 +130,16 @@ def test_the_full_size_run_has_the_published_steps_within_half_a_percent(capsys:
     assert len(report["proofs"]) == 3
 
 
+def test_phases_that_do_not_fit_are_named_together_with_what_would_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    config = REPOSITORY / "train" / "configs" / "yulanmini-2.4b" / "pretrain.yaml"
+    assert pretrain(config, "--dry-run", "--hardware", "8xH100") == 0
+    warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: phase")]
+    assert any(
+        "phase 21, 22, 23: 363.7 GB a device, but a H100 has 80; micro_batch_rows 18" in line for line in warnings
+    )
+    assert len(warnings) <= 6
+
+
 def test_a_dry_run_of_built_phases_counts_their_tokens_and_starts_nothing(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
