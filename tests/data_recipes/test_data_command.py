@@ -132,3 +132,19 @@ def test_bad_input_is_one_message_and_exit_2(place, call, arguments, message):
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_a_full_disk_is_one_line_that_says_how_to_go_on(place, call, monkeypatch):
+    import errno
+
+    from data_recipes import build as build_module
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(build_module, "write_rows", full)
+    arguments = ("build", "my-anneal.yaml", "--out", "data", "--scale", "0.004", "--context-length", "128")
+    code, _, err = call(*arguments, "--missing", "skip")
+    assert code == 2
+    assert "error: data: No space left on device. Make room and give the same command again" in err
+    assert "Traceback" not in err

@@ -1,0 +1,168 @@
+"""`yulanmini data build`: from recipes to packed rows; registered by `data.py`."""
+
+import errno
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from yulanmini.console import emit_json, emit_table, say
+
+if TYPE_CHECKING:
+    from data_recipes.build_plan import PlannedMix
+    from data_recipes.build_request import BuildRequest
+
+
+def build(
+    recipes: Annotated[
+        list[str],
+        typer.Argument(metavar="RECIPE|PHASE...", help="Recipe files, phases (7, 26-4k), or ranges of phases (1-27)."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the built phases, one folder each.")],
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the recipe's, else the published one.")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", help="Where tokenised sources are kept for all builds; default OUT/store.")
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option("--corpus", help="Read every published subset from this folder's train/DOMAIN.jsonl instead."),
+    ] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="Times the tokens of the recipe, e.g. 1e-6.")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of each phase, instead of --scale.")] = None,
+    context_length: Annotated[
+        int | None,
+        typer.Option("--context-length", help="Of the 4K phases (28K phases: 7 times as much), or of the recipe."),
+    ] = None,
+    packing: Annotated[str, typer.Option("--packing", help="concat (the original's) or best_fit.")] = "concat",
+    bos: Annotated[bool, typer.Option("--bos", help="Put BOS before every document.")] = False,
+    dropout: Annotated[float, typer.Option("--bpe-dropout", help="Chance of leaving out a merge, e.g. 0.1.")] = 0.0,
+    missing: Annotated[
+        str, typer.Option("--missing", help="A source that cannot be read: fail, skip, or substitute.")
+    ] = "fail",
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Start at the beginning of each source, not where earlier phases end.")
+    ] = False,
+    seed: Annotated[int | None, typer.Option("--seed", help="Default: the recipe's.")] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help="Threads; default: all cores.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be built; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+) -> None:
+    """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command goes on after a stop."""
+    from data_recipes.build_request import BuildRequest
+
+    request = BuildRequest.of(
+        recipes,
+        out=out,
+        tokenizer=tokenizer,
+        store=store,
+        corpus=corpus,
+        scale=scale,
+        tokens=tokens,
+        context_length=context_length,
+        packing=packing,
+        bos=bos,
+        dropout=dropout,
+        missing=missing,
+        alone=alone,
+        seed=seed,
+        workers=workers,
+    )
+    if dry_run:
+        _show_plan(request.plan(), as_json)
+        return
+    _show_built(request, as_json)
+
+
+def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
+    rows = [
+        {
+            "recipe": item.recipe.key,
+            "subset": subset.name,
+            "domain": subset.domain,
+            "source": store.source.label,
+            "quota_tokens": subset.tokens,
+            "rows": count,
+            "input_bytes": store.supply.input_bytes,
+        }
+        for item in planned
+        for subset, store, count in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True)
+    ]
+    left_out = [{"recipe": item.recipe.key, **entry} for item in planned for entry in item.mix.left_out]
+    if as_json:
+        emit_json({"subsets": rows, "missing": left_out})
+        return
+    emit_table(
+        ["recipe", "subset", "domain", "source", "tokens asked", "rows"],
+        [
+            [row["recipe"], row["subset"], row["domain"] or "", row["source"], row["quota_tokens"], row["rows"]]
+            for row in rows
+        ],
+    )
+    for entry in left_out:
+        say(f"{entry['recipe']}: {entry['subset']} {entry['action']} ({entry['tokens']:,} tokens): {entry['reason']}")
+
+
+def _show_built(request: "BuildRequest", as_json: bool) -> None:
+    from data_recipes.errors import DataError
+    from data_recipes.manifest import read_manifest
+
+    try:
+        folders = request.run()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DataError(
+            f"{request.out}: {error.strerror}. Make room and give the same command again: what is finished is kept."
+        ) from error
+    manifests = [read_manifest(folder) for folder in folders]
+    notes = _notes(manifests)
+    if as_json:
+        shown = ("name", "phase", "variant", "fingerprint", "counts", "subsets")
+        emit_json(
+            {
+                "phases": [
+                    {
+                        "folder": str(folder),
+                        **{key: manifest[key] for key in shown},
+                        "missing": manifest["config"]["missing"],
+                    }
+                    for folder, manifest in zip(folders, manifests, strict=True)
+                ],
+                "notes": notes,
+            }
+        )
+        return
+    emit_table(
+        ["folder", "rows", "context", "tokens", "documents", "padding", "subsets", "of these empty", "left out"],
+        [
+            [
+                str(folder),
+                manifest["counts"]["rows"],
+                manifest["context_length"],
+                manifest["counts"]["tokens"],
+                manifest["counts"]["documents"],
+                f"{manifest['counts']['padding'] / manifest['counts']['tokens']:.2%}",
+                len(manifest["subsets"]),
+                sum(subset["rows"] == 0 for subset in manifest["subsets"]),
+                len(manifest["config"]["missing"]),
+            ]
+            for folder, manifest in zip(folders, manifests, strict=True)
+        ],
+    )
+    for note in notes:
+        say(note)
+
+
+def _notes(manifests: list[dict[str, Any]]) -> list[str]:
+    """What a user should know of the sources: rows that gave nothing, repeats, a slower back end."""
+    about: dict[str, set[str]] = {}
+    epochs: dict[str, float] = {}
+    for source in (source for manifest in manifests for source in manifest["sources"]):
+        dropped = [f"{count:,} rows gave no document ({reason})" for reason, count in source["drops"].items()]
+        for note in [*source["notes"], *dropped]:
+            about.setdefault(note, set()).add(source["name"])
+        epochs[source["name"]] = max(source["epochs"] or 0, epochs.get(source["name"], 0))
+    repeated = [f"{name}: gone through {times:.2f} times" for name, times in sorted(epochs.items()) if times > 1]
+    return [f"{', '.join(sorted(names))}: {note}" for note, names in sorted(about.items())] + repeated
