@@ -1,4 +1,4 @@
-"""Token quotas become whole rows: every domain and every subset within one row of its share.
+"""Shares in whole numbers: token quotas become rows, and the tokens of a smaller mix are shared out.
 
 Rounding is by largest remainder, first across the domains, then inside each, so that at a very small scale
 the shares of the domains hold even where most subsets have less than a row.
@@ -18,17 +18,31 @@ def row_quotas(tokens: Sequence[int], domains: Sequence[str | None], context_len
         groups.setdefault(domain, []).append(index)
     group_tokens = [sum(tokens[index] for index in members) for members in groups.values()]
     rows = [0] * len(tokens)
-    for members, group_rows in zip(groups.values(), _round_up_to(group_tokens, context_length, total), strict=True):
-        shares = _round_up_to([tokens[index] for index in members], context_length, group_rows)
+    for members, group_rows in zip(groups.values(), _rounded(group_tokens, context_length, total), strict=True):
+        shares = _rounded([tokens[index] for index in members], context_length, group_rows)
         for index, share in zip(members, shares, strict=True):
             rows[index] = share
     return rows
 
 
-def _round_up_to(tokens: Sequence[int], context_length: int, total: int) -> list[int]:
-    """Floors of `tokens / context_length`, the largest remainders raised by one until they add up to `total`."""
-    rows = [count // context_length for count in tokens]
-    by_remainder = sorted(range(len(tokens)), key=lambda index: (-(tokens[index] % context_length), index))
-    for index in by_remainder[: total - sum(rows)]:
-        rows[index] += 1
-    return rows
+def proportional_shares(weights: Sequence[int], total: int) -> list[int]:
+    """Whole shares of `total` in proportion to `weights`, each at least 1, adding up exactly.
+
+    `total` must be at least the number of weights, and every weight above 0.
+    """
+    shares = _rounded([weight * total for weight in weights], sum(weights), total)
+    # The few that got nothing take one each from the largest.
+    for index, share in enumerate(shares):
+        if share == 0:
+            shares[max(range(len(shares)), key=lambda other: shares[other])] -= 1
+            shares[index] = 1
+    return shares
+
+
+def _rounded(amounts: Sequence[int], unit: int, total: int) -> list[int]:
+    """Floors of `amounts / unit`, the largest remainders raised by one until they add up to `total`."""
+    floors = [amount // unit for amount in amounts]
+    by_remainder = sorted(range(len(amounts)), key=lambda index: (-(amounts[index] % unit), index))
+    for index in by_remainder[: total - sum(floors)]:
+        floors[index] += 1
+    return floors

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from data_recipes.errors import DataError
+from data_recipes.quotas import proportional_shares
 from data_recipes.schema_errors import nearest, read_yaml, validate
 from data_recipes.source import Access, Filter, Source
 
@@ -197,7 +198,7 @@ class Recipe(BaseModel):
                 f"{self.name}: {tokens:,} tokens cannot be shared by {len(self.subsets)} subsets; "
                 f"give at least {len(self.subsets):,} (scale {len(self.subsets) / self.tokens:.1e})."
             )
-        shares = _largest_remainder([subset.tokens for subset in self.subsets], tokens)
+        shares = proportional_shares([subset.tokens for subset in self.subsets], tokens)
         subsets = tuple(
             subset.model_copy(update={"tokens": share, "target_tokens": None})
             for subset, share in zip(self.subsets, shares, strict=True)
@@ -220,22 +221,6 @@ class Recipe(BaseModel):
                 )
             subsets.append(subset.model_copy(update={"source": sources[subset.domain]}))
         return self.model_copy(update={"subsets": tuple(subsets)})
-
-
-def _largest_remainder(weights: list[int], total: int) -> list[int]:
-    """Whole shares of `total` in proportion to `weights`, each at least 1, adding up exactly."""
-    whole = sum(weights)
-    shares = [weight * total // whole for weight in weights]
-    remainders = [weight * total % whole for weight in weights]
-    order = sorted(range(len(weights)), key=lambda index: (-remainders[index], index))
-    for index in order[: total - sum(shares)]:
-        shares[index] += 1
-    # The few that got nothing take one token each from the largest.
-    for index, share in enumerate(shares):
-        if share == 0:
-            shares[max(range(len(shares)), key=lambda other: shares[other])] -= 1
-            shares[index] = 1
-    return shares
 
 
 def parse_recipe(value: Any, *, where: str, folder: Path | None = None) -> Recipe:
