@@ -148,7 +148,10 @@ def read_trainer(folder: Path) -> dict[str, Any]:
     try:
         trainer = json.loads((folder / TRAINER_FILE).read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise TrainError(f"{folder}: {TRAINER_FILE} cannot be read ({error}).") from error
+        inside = sorted(folder.glob("checkpoints/step-*")) or sorted(folder.parent.glob("step-*"))
+        hint = f" Checkpoints there: {', '.join(path.name for path in inside[-5:])}." if inside else ""
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainError(f"{folder}: {TRAINER_FILE} cannot be read ({reason}).{hint}") from error
     for name, size in trainer["files"].items():
         path = folder / name
         if not path.is_file():
