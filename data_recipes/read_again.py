@@ -1,13 +1,12 @@
 """Documents of a source by file and row, for a trace: each file is gone through once, and only as far as needed."""
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.read_documents import open_binary, read_parts, texts_of_rows
+from data_recipes.read_documents import open_binary, parse_json, read_parts, texts_of_rows
 from data_recipes.source import Source
 from data_recipes.source_files import LINES, Part, SourceFile
 
@@ -47,7 +46,7 @@ def _json_rows(file: SourceFile, rows: set[int]) -> Iterator[tuple[int, dict[str
             if number not in rows:
                 continue
             try:
-                row = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+                row = parse_json(line.removeprefix(b"\xef\xbb\xbf"))
             except ValueError:
                 row = None
             if isinstance(row, dict):

@@ -139,7 +139,7 @@ def _damage_named(file: SourceFile) -> Iterator[None]:
 def _json_rows(
     source: Source, file: SourceFile, part: Part, drops: Counter[str]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    parse = json.loads if source.template is not None else _parse_for_text
+    parse = parse_json if source.template is not None else _parse_for_text
     for number, line in _lines(file, part):
         if line.isspace():
             continue
@@ -157,13 +157,18 @@ def _json_rows(
             drops["not a JSON object"] += 1
 
 
+def parse_json(line: bytes) -> Any:
+    """The value of a line of UTF-8; `json.loads` alone would guess UTF-16 and UTF-32 too, line by line."""
+    return json.loads(line.decode())
+
+
 def _parse_for_text(line: bytes) -> Any:
-    """As `json.loads`, which has the last word on what orjson refuses; integers beyond 64 bits become floats, so this
+    """As `parse_json`, which has the last word on what orjson refuses; integers beyond 64 bits become floats, so this
     is not for templates, which may print them."""
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        return json.loads(line)
+        return parse_json(line)
 
 
 def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:

@@ -57,6 +57,14 @@ def test_rows_that_give_no_document_are_counted_by_reason(tmp_path, build):
     assert min(rows) >= len(bad)
 
 
+@pytest.mark.parametrize("how", [{}, {"template": "{text}"}], ids=["column", "template"])
+def test_lines_of_another_encoding_are_never_guessed(tmp_path, build, how):
+    path = tmp_path / "wide.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in GOOD), encoding="utf-16")
+    with pytest.raises(DataError, match=r"yields no text at all \(malformed JSON: 200, not UTF-8: 1\)"):
+        build(recipe(Source(path=str(path), **how)))
+
+
 def test_plain_files_that_are_not_text_are_counted(tmp_path, build):
     folder = tmp_path / "files"
     folder.mkdir()
