@@ -15,7 +15,7 @@ from train.studies import lr_transfer as transfer
 from train.studies.coordinate_check import coordinate_check, slope
 from train.studies.lr_transfer import Sweep, search, width_settings
 from train.studies.plots import plot_coordinate_check, plot_lr_transfer, plot_stability
-from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study
+from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study, without_curves
 from train.studies.trials import CONFIGS, Trial, parametrization_changes, run_trial, settings_of
 
 
@@ -106,7 +106,8 @@ def test_exploding_hidden_states_are_seen_though_the_loss_is_calm() -> None:
         }
     found = describe(Trial(records, True), 60)
     assert found["state"] == "exploding"
-    assert found["attention_logit_max"] == [3.0, 3.0]
+    assert found["curves"]["attention_logit_max"] == [3.0, 3.0]
+    assert (found["last_hidden_state_variance"], found["last_attention_logit"]) == (2e4, 3.0)
     records[59]["hidden_state_variance"] = [1.0, 2.0]
     assert describe(Trial(records, True), 60)["state"] == "stable"
 
@@ -200,9 +201,15 @@ def test_stability_study_trains_every_row_and_draws(inputs: Path, tmp_path: Path
         say=lambda text: None,
     )
     assert list(result["rows"]) == list(FIGURE_6)
-    losses = [run["loss"] for row in result["rows"].values() for run in row["runs"]["0.001"]]
+    losses = [run["curves"]["loss"] for row in result["rows"].values() for run in row["runs"]["0.001"]]
     assert all(len(loss) == 4 for loss in losses)
     assert len({tuple(loss) for loss in losses}) == 2 * len(FIGURE_6), "two rows or seeds are the same training"
     assert result["rows"]["baseline"]["step_time"] == 1
-    assert all(len(row["runs"]["0.001"][0]["hidden_state_variance"][0]) == 2 for row in result["rows"].values())
+    assert all(
+        len(row["runs"]["0.001"][0]["curves"]["hidden_state_variance"][0]) == 2 for row in result["rows"].values()
+    )
+    table = without_curves(result)["rows"]["+ WeSaR"]
+    assert set(table["runs"]["0.001"][0]) == {
+        *("state", "final_loss", "lowest_loss", "spikes", "last_hidden_state_variance", "last_attention_logit"),
+    }
     plot_stability(json.loads(json.dumps(result)), tmp_path / "stability.svg")

@@ -97,6 +97,8 @@ def lr_transfer(
                     **parametrization_changes(column),
                     "optimizer.lr": 2.0**exponent,
                     "max_steps": steps,
+                    # To 0 over the whole training: a rate that is held measures its own noise, not what was learnt.
+                    "schedule.annealing": {"start": "1", "steps": steps, "shape": "linear"},
                 }
                 losses = []
                 for seed in range(seeds):

@@ -45,8 +45,8 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
     """Loss over the base rate, a curve a width, a panel a parametrization; the best rates marked."""
     columns = result["columns"]
     with charts.styled():
-        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharey=True)
-        lowest = min(loss for found in columns.values() for loss in found["best_loss"].values())
+        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharex=True, sharey=True)
+        best = [loss for found in columns.values() for loss in found["best_loss"].values()]
         for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
             for (width, losses), colour in zip(
                 found["losses"].items(), charts.shades(len(found["losses"])), strict=True
@@ -55,10 +55,10 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=f"width {width}")
                 axis.axvline(found["best_lr"][width], color=colour, linewidth=0.8, linestyle=":")
             axis.set_xscale("log", base=2)
-            axis.set_ylim(lowest - 0.05, lowest + 1.0)
+            axis.set_ylim(min(best) - 0.1, max(best) + 0.3)
             axis.set_title(f"{NAMES[column]}\nbest rate moves by {found['moves_by']:.1f}x")
             axis.set_xlabel("base learning rate")
-            axis.legend(loc="best")
+        axes[0, 0].legend(loc="lower left")
         axes[0, 0].set_ylabel(f"training loss, last {result['loss_over_last_steps']} of {result['steps']} steps")
         charts.save(figure, path)
 
@@ -76,19 +76,16 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
             for rate, runs in row["runs"].items():
                 colour = colours[rate]
                 label: str | None = f"{float(rate):g}: {outcome(runs)}"
-                for run in runs:
-                    loss.plot(charts.smoothed(run["loss"], 7), color=colour, label=label, linewidth=0.9)
-                    last = [_positive(values[-1]) for values in run["hidden_state_variance"]]
-                    variance.plot(run["measured_at"], last, color=colour, linewidth=0.9)
-                    logits.plot(
-                        run["measured_at"],
-                        [_positive(v) for v in run["attention_logit_max"]],
-                        color=colour,
-                        linewidth=0.9,
-                    )
+                for curves in (run["curves"] for run in runs):
+                    loss.plot(charts.smoothed(curves["loss"], 7), color=colour, label=label, linewidth=0.9)
+                    steps = curves["measured_at"]
+                    last = [_positive(values[-1]) for values in curves["hidden_state_variance"]]
+                    variance.plot(steps, last, color=colour, linewidth=0.9)
+                    largest = [_positive(value) for value in curves["attention_logit_max"]]
+                    logits.plot(steps, largest, color=colour, linewidth=0.9)
                     label = None
             loss.set_title(name)
-            loss.legend(loc="lower left", fontsize=6)
+            loss.legend(loc="upper right", fontsize=6)
             variance.set_yscale("log")
             logits.set_yscale("log")
             logits.set_xlabel("step")

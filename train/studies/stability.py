@@ -85,7 +85,7 @@ def stability_study(
 
 
 def describe(trial: Trial, steps: int) -> dict[str, Any]:
-    """State and curves of a trial."""
+    """State, last values and curves of a trial; hidden-state variance of the last layer, largest attention logit."""
     window = max(steps // 10, 1)
     losses = [loss for loss in trial.losses if loss is not None]
     means = [sum(losses[at : at + window]) / window for at in range(len(losses) - window + 1)]
@@ -95,6 +95,10 @@ def describe(trial: Trial, steps: int) -> dict[str, Any]:
     risen = math.inf if broke_down else means[-1] - min(means)
     measured = [record for record in trial.records if record.get("hidden_state_variance")]
     last = measured[-1]["hidden_state_variance"][-1] if measured else 0.0
+    logits = [
+        max((value for value in record["attention_logit_max"] if value is not None), default=None)
+        for record in measured
+    ]
     state = "spiking" if spikes else "stable"
     if last is None or last > EXPLODED:
         state = "exploding"
@@ -103,16 +107,32 @@ def describe(trial: Trial, steps: int) -> dict[str, Any]:
         "final_loss": None if broke_down else means[-1],
         "lowest_loss": min(means) if means else None,
         "spikes": spikes,
-        "loss": trial.losses,
-        "grad_norm": norms,
-        "measured_at": [record["step"] for record in measured],
-        "hidden_state_variance": [record["hidden_state_variance"] for record in measured],
-        "norm_output_variance": [record["norm_output_variance"] for record in measured],
-        "attention_logit_max": [
-            max((value for value in record["attention_logit_max"] if value is not None), default=None)
-            for record in measured
-        ],
+        "last_hidden_state_variance": last,
+        "last_attention_logit": logits[-1] if logits else None,
+        "curves": {
+            "loss": trial.losses,
+            "grad_norm": norms,
+            "measured_at": [record["step"] for record in measured],
+            "hidden_state_variance": [record["hidden_state_variance"] for record in measured],
+            "norm_output_variance": [record["norm_output_variance"] for record in measured],
+            "attention_logit_max": logits,
+        },
     }
+
+
+def without_curves(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's result as a table: states and last values only."""
+    rows = {
+        name: {
+            **row,
+            "runs": {
+                rate: [{key: value for key, value in run.items() if key != "curves"} for run in runs]
+                for rate, runs in row["runs"].items()
+            },
+        }
+        for name, row in result["rows"].items()
+    }
+    return {**result, "rows": rows}
 
 
 def outcome(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -110,8 +110,8 @@ def lr_transfer(
     out: Out = Path("studies/lr-transfer"),
     widths: Widths = "64,128,256,512",
     columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
-    steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 60,
-    seeds: Annotated[int, typer.Option(min=1, help="Initialisations to average over.")] = 1,
+    steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations to average over.")] = 2,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -140,8 +140,8 @@ def lr_transfer(
 def stability_study(
     run: Inputs = Path("runs/tiny"),
     out: Out = Path("studies/stability"),
-    steps: Annotated[int, typer.Option(min=40, help="Steps of a training.")] = 120,
-    seeds: Annotated[int, typer.Option(min=1, help="Initialisations of each row and rate.")] = 1,
+    steps: Annotated[int, typer.Option(min=40, help="Steps of a training.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations of each row and rate.")] = 2,
     rates: Annotated[str, typer.Option(help="Learning rates that every row is trained at.")] = "0.002,0.016,0.128",
     as_json: AsJson = False,
     dry_run: DryRun = False,
@@ -153,11 +153,13 @@ def stability_study(
         return
     from train.studies.plots import plot_stability
     from train.studies.stability import stability_study as study
+    from train.studies.stability import without_curves
     from yulanmini.console import say
 
     result = study(run, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
-    _keep(result, out / "stability.json")
     plot_stability(result, out / "stability.svg")
+    result = without_curves(result)
+    _keep(result, out / "stability.json")
     shown = list(next(iter(result["rows"].values()))["runs"])
     rows = [
         [name, *(_outcome(row["runs"][rate]) for rate in shown), f"{row['step_time']:.2f}x"]
