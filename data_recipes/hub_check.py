@@ -116,7 +116,7 @@ def answer_of_hub(error: Exception) -> tuple[Status, str]:
         return "unreachable", "offline mode is on (HF_HUB_OFFLINE)"
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return "unreachable", _said_with(error.response)
-    return "unreachable", _first_line(error)
+    return "unreachable", first_line(error)
 
 
 def _said_with(response: Any) -> str:
@@ -176,6 +176,7 @@ def _parts_match(file: list[str], pattern: list[str]) -> bool:
     return bool(file) and fnmatchcase(file[0], pattern[0]) and _parts_match(file[1:], pattern[1:])
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says first, cut to a line that fits a table."""
     text = str(error).strip() or type(error).__name__
     return text.splitlines()[0][:160]

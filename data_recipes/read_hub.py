@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.hub_check import answer_of_hub
+from data_recipes.hub_check import answer_of_hub, first_line
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.read_documents import Documents, batches, texts_of_rows
 from data_recipes.source import Source, column_value
@@ -66,10 +66,10 @@ class HubSupply:
                 revision = revision or _commit_of_cache(dataset) or source.revision
             first = _first_rows(dataset)
         except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
-            message = (str(error).splitlines() or [""])[0]
+            message = first_line(error)
             hint = SCRIPT_HINT if "scripts are no longer supported" in message else ""
             raise SourceMissing(
-                f"{source.label}: cannot be loaded ({type(error).__name__}: {message:.200}){hint}"
+                f"{source.label}: cannot be loaded ({type(error).__name__}: {message}){hint}"
             ) from error
         check_columns(source, first)
         contents = revision or (_local_contents(place) if place.is_dir() else str(dataset.info.version))

@@ -6,6 +6,7 @@ dataset = load_phase("data/phase-07")        # the same rows as a datasets.Datas
 
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 KIND = "packed-rows"
 OPEN_SHARDS = 8
+SCAN_TOKENS = 4 * 2**20
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,12 @@ class PackedRows:
             start += count
         return slices
 
+    def scan(self) -> Iterator[pa.RecordBatch]:
+        """All rows in order, a few million tokens at a time, without a copy."""
+        step = max(1, SCAN_TOKENS // self.context_length)
+        for start in range(0, self.num_rows, step):
+            yield from self.batches(start, min(start + step, self.num_rows))
+
     def _shard(self, number: int) -> tuple[list[pa.RecordBatch], list[int]]:
         if number in self._shards:
             self._shards.move_to_end(number)
@@ -119,6 +127,12 @@ class PackedRows:
         if len(self._shards) > OPEN_SHARDS:
             self._shards.popitem(last=False)
         return self._shards[number]
+
+
+def piece_lengths(batch: pa.RecordBatch) -> np.ndarray:
+    """Tokens of each piece of a document in a batch of rows (int64), in order; padding is no piece."""
+    pieces = batch.column("documents").flatten()
+    return pieces.field("end").to_numpy() - pieces.field("start").to_numpy()
 
 
 def _token_matrix(part: pa.RecordBatch, context_length: int) -> np.ndarray:

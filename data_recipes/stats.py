@@ -5,11 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from data_recipes.reader import PackedRows
+from data_recipes.reader import PackedRows, piece_lengths
 
 # Pieces of documents in rows, by length: upper bounds of the classes, in tokens.
 LENGTH_CLASSES = tuple(2**power for power in range(4, 16))
-READ_ROWS_TOKENS = 4 * 2**20
 
 
 def phase_stats(folder: Path) -> dict[str, Any]:
@@ -19,13 +18,10 @@ def phase_stats(folder: Path) -> dict[str, Any]:
     counts = manifest["counts"]
     histogram = np.zeros(len(LENGTH_CLASSES) + 1, dtype=np.int64)
     pieces = 0
-    step = max(1, READ_ROWS_TOKENS // rows.context_length)
-    for start in range(0, rows.num_rows, step):
-        for batch in rows.batches(start, min(start + step, rows.num_rows)):
-            documents = batch.column("documents").flatten()
-            lengths = documents.field("end").to_numpy() - documents.field("start").to_numpy()
-            histogram += np.bincount(np.searchsorted(LENGTH_CLASSES, lengths, side="left"), minlength=len(histogram))
-            pieces += len(lengths)
+    for batch in rows.scan():
+        lengths = piece_lengths(batch)
+        histogram += np.bincount(np.searchsorted(LENGTH_CLASSES, lengths, side="left"), minlength=len(histogram))
+        pieces += len(lengths)
     domains: dict[str, int] = {}
     for subset in manifest["subsets"]:
         name = subset["domain"] or "(none)"

@@ -10,10 +10,9 @@ import pyarrow as pa
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files
-from data_recipes.reader import KIND, PackedRows
+from data_recipes.reader import KIND, PackedRows, piece_lengths
 from data_recipes.row_files import read_file_tables
 
-READ_TOKENS = 4 * 2**20
 UNIT_RECORDS = "unit-*.json"
 
 
@@ -63,13 +62,11 @@ def check_rows(rows: PackedRows) -> list[str]:
     files = np.array([len(table["files"]) for table in read_file_tables(rows.folder)])
     found = Counter[str]()
     per_subset = np.zeros(len(rows.subset_names), dtype=np.int64)
-    step = max(1, READ_TOKENS // rows.context_length)
-    for start in range(0, rows.num_rows, step):
-        for batch in rows.batches(start, min(start + step, rows.num_rows)):
-            problems += [f"rows from {start}: {problem}" for problem in _check_batch(batch, rows, vocab_size, files)]
-            per_subset += np.bincount(batch.column("subset").to_numpy(), minlength=len(per_subset))
-            found["rows"] += batch.num_rows
-            found["padding"] += batch.num_rows * rows.context_length - int(_piece_lengths(batch).sum())
+    for batch in rows.scan():
+        problems += [f"rows from {found['rows']}: {one}" for one in _check_batch(batch, rows, vocab_size, files)]
+        per_subset += np.bincount(batch.column("subset").to_numpy(), minlength=len(per_subset))
+        found["rows"] += batch.num_rows
+        found["padding"] += batch.num_rows * rows.context_length - int(piece_lengths(batch).sum())
     for name in ("rows", "padding"):
         if found[name] != manifest["counts"][name]:
             problems.append(f"{found[name]:,} {name}, the manifest says {manifest['counts'][name]:,}")
@@ -96,7 +93,7 @@ def _check_batch(batch: pa.RecordBatch, rows: PackedRows, vocab_size: int, files
     source, file = (documents.field(name).to_numpy() for name in ("source", "file"))
     if len(source) and (source.max() >= len(files) or (file >= files[np.minimum(source, len(files) - 1)]).any()):
         problems.append("a document names a source or file that sources.json does not list")
-    if (_piece_lengths(batch) <= 0).any():
+    if (piece_lengths(batch) <= 0).any():
         problems.append("a document's span is empty")
     return problems
 
@@ -104,8 +101,3 @@ def _check_batch(batch: pa.RecordBatch, rows: PackedRows, vocab_size: int, files
 def _starts(lists: Any) -> np.ndarray:
     offsets = lists.offsets.to_numpy()
     return offsets[:-1] - offsets[0]
-
-
-def _piece_lengths(batch: pa.RecordBatch) -> np.ndarray:
-    documents = batch.column("documents").flatten()
-    return documents.field("end").to_numpy() - documents.field("start").to_numpy()
