@@ -104,7 +104,6 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
         run = Run(config, world)
         # The checkpoint at the end is no part of a step.
         run.finish = lambda: None  # type: ignore[method-assign]
-        run.end_phase = lambda phase: None  # type: ignore[method-assign]
         if turns is not None:
             turns.begin()
             flush = run.flush

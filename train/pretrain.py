@@ -29,6 +29,7 @@ from train.launched import announce, report_exit_code
 from train.ranks import start_missing_ranks
 from train.roll_back import roll_back
 from train.run import Run
+from train.run_outputs import end_phase, evaluate
 from train.sharding import sync_gradients
 from train.world import World, enter_world
 
@@ -64,11 +65,11 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
         if plan.ends_phase:
             run.rebalance(plan.phase)
             run.save()
-            run.end_phase(plan.phase)
+            end_phase(run, plan.phase)
         elif every and run.step % every == 0:
             run.save()
         if config.heldout and config.heldout.every_steps and run.step % config.heldout.every_steps == 0:
-            run.evaluate(plan.phase.name)
+            evaluate(run, plan.phase.name)
     run.finish()
     return "finished"
 

@@ -1,6 +1,6 @@
-"""A pretraining run: its folder and all that lives as long as it does. Opens, resumes, saves, ends phases, rolls back.
+"""A pretraining run: its folder and all that lives as long as it does. Opens, resumes, saves, logs.
 
-What happens in a step is in train/pretrain.py.
+What happens in a step is in train/pretrain.py, what is written at the end of a phase in train/run_outputs.py.
 
     config.yaml  metrics.jsonl  heldout.jsonl  spikes.json  checkpoints/  models/  manifest.json (when finished)
 """
@@ -13,23 +13,21 @@ from typing import Any
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import MANIFEST_NAME, write_manifest
+from data_recipes.manifest import MANIFEST_NAME
 from train.batches import StepReader, check_divisible
 from train.build_model import build_model
 from train.checkpoint import Checkpointer, load_state
 from train.config import PretrainConfig
-from train.config_file import resolved, save_config
-from train.curriculum import Phase, StepPlan, folder_name, read_curriculum
-from train.downstream import score_phase
+from train.config_file import save_config
+from train.curriculum import Phase, StepPlan, read_curriculum
 from train.errors import TrainError
-from train.export import export_model
-from train.heldout import heldout_losses
 from train.monitors import make_monitors
 from train.parameter_groups import make_adamw, parameter_groups
 from train.phase_edges import enter_phase, rebalance_live
 from train.recomputation import check_compiler
 from train.run_inputs import check_data, check_init, heldout_text, holds_model, load_tokenizer
 from train.run_log import PendingRecords, RunLog
+from train.run_outputs import end_phase, evaluate, write_run_manifest
 from train.run_state import differences, fingerprint, identity
 from train.sharding import shard_model
 from train.spikes import SpikeGuard, SpikeRecord
@@ -132,7 +130,7 @@ class Run:
         for log in (self.metrics, self.heldout_log):
             log.cut_after(-1)
         self.save()
-        self.evaluate("0")
+        evaluate(self, "0")
 
     def load(self, step: int, trainer: dict[str, Any]) -> None:
         """Take up the state saved at `step`; logs and later checkpoints are cut back to it."""
@@ -152,10 +150,10 @@ class Run:
         self.step = step
         self._phase = None
         if step == 0:
-            self.evaluate("0")
+            evaluate(self, "0")
         elif ended := self.curriculum.phase_ending_at(step):
             self._enter(ended)
-            self.end_phase(ended)  # what a kill between checkpoint and export left undone
+            end_phase(self, ended)  # what a kill between checkpoint and export left undone
 
     # -- during ---------------------------------------------------------------------------------------------------
 
@@ -197,43 +195,9 @@ class Run:
         )
         self.restart_clock()
 
-    def end_phase(self, phase: Phase) -> None:
-        """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
-        self.checkpoints.finish()
-        destination = self.folder / "models" / folder_name(phase.name)
-        if self.config.export.phase_ends and self._main_says(not destination.exists()):
-            export_model(
-                self.model,
-                destination,
-                self.world,
-                tokenizer=self.config.tokenizer,
-                dtype=self.config.export.dtype,
-                inputs={"run": fingerprint(self.identity), "tokenizer": self.tokenizer_fingerprint},
-                step=self.step,
-                phase=phase.name,
-            )
-        self.evaluate(phase.name)
-        if self.config.downstream is not None and self.world.is_main:
-            problem = score_phase(self.config.downstream, destination, self.folder / "scores" / destination.name)
-            if problem:
-                self.say(f"warning: {problem}")
-        self.restart_clock()
-
-    def _main_says(self, answer: bool) -> bool:
+    def main_says(self, answer: bool) -> bool:
         """Rank 0's answer on every rank: others may see a file on a shared disk later."""
         return self.world.any(float(answer and self.world.is_main))[0] > 0
-
-    def evaluate(self, phase: str) -> None:
-        """Held-out loss of every domain into heldout.jsonl, unless it is there."""
-        done = {line["domain"] for line in self.heldout_log.lines() if line["step"] == self.step}
-        if not self._main_says(bool({domain.name for domain in self.heldout} - done)):
-            return
-        self.flush()
-        self.heldout_log.cut_after(self.step - 1)
-        per_batch = max(self.config.tokens_per_step // self.world.size, 1)
-        records = heldout_losses(self.model, self.heldout, self.world, tokens_per_batch=min(per_batch, 16_384))
-        self.heldout_log.append([{"step": self.step, "phase": phase, **record} for record in records])
-        self.restart_clock()
 
     def restart_clock(self) -> None:
         """What lies between here and the last step (saving, scoring) is not part of the next step's `seconds`."""
@@ -280,21 +244,7 @@ class Run:
         self.checkpoints.finish()
         self.progress.close()
         if self.world.is_main:
-            phases = [phase for phase in self.curriculum.phases if phase.first_step < self.step]
-            write_manifest(
-                self.folder,
-                kind="pretraining-run",
-                inputs={"tokenizer": self.tokenizer_fingerprint, **{p.name: p.fingerprint for p in phases}},
-                config=resolved(self.config),
-                counts={
-                    "steps": self.step,
-                    "tokens": self.step * self.config.tokens_per_step,
-                    "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
-                    "phases": [p.name for p in phases if p.end_step <= self.step],
-                },
-                seed=self.config.seed,
-                spikes=self.spikes.rollbacks,
-            )
+            write_run_manifest(self)
 
     def close(self) -> None:
         """Let go of threads and the progress bar, whatever happened."""

@@ -9,12 +9,11 @@ import json
 import math
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -35,19 +34,14 @@ from train.sft_checkpoints import (
     claim_work_folder,
     keep_metrics_until,
     latest_checkpoint,
-    seal,
     step_of,
     work_folder,
 )
 from train.sft_config import SftConfig, load_sft_config
-
-if TYPE_CHECKING:
-    import datasets
-    import numpy as np
-    from transformers import PreTrainedModel
+from train.sft_model import check_fit, load_model, save_model
+from train.sft_trainer import build_trainer, ordered_rows, trainer_arguments
 
 ROWS_FILE = "rows.arrow"
-ADAPTER_FOLDER = "adapter"
 
 
 class Interrupted(Exception):
@@ -158,167 +152,6 @@ def is_finished(output_dir: Path, config: SftConfig, inputs: dict[str, str]) -> 
     return True
 
 
-def trainer_arguments(config: SftConfig, work: Path) -> Any:
-    """TRL's SFTConfig for this run. Steps and warm-up are filled in once the rows are counted."""
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-    from trl import SFTConfig as TrlSftConfig
-
-    disable_progress_bar()  # ours counts steps; theirs come with every checkpoint
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    optimizer = config.optimizer
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.batch_size % (config.micro_batch_size * ranks):
-        raise TrainError(
-            f"batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size} "
-            f"x {ranks} processes."
-        )
-    return TrlSftConfig(
-        output_dir=str(work),
-        seed=config.seed,
-        max_length=None,  # rows are cut already
-        padding_free=lays_rows_end_to_end(config),
-        shuffle_dataset=False,
-        train_sampling_strategy="sequential",  # rows are in training order already
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.batch_size // (config.micro_batch_size * ranks),
-        max_steps=1,
-        learning_rate=optimizer.learning_rate,
-        lr_scheduler_type="cosine_with_min_lr",
-        lr_scheduler_kwargs={"min_lr_rate": optimizer.min_lr_ratio},
-        adam_beta1=optimizer.betas[0],
-        adam_beta2=optimizer.betas[1],
-        adam_epsilon=optimizer.eps,
-        weight_decay=optimizer.weight_decay,
-        max_grad_norm=optimizer.max_grad_norm,
-        bf16=config.mixed_precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=config.activation_checkpointing,
-        save_strategy="steps",
-        save_steps=config.checkpoint.every_steps,
-        save_total_limit=config.checkpoint.keep,
-        logging_steps=1,
-        disable_tqdm=True,
-        report_to="none",
-        **config.trainer,
-    )
-
-
-def lays_rows_end_to_end(config: SftConfig) -> bool:
-    """Whether a micro-batch is one long row without padding.
-
-    FlashAttention keeps such dialogues apart for free; the other back ends build a dense mask from the position
-    ids, which costs more than padding unless rows are packed to the same length.
-    """
-    return config.packing == "bfd" or (config.attn_implementation or "").startswith("flash")
-
-
-def ordered_rows(config: SftConfig, path: Path) -> "tuple[datasets.Dataset, np.ndarray]":
-    """The rows in training order, and the tokens of each step (int64 [steps])."""
-    import numpy as np
-    import pyarrow.compute as pc
-    from datasets import Dataset, disable_progress_bars
-    from trl import pack_dataset
-
-    from train.sft_data import training_order
-
-    disable_progress_bars()
-    rows = Dataset.from_file(str(path))
-    if config.packing == "bfd":
-        rows = pack_dataset(rows, config.max_length, "bfd")
-    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
-    order = training_order(
-        lengths,
-        batch_size=config.batch_size,
-        epochs=config.epochs,
-        group_by_length=config.group_by_length,
-        seed=config.seed,
-    )
-    return rows.select(order.ravel()), lengths[order].sum(axis=1)
-
-
-def load_model(config: SftConfig, folder: Path) -> "PreTrainedModel":
-    """The model with every weight from the folder; TrainError for one that is damaged or incomplete."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    import modeling_yulanmini  # noqa: F401  (registers the architecture)
-
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attn_implementation,
-            output_loading_info=True,
-        )
-    except (SafetensorError, OSError, ValueError, ImportError) as error:
-        raise TrainError(f"{folder}: cannot load the model ({' '.join(str(error).split())}).") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[kind]:
-            listed = ", ".join(sorted(map(str, info[kind]))[:3])
-            raise TrainError(f"{folder}: {len(info[kind])} {kind.replace('_', ' ')} in the checkpoint ({listed}).")
-    return model
-
-
-def check_fit(config: SftConfig, model: "PreTrainedModel", tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer or a row length that the model was not made for."""
-    positions = model.config.max_position_embeddings
-    if config.max_length > positions:
-        raise TrainError(f"max_length {config.max_length} is more than the {positions} positions of {folder}.")
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > vocabulary:
-        raise TrainError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model of {folder} an embedding of {vocabulary} rows. "
-            "Use the tokenizer that the model was trained with (key 'tokenizer')."
-        )
-
-
-def build_trainer(
-    config: SftConfig,
-    arguments: Any,
-    model: "PreTrainedModel",
-    tokenizer: Any,
-    rows: "datasets.Dataset",
-    step_tokens: "np.ndarray",
-) -> Any:
-    """The TRL trainer with our loss choice, metrics file, checkpoint seals and signal handling."""
-    from transformers import PrinterCallback
-
-    from train.sft_callbacks import Metrics, SealCheckpoints, StopOnSignal
-    from train.sft_loss import DialogueTrainer
-
-    work = Path(arguments.output_dir)
-    trainer = DialogueTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        processing_class=tokenizer,
-        peft_config=lora_config(config),
-        z_loss=config.z_loss,
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Metrics(work / METRICS_FILE, step_tokens))
-    trainer.add_callback(SealCheckpoints(seal))
-    trainer.add_callback(StopOnSignal((signal.SIGINT, signal.SIGTERM)))
-    return trainer
-
-
-def lora_config(config: SftConfig) -> Any:
-    """PEFT's config of the adapters, or None for full tuning."""
-    if config.lora is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=config.lora.rank,
-        lora_alpha=config.lora.alpha,
-        lora_dropout=config.lora.dropout,
-        target_modules=config.lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-
-
 def train(trainer: Any, work: Path) -> int:
     """Run to the end, or to a signal; returns the number of steps done."""
     checkpoint = latest_checkpoint(work) if trainer.args.process_index == 0 else None
@@ -335,31 +168,6 @@ def train(trainer: Any, work: Path) -> int:
             return step_of(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.global_step
-
-
-def save_model(
-    config: SftConfig, model: Any, folder: Path, state_dict: dict[str, Any] | None, stop_ids: list[int]
-) -> None:
-    """The tuned model as an ordinary folder; adapters are merged into it, and kept beside it."""
-    import torch
-    from transformers import GenerationConfig
-
-    if config.lora is not None:
-        model.save_pretrained(folder / ADAPTER_FOLDER, state_dict=state_dict)
-        if state_dict is not None:
-            model.load_state_dict(state_dict)
-            state_dict = None
-        model = model.merge_and_unload()
-    dtype = getattr(torch, config.save_dtype)
-    if state_dict is not None:
-        state_dict = {key: value.to(dtype) for key, value in state_dict.items()}
-    else:
-        model = model.to(dtype)
-    model.config.use_cache = True
-    model.generation_config = GenerationConfig(
-        bos_token_id=model.config.bos_token_id, eos_token_id=stop_ids, pad_token_id=model.config.pad_token_id
-    )
-    model.save_pretrained(folder, state_dict=state_dict)
 
 
 def write_config(config: SftConfig, path: Path) -> None:

@@ -17,8 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_recipes.manifest import read_manifest, verify_files
 from train.errors import TrainError
-from train.sft import Interrupted, is_full_disk, ordered_rows, run
+from train.sft import Interrupted, is_full_disk, run
 from train.sft_config import load_sft_config
+from train.sft_trainer import ordered_rows
 
 SCRIPT = Path(__file__).parents[2] / "train" / "sft.py"
 

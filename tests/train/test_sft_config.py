@@ -7,8 +7,8 @@ from sft_miniature import write_sft_config
 
 import train
 from train.errors import TrainError
-from train.sft import trainer_arguments
 from train.sft_config import RESERVED, load_sft_config, trl_fields
+from train.sft_trainer import trainer_arguments
 
 CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("sft-*.yaml"))
 

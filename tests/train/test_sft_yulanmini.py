@@ -11,9 +11,10 @@ from transformers import AutoModelForCausalLM
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.merge import merge_to_llama
-from train.sft import ordered_rows, run
+from train.sft import run
 from train.sft_config import load_sft_config
 from train.sft_data import write_rows
+from train.sft_trainer import ordered_rows
 
 
 def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
