@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from data_recipes.build_plan import PlannedMix
     from data_recipes.build_request import BuildRequest
 
+MANY = 40
+
 
 def build(
     recipes: Annotated[
@@ -100,8 +102,7 @@ def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
             for row in rows
         ],
     )
-    for entry in left_out:
-        say(f"{entry['recipe']}: {entry['subset']} {entry['action']} ({entry['tokens']:,} tokens): {entry['reason']}")
+    _say_left_out(left_out)
 
 
 def _show_built(request: "BuildRequest", as_json: bool) -> None:
@@ -153,6 +154,17 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
     )
     for note in notes:
         say(note)
+    _say_left_out(
+        [{"recipe": manifest["name"], **entry} for manifest in manifests for entry in manifest["config"]["missing"]]
+    )
+
+
+def _say_left_out(entries: list[dict[str, Any]]) -> None:
+    """Which subsets could not be read, what was done, and why; the manifests have them all."""
+    for entry in entries[:MANY]:
+        say(f"{entry['recipe']}: {entry['subset']} {entry['action']} ({entry['tokens']:,} tokens): {entry['reason']}")
+    if len(entries) > MANY:
+        say(f"... and {len(entries) - MANY} more subsets")
 
 
 def _notes(manifests: list[dict[str, Any]]) -> list[str]:
