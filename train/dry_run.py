@@ -61,20 +61,19 @@ def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, 
 
 
 def what_fits(config: PretrainConfig) -> str:
-    """Advice after running out of memory: the micro-batch that should fit this machine's devices."""
-    advice = "Lower micro_batch_rows, set recomputation.mode to full, or use more ranks; the run goes on from its last "
-    advice += "checkpoint."
-    device = estimates.this_machine()
-    if device is None:
-        return advice
+    """Advice after running out of memory: the micro-batch that should fit this machine's devices, or its host."""
+    advice = "Set recomputation.mode to full, or use more ranks; the run goes on from its last checkpoint."
+    device = estimates.this_machine() or estimates.this_host()
     phases, _, _ = declared_phases(config)
     model, _ = model_config(config, vocab_size=_vocabulary(config))
     rows = {
-        phase.context_length: estimates.rows_that_fit(config, model, phase, device)
+        phase.context_length: estimates.fewer_rows_that_fit(config, model, phase, device)
         for phase in make_curriculum(config, phases).phases
     }
-    fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items())
-    return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. {advice}"
+    fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items() if count)
+    if not fitting:
+        return f"By estimate not even one row at a time fits {device.count} x {device.name}. {advice}"
+    return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. Or: {advice}"
 
 
 def declared_phases(config: PretrainConfig) -> tuple[list[PhaseSource], dict[str, list[SourceRows]], str]:

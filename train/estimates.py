@@ -1,9 +1,11 @@
 """Memory and time of a phase on given hardware, before anything is started. Estimates, good to some 20 %."""
 
 import re
+import resource
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
+import psutil
 import torch
 
 from modeling_yulanmini import YuLanMiniConfig
@@ -19,8 +21,9 @@ from train.recomputation import recomputed_layers
 MEMORY_GB = {"H200": 141, "H100": 80, "H800": 80, "A100": 80, "A800": 80, "B200": 192}
 # Share of the peak that the published run reached: 7,174 tokens/s on an A800 (facts.md 3.3) by PaLM's count of FLOPs.
 PUBLISHED_MFU = 0.43
-# What CUDA's context, the allocator's fragments and communication buffers take, in GB.
+# What CUDA's context, the allocator's fragments and communication buffers take, in GB; torch alone on a host.
 OVERHEAD_GB = 4.0
+HOST, HOST_OVERHEAD_GB = "CPU", 0.5
 
 
 @dataclass(frozen=True)
@@ -91,9 +94,18 @@ def rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, 
     for rows in sorted((count for count in range(1, share + 1) if share % count == 0), reverse=True):
         smaller = _with_rows(phase, rows)
         parts = memory_parts(config, model, smaller, hardware.count)
-        if sum(parts.values()) + OVERHEAD_GB * 1e9 <= hardware.memory:
+        overhead = HOST_OVERHEAD_GB if hardware.name == HOST else OVERHEAD_GB
+        if sum(parts.values()) + overhead * 1e9 <= hardware.memory:
             return rows
     return 0
+
+
+def fewer_rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, hardware: Hardware) -> int:
+    """The same after the phase's own micro-batch has not fitted: fewer rows than that, whatever the estimate says."""
+    share = max(phase.rows_per_step // hardware.count, 1)
+    fewer = [count for count in range(1, phase.micro_batch_rows or share) if share % count == 0]
+    fitting = rows_that_fit(config, model, phase, hardware)
+    return max((count for count in fewer if count <= fitting), default=0)
 
 
 def _with_rows(phase: Phase, rows: int) -> Phase:
@@ -109,3 +121,10 @@ def this_machine() -> Hardware | None:
     if name is None:
         return None
     return Hardware(name, torch.cuda.device_count(), float(properties.total_memory), PEAK_FLOPS[name])
+
+
+def this_host() -> Hardware:
+    """The host's own memory, or what this process may take of it, as one device of unknown speed."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
+    total = psutil.virtual_memory().total
+    return Hardware(HOST, 1, float(total if allowed == resource.RLIM_INFINITY else min(total, allowed)), 0.0)

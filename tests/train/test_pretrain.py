@@ -19,6 +19,7 @@ from train.config import RecomputationSettings
 from train.config_file import load_config
 from train.curriculum import built_phases, make_curriculum
 from train.errors import TrainError
+from train.estimates import Hardware
 from train.heldout import heldout_losses, load_heldout
 from train.monitor import Monitor
 from train.parameter_groups import matrix_kind
@@ -249,6 +250,23 @@ def test_max_hours_saves_and_ends_well_before_the_end(inputs: Path, finished: Pa
     assert not (tmp_path / "run" / "manifest.json").exists()
     assert pretrain(config) == 0
     assert same_weights(tmp_path / "run", finished)
+
+
+def test_running_out_of_memory_says_which_micro_batches_would_fit(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr("train.pretrain.update", full)
+    config = write_run_config(inputs, tmp_path / "config.yaml")
+    assert pretrain(config) == 2
+    message = capsys.readouterr().err
+    # Fewer than the 12 and 4 rows that did not fit, in parts of one size.
+    assert "these micro_batch_rows fit 1 x CPU: 6 at context 32, 2 at context 96" in message
+    monkeypatch.setattr("train.estimates.this_host", lambda: Hardware("CPU", 1, 1e6, 0.0))
+    assert pretrain(config) == 2
+    assert "not even one row at a time fits" in capsys.readouterr().err
 
 
 def test_a_token_outside_the_vocabulary_names_the_row(
