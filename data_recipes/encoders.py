@@ -2,10 +2,8 @@
 
 import json
 from collections.abc import Iterator
-from functools import cached_property
 from typing import Any, Protocol
 
-import numba
 import numpy as np
 
 from data_recipes.bpe_dropout import PROBE, DropoutEncoder
@@ -59,10 +57,9 @@ class Mismatch(Exception):
 
 
 class GigatokenEncoder:
-    """gigatoken, with a sample of every batch compared with `tokenizers`.
+    """gigatoken, with a sample of every unit compared with `tokenizers`.
 
-    gigatoken reads the spelling of a control token in a text as that token; documents where this happens are
-    encoded by `tokenizers`, for which it is ordinary text here.
+    It is given the tokenizer without its control tokens: their spelling in a text is ordinary text here.
     """
 
     name = "gigatoken"
@@ -71,32 +68,20 @@ class GigatokenEncoder:
         import gigatoken
 
         self.tokenizer = tokenizer
-        self.engine = gigatoken.Tokenizer.from_json(tokenizer.backend.to_str())
-        ids, lengths = self._raw(PROBES)
-        self._compare(PROBES, ids, lengths)
-
-    @cached_property
-    def control(self) -> np.ndarray:
-        """Which ids are control tokens: bool, by id."""
-        added = json.loads(self.tokenizer.backend.to_str())["added_tokens"]
-        marks = np.zeros(self.tokenizer.vocab_size, dtype=bool)
-        marks[[token["id"] for token in added if token["special"]]] = True
-        return marks
+        description = json.loads(tokenizer.backend.to_str())
+        control = [token for token in description["added_tokens"] if token["special"]]
+        description["added_tokens"] = [token for token in description["added_tokens"] if not token["special"]]
+        self.engine = gigatoken.Tokenizer.from_json(json.dumps(description))
+        probes = [*PROBES, *(f"a{token['content']}b {token['content']}" for token in control)]
+        ids, lengths = self.encode(probes)
+        self._compare(probes, ids, lengths)
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        ids, lengths = self._raw(texts)
-        spelled = _holding(ids, lengths, self.control)
-        if not len(spelled):
-            return ids, lengths
-        ends = np.cumsum(lengths)
-        parts = []
-        done = 0
-        for number in spelled:
-            again = self.tokenizer.encode([texts[number]])[0]
-            parts += [ids[done : ends[number] - lengths[number]], again]
-            done = ends[number]
-            lengths[number] = len(again)
-        return np.concatenate([*parts, ids[done:]]), lengths
+        # One thread: the units are what runs in parallel.
+        layout = self.engine.encode_batch(texts, parallel=False).layout
+        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
+        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
+        return ids, np.diff(offsets)
 
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         ends = np.cumsum(lengths)
@@ -105,39 +90,15 @@ class GigatokenEncoder:
             own = np.concatenate([ids[ends[place] - lengths[place] : ends[place]] for place in chosen])
             self._compare([texts[place] for place in chosen], own, lengths[chosen])
 
-    def _raw(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        # One thread: the units are what runs in parallel.
-        layout = self.engine.encode_batch(texts, parallel=False).layout
-        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
-        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
-        return ids, np.diff(offsets)
-
     def _compare(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         if not texts:
             return
         reference, reference_lengths = self.tokenizer.encode(texts)
         if not (np.array_equal(reference, ids) and np.array_equal(reference_lengths, lengths)):
             differing = next(
-                text for text in texts if not np.array_equal(self.tokenizer.encode([text])[0], self._raw([text])[0])
+                text for text in texts if not np.array_equal(self.tokenizer.encode([text])[0], self.encode([text])[0])
             )
             raise Mismatch(f"its ids differ from those of tokenizers for {differing[:40]!r}")
-
-
-def _holding(ids: np.ndarray, lengths: np.ndarray, marked: np.ndarray) -> np.ndarray:
-    """The numbers of the documents that have a marked id (int64)."""
-    return np.flatnonzero(_any_marked(ids, lengths, marked))
-
-
-@numba.njit(cache=True, nogil=True)
-def _any_marked(ids, lengths, marked):  # pragma: no cover - compiled
-    found = np.zeros(len(lengths), dtype=np.bool_)
-    begin = 0
-    for document in range(len(lengths)):
-        for place in range(begin, begin + lengths[document]):
-            if marked[ids[place]]:
-                found[document] = True
-        begin += lengths[document]
-    return found
 
 
 def _sample(texts: list[str]) -> Iterator[int]:
