@@ -1,14 +1,19 @@
-"""Documents of a source by file and row, for a trace: each file is gone through once, and only as far as needed."""
+"""Single documents of a source by file and row, and what columns its rows have: for a trace, and for messages.
+
+Each file is gone through once, and only as far as needed.
+"""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import DataError
 from data_recipes.read_documents import open_binary, parse_json, read_parts, texts_of_rows
 from data_recipes.source import Source
-from data_recipes.source_files import LINES, Part, SourceFile
+from data_recipes.source_files import ARROW, LINES, Part, SourceFile
+
+FIRST_LINES = 64
 
 
 def documents_at(source: Source, said: dict[str, Any], file_name: str, rows: Collection[int]) -> dict[int, str]:
@@ -37,6 +42,31 @@ def file_documents(source: Source, file: SourceFile, rows: Collection[int]) -> d
         if len(found) == len(rows):
             break
     return found
+
+
+def columns_of(files: Sequence[SourceFile]) -> list[str]:
+    """The columns of the first file that has any: of its schema, or of its first JSON object."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for file in files:
+        if file.suffix in LINES:
+            rows = _json_rows(file, set(range(FIRST_LINES)))
+            found = list(next(rows, (0, {}))[1])
+        elif file.suffix == ".parquet":
+            found = pq.read_schema(file.path).names
+        elif file.suffix in ARROW:
+            with pa.memory_map(str(file.path)) as stream:
+                try:
+                    found = pa.ipc.open_stream(stream).schema.names
+                except pa.ArrowInvalid:
+                    stream.seek(0)
+                    found = pa.ipc.open_file(stream).schema.names
+        else:
+            found = []
+        if found:
+            return found
+    return []
 
 
 def _json_rows(file: SourceFile, rows: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:

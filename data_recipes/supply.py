@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from data_recipes.manifest import fingerprint_of
+from data_recipes.read_again import columns_of
 from data_recipes.read_documents import Documents, read_parts
 from data_recipes.source import Source
 from data_recipes.source_files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
@@ -53,6 +54,12 @@ def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None)
     from data_recipes.read_hub import HubSupply
 
     return HubSupply.find(source)
+
+
+def columns_said(supply: Supply) -> str:
+    """What columns the rows of local files have, as a sentence for a message; empty where there are none."""
+    columns = columns_of(supply.files) if isinstance(supply, LocalSupply) else []
+    return f" Its rows have the columns {', '.join(columns[:20])}." if columns else ""
 
 
 def how_rows_become_text(source: Source) -> dict[str, object]:

@@ -27,7 +27,7 @@ from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of
 from data_recipes.permutation import permutation, seed_of
 from data_recipes.source import Source
-from data_recipes.supply import Supply
+from data_recipes.supply import Supply, columns_said
 from data_recipes.tokenise import LoadedTokenizer
 
 # Documents are shuffled among about this many tokens, which is what a thread holds in memory.
@@ -327,7 +327,7 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in store.drops().items())
             raise DataError(
                 f"source '{store.source.label}' yields no text at all ({reasons or 'no rows'}). "
-                "Check the text column, the template and the filters."
+                f"Check the text column, the template and the filters.{columns_said(store.supply)}"
             )
 
 

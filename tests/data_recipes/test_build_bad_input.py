@@ -79,8 +79,22 @@ def test_plain_files_that_are_not_text_are_counted(tmp_path, build):
 
 def test_a_source_without_any_text_is_an_error(tmp_path, build):
     path = write_jsonl(tmp_path / "ids.jsonl", GOOD, column="blob_id")
-    with pytest.raises(DataError, match=r"yields no text at all \(no column 'text': 200\)"):
+    with pytest.raises(DataError, match=r"yields no text at all \(no column 'text': 200\).*columns blob_id, id\."):
         build(recipe(Source(path=str(path))))
+
+
+def test_a_misspelt_column_is_answered_with_those_that_there_are(tmp_path, build):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.table({"content": GOOD, "score": list(range(len(GOOD)))})
+    pq.write_table(table, tmp_path / "a.parquet")
+    for name, new in (("a.arrow", pa.ipc.new_stream), ("b.arrow", pa.ipc.new_file)):
+        with pa.OSFile(str(tmp_path / name), "wb") as sink, new(sink, table.schema) as writer:
+            writer.write_table(table)
+    for name in ("a.parquet", "a.arrow", "b.arrow"):
+        with pytest.raises(DataError, match=r"no column 'contnet': 200\).* have the columns content, score\."):
+            build(recipe(Source(path=str(tmp_path / name), text="contnet")))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", None], ids=["zero bytes", "magic only", "cut short"])
