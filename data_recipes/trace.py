@@ -44,9 +44,12 @@ def trace_rows(
         raise DataError("give a row, or --step and --batch-size.")
     tracer = Tracer(folder, tokenizer=tokenizer)
     if row is not None:
+        if not 0 <= row < tracer.rows.num_rows:
+            raise DataError(f"{folder}: no row {row}; it has rows 0 to {tracer.rows.num_rows - 1}.")
         return tracer.trace([row], text=text)
     if batch_size is None or batch_size < 1:
-        raise DataError(f"batch size {batch_size}; a step needs --batch-size, 1 or more rows.")
+        found = "no --batch-size" if batch_size is None else f"--batch-size {batch_size}"
+        raise DataError(f"{found}; --step needs the rows of a step, 1 or more.")
     assert step is not None
     first = (step - 1) * batch_size
     if not 0 <= first < tracer.rows.num_rows:

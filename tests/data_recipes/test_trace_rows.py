@@ -129,6 +129,10 @@ def test_a_step_is_its_rows(tmp_path, tokenizer_dir):
         trace_rows(folder, step=0, batch_size=4)
     with pytest.raises(DataError, match="give a row, or --step"):
         trace_rows(folder)
+    with pytest.raises(DataError, match="no --batch-size; --step needs"):
+        trace_rows(folder, step=1)
+    with pytest.raises(DataError, match="no row 50; it has rows 0 to 49"):
+        trace_rows(folder, row=50)
 
 
 def test_hub_datasets_are_read_through_load_dataset(tmp_path, tokenizer_dir, monkeypatch):
