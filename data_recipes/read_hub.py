@@ -7,16 +7,16 @@ What was read is named by the commit of the repository, or, for a dataset folder
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.hub_check import answer_of_hub, first_line
+from data_recipes.hub_check import answer_of_hub, first_line, matches
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.read_documents import Documents, batches, texts_of_rows
 from data_recipes.source import Source, column_value
-from data_recipes.source_files import COMPRESSED, SourceMissing
+from data_recipes.source_files import SourceMissing, format_suffix
 from data_recipes.supply import how_rows_become_text
 from data_recipes.templates import MissingColumn
 
@@ -52,19 +52,11 @@ class HubSupply:
     @classmethod
     def find(cls, source: Source) -> "HubSupply":
         """Resolve the id to a revision and open the split; reads its first rows, to see that the columns are there."""
-        from datasets import config
-
-        assert source.hub is not None
-        place = Path(source.hub)
-        offline = config.HF_HUB_OFFLINE
-        revision = None if offline or place.is_dir() else _current_commit(source)
         try:
-            if source.access == "script-based" and not place.is_dir():
-                dataset, revision = _open_files(source, revision)
-            else:
-                dataset = _open_dataset(source, revision, streaming=revision is not None)
-                revision = revision or _commit_of_cache(dataset) or source.revision
+            dataset, revision, contents = _open(source)
             first = _first_rows(dataset)
+        except SourceMissing:
+            raise
         except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
             message = first_line(error)
             hint = SCRIPT_HINT if "scripts are no longer supported" in message else ""
@@ -72,7 +64,6 @@ class HubSupply:
                 f"{source.label}: cannot be loaded ({type(error).__name__}: {message}){hint}"
             ) from error
         check_columns(source, first)
-        contents = revision or (_local_contents(place) if place.is_dir() else str(dataset.info.version))
         return cls(source, dataset, revision=revision, contents=contents)
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
@@ -167,8 +158,23 @@ def has_column(row: Mapping[str, Any], name: str) -> bool:
     return True
 
 
+def _open(source: Source) -> tuple[Any, str | None, Any]:
+    """The split, an `IterableDataset` where it is streamed; its commit, if any; and what identifies its contents."""
+    from datasets import config
+
+    place = Path(str(source.hub))
+    if place.is_dir():
+        return _open_dataset(source, None, streaming=False), None, _local_contents(place)
+    offline = config.HF_HUB_OFFLINE
+    commit = None if offline else _current_commit(source)
+    if source.access == "script-based":
+        return _open_files(source, commit)
+    dataset = _open_dataset(source, commit or source.revision, streaming=not offline)
+    revision = commit or _commit_of_cache(dataset) or source.revision
+    return dataset, revision, revision or str(dataset.info.version)
+
+
 def _open_dataset(source: Source, revision: str | None, *, streaming: bool) -> Any:
-    """A split as `datasets` sees it: an `IterableDataset`, or from a folder or the cache a `Dataset`."""
     from datasets import load_dataset
 
     split = source.split or "train"
@@ -177,46 +183,43 @@ def _open_dataset(source: Source, revision: str | None, *, streaming: bool) -> A
         source.config,
         split=split,
         data_files={split: list(source.data_files)} if source.data_files else None,
-        revision=revision or source.revision,
+        revision=revision,
         streaming=streaming,
     )
 
 
-def _open_files(source: Source, revision: str | None) -> tuple[Any, str]:
-    """The files behind a loading script, which no longer runs, as an `IterableDataset`; and their commit.
-
-    They are streamed from the Hub at `revision`; with None read from what was downloaded of the repository.
-    """
+def _open_files(source: Source, commit: str | None) -> tuple[Any, str, Any]:
+    """The files behind a loading script, which no longer runs: streamed from the Hub at `commit`; with None read
+    from what was downloaded of the repository, which may be a part of them."""
     from datasets import load_dataset
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
-    if revision is None:
-        folder = snapshot_download(
-            str(source.hub),
-            repo_type="dataset",
-            revision=source.revision,
-            allow_patterns=list(source.data_files),
-            local_files_only=True,
+    hub, patterns = str(source.hub), list(source.data_files)
+    if commit is None:
+        start = snapshot_download(
+            hub, repo_type="dataset", revision=source.revision, allow_patterns=patterns, local_files_only=True
         )
-        revision = Path(folder).name
+        commit = Path(start).name
+        there = [path.relative_to(start).as_posix() for path in Path(start).rglob("*") if path.is_file()]
     else:
-        folder = f"hf://datasets/{source.hub}@{revision}"
+        start = f"hf://datasets/{hub}@{commit}"
+        there = HfApi().list_repo_files(hub, repo_type="dataset", revision=commit)
+    names = sorted(name for name in there if any(matches(name, pattern) for pattern in patterns))
+    if not names:
+        raise SourceMissing(f"{source.label}: no file there matches {', '.join(patterns)}.")
     split = source.split or "train"
-    files = {split: [f"{folder}/{pattern}" for pattern in source.data_files]}
-    return load_dataset(_format_of(source.data_files), data_files=files, split=split, streaming=True), revision
+    files = {split: [f"{start}/{name}" for name in names]}
+    return load_dataset(_format_of(names), data_files=files, split=split, streaming=True), commit, [commit, names]
 
 
-def _format_of(patterns: Sequence[str]) -> str:
+def _format_of(names: Sequence[str]) -> str:
     """Which of datasets' readers fits the files; `DataError` when their names do not tell."""
-    found = set()
-    for pattern in patterns:
-        suffixes = [suffix for suffix in PurePosixPath(pattern).suffixes if suffix not in COMPRESSED]
-        found.add(READERS.get(suffixes[-1] if suffixes else ""))
+    found = {READERS.get(format_suffix(Path(name))) for name in names}
     reader = found.pop() if len(found) == 1 else None
     if reader is None:
         raise DataError(
-            f"data_files {', '.join(patterns)}: the names do not tell the format; expected all of them to end in one "
-            f"of {', '.join(READERS)}, compressed or not."
+            f"data_files match {', '.join(names[:3])}: the names do not tell one format; expected all of them to end "
+            f"in one of {', '.join(READERS)}, compressed or not."
         )
     return reader
 

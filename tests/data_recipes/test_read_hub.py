@@ -114,6 +114,11 @@ def test_what_was_downloaded_of_a_scripted_dataset_is_read_offline(tmp_path, bui
         assert result.returncode == 0, result.stderr
     phases = [PackedRows(tmp_path / name / "mix") for name in ("online", "offline")]
     assert phases[0].fingerprint == phases[1].fingerprint
+    # Of the same commit, but not all of it is here any more: never taken for the same contents.
+    next((tmp_path / "hf").rglob("1.jsonl.zst")).unlink()
+    result = build(subset, out="offline", offline=True)
+    assert result.returncode == 2
+    assert "part/train/1.jsonl" in result.stderr
 
 
 def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
@@ -123,6 +128,7 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
         "{name: column, tokens: 640, source: {hub: a/plain, text: content}}",
         "{name: gone, tokens: 640, source: {hub: a/nothing}}",
         f"{{name: files, tokens: 640, source: {{{SCRIPTED}, data_files: v3/*.jsonl}}}}",
+        f"{{name: formats, tokens: 640, source: {{{SCRIPTED}, data_files: '*'}}}}",
         f"{{name: layout, tokens: 640, source: {{{SCRIPTED}}}}}",
         "{name: script, tokens: 640, source: {hub: a/scripted}}",
     )
@@ -133,12 +139,13 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
         "needs the column 'math_score', the rows have text, score. Score its rows with b/scorer",
         "the text needs the column 'content', the rows have text, score.",
         "a/nothing: gone (not found, or private)",
-        "a/scripted (v3/*.jsonl): cannot be loaded",
+        "a/scripted (v3/*.jsonl): no file there matches v3/*.jsonl",
+        "the names do not tell one format",
         "script-based, and the entry does not name its files",
         "Name its files: access: script-based, data_files: [...].",
     ):
         assert said in result.stderr
-    assert result.stderr.count(" skipped (640 tokens): ") == 6
+    assert result.stderr.count(" skipped (640 tokens): ") == 7
 
 
 def test_a_sparse_column_is_enough():
