@@ -6,8 +6,8 @@ contain their spelling, are encoded as the ordinary text they are: only the buil
 
 import hashlib
 import json
+from array import array
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,13 @@ class LoadedTokenizer:
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
-        encodings = self.backend.encode_batch_fast(texts, add_special_tokens=False)
-        ids = [encoding.ids for encoding in encodings]
-        lengths = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-        flat = np.fromiter(chain.from_iterable(ids), dtype=np.uint32, count=int(lengths.sum()))
-        return flat, lengths
+        flat = array("I")
+        lengths = []
+        for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False):
+            ids = encoding.ids  # a new list each time: made, copied and freed one by one, they stay in the cache
+            flat.fromlist(ids)
+            lengths.append(len(ids))
+        return np.array(flat, dtype=np.uint32), np.array(lengths, dtype=np.int64)
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of ids, as the tokenizer gives it back; EOS and BOS give nothing."""
