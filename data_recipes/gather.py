@@ -8,7 +8,7 @@ import numpy as np
 
 from data_recipes.draw import Stretches
 from data_recipes.stream import groups_of, plain
-from data_recipes.token_store import TokenStore
+from data_recipes.token_store import TokenStore, drop_pages
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,10 @@ def gather(
     for group in groups:
         store, unit = stores[int(store_of[group[0]])], int(stretches.unit[group[0]])
         start, stop = stretches.start[group], stretches.stop[group]
-        _copy(plain(store.tokens_of(unit)), start, stop, target[group], flat)
+        tokens = store.tokens_of(unit)
+        _copy(plain(tokens), start, stop, target[group], flat)
+        # At once, not at the end of the batch: a page of a large folio brings the whole folio into memory.
+        drop_pages(tokens)
         table = plain(store.documents_of(unit))
         _count_documents(table[0], start, stop, group, first_document, documents)
         tables.append(table)

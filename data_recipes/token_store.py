@@ -163,8 +163,7 @@ class TokenStore:
         """Give mapped pages back: what a build has read does not stay in its memory."""
         with self._lock:
             for mapped in self._open.values():
-                if isinstance(mapped, np.memmap):
-                    mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+                drop_pages(mapped)
 
     def drops(self) -> dict[str, int]:
         """Rows that gave no document, by reason, over the finished units."""
@@ -343,6 +342,12 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
     # A shade fewer than the estimate, so that no unit is tokenised in vain.
     per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
     return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]
+
+
+def drop_pages(mapped: np.ndarray) -> None:
+    """Give the pages of a memory-mapped file back; they are read again when they are looked at again."""
+    if isinstance(mapped, np.memmap):
+        mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
 def _write_whole(path: Path, text: str) -> None:
