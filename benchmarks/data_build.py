@@ -14,17 +14,16 @@ import os
 import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from data_build_peers import back_end_seconds, datatrove_seconds, gigatoken_file_seconds, seconds
+from generated_stores import generated_stores, plan_of
 
 FLOORS = {
     "text to rows / datatrove": 5.0,
@@ -39,24 +38,6 @@ CEILINGS = {
     "opening a 40B-token phase, s": 2.0,
 }
 CONTROL_TOKENS = ["<s>", "</s>"]
-DATATROVE = """
-import sys, time
-from datatrove.executor import LocalPipelineExecutor
-from datatrove.pipeline.readers import JsonlReader
-from datatrove.pipeline.tokens import DocumentTokenizer, DocumentTokenizerMerger
-
-def run():
-    corpus, tokenizer, out, workers = sys.argv[1:]
-    start = time.perf_counter()
-    tokenize = DocumentTokenizer(f"{out}/tokens", tokenizer_name_or_path=tokenizer, eos_token="</s>", seed=0)
-    merge = DocumentTokenizerMerger(f"{out}/tokens", f"{out}/merged", save_filename="all", seed=0, progress=False)
-    for number, (steps, count) in enumerate([([JsonlReader(corpus), tokenize], int(workers)), ([merge], 1)]):
-        LocalPipelineExecutor(pipeline=steps, tasks=count, workers=count, logging_dir=f"{out}/logs{number}").run()
-    print("seconds", time.perf_counter() - start)
-
-if __name__ == "__main__":
-    run()
-"""
 
 
 def main() -> None:
@@ -100,12 +81,6 @@ def judge(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if name in figures:
             verdicts[name] = {"measured": figures[name], "at most": ceiling, "holds": figures[name] <= ceiling}
     return verdicts
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def say(message: str) -> None:
@@ -214,113 +189,7 @@ def build(corpus: Path, tokenizer: Path, out: Path, *, tokens: int, workers: int
     build_phases([recipe], out, **options)
 
 
-def back_end_seconds(tokenizer: Any, name: str, texts: list[str]) -> float:
-    """The back end on texts that are in memory already, on all cores, results thrown away."""
-    if name != "gigatoken":
-        return seconds(lambda: tokenizer.backend.encode_batch_fast(texts, add_special_tokens=False))
-    import gigatoken
-
-    engine = gigatoken.Tokenizer.from_json(tokenizer.backend.to_str())
-    return seconds(lambda: engine.encode_batch(texts, parallel=True))
-
-
-def gigatoken_file_seconds(tokenizer: Any, corpus: Path) -> float:
-    """gigatoken's own reader of JSON lines and its encoding, on all cores, results thrown away."""
-    import gigatoken
-
-    engine = gigatoken.Tokenizer.from_json(tokenizer.backend.to_str())
-    source = gigatoken.JsonlFileSource(sorted(corpus.iterdir()))
-    return seconds(lambda: engine.encode_files(source, parallel=True))
-
-
-def datatrove_seconds(arguments: argparse.Namespace, corpus: Path, tokenizer: Path, out: Path) -> tuple[float, int]:
-    """Their time by their own clock (imports left out), and the tokens of what they wrote (2 bytes each)."""
-    script = out.with_name("peer.py")
-    script.write_text(DATATROVE)
-    command = [
-        str(arguments.datatrove_python),
-        str(script),
-        str(corpus),
-        str(tokenizer),
-        str(out),
-        str(arguments.workers),
-    ]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"datatrove failed:\n{done.stderr[-2000:]}")
-    merged = sum(path.stat().st_size for path in (out / "merged").glob("*.ds"))
-    return float(done.stdout.split("seconds")[-1]), merged // 2
-
-
 # --- store to rows, memory ----------------------------------------------------------------------------------------
-
-
-class GeneratedSupply:
-    """Documents that exist as tokens only: units of 8 M random ids, log-normal lengths."""
-
-    sequential = False
-    revision = None
-    input_bytes = None
-    unit_tokens = 8 * 2**20
-
-    def __init__(self, name: str, tokens: int) -> None:
-        from data_recipes.recipe import Source
-
-        self.source = Source(path=f"generated/{name}")
-        self.fingerprint = name
-        self.file_names = [name]
-        self.unit_count = -(-tokens // self.unit_tokens)
-
-    def read_unit(self, number: int, drops: Any) -> Iterator[Any]:
-        raise NotImplementedError("generated units are written as tokens")
-
-    def unit_identity(self) -> str:
-        return self.fingerprint
-
-    def write(self, store: Any, number: int) -> None:
-        """A unit as the store would have written it."""
-        from data_recipes.token_store import UnitRecord
-
-        generator = np.random.default_rng([number, int(self.fingerprint, 36)])
-        lengths = np.clip(generator.lognormal(6.5, 1.1, 30_000).astype(np.int64), 2, 200_000)
-        ends = np.cumsum(lengths)
-        ends = np.append(ends[ends < self.unit_tokens], self.unit_tokens)
-        ids = generator.integers(3, store.tokenizer.vocab_size, self.unit_tokens, dtype=store.dtype)
-        ids[ends - 1] = store.tokenizer.eos_id
-        store.folder.mkdir(parents=True, exist_ok=True)
-        ids.tofile(store.folder / f"unit-{number:05d}.tokens")
-        table = np.stack([ends, np.zeros_like(ends), np.arange(len(ends))])
-        np.save(store.folder / f"unit-{number:05d}.documents.npy", table)
-        store.records[number] = UnitRecord(int(ends[-1]), len(ends), 0, {}, False, [], {})
-
-
-def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:
-    """Stores that together hold somewhat more than `tokens`."""
-    from data_recipes.token_store import TokenStore
-    from data_recipes.tokenise import LoadedTokenizer
-
-    tokenizer = LoadedTokenizer(None, "generated", "generated", 99_000, 2, "</s>", 1, 102)
-    stores = []
-    for number in range(sources):
-        supply = GeneratedSupply(f"source{number}", int(1.02 * tokens / sources) + 4096)
-        store = TokenStore(supply, tokenizer, work / "generated", 0)
-        for unit in range(supply.unit_count):
-            supply.write(store, unit)
-        stores.append(store)
-    return stores
-
-
-def plan_of(stores: list[Any], tokens: int, packing: str) -> Any:
-    from data_recipes.build_plan import STRATEGIES
-    from data_recipes.row_writer import PhasePlan
-    from data_recipes.stream import Position
-
-    rows = tokens // 4096 // len(stores)
-    draws = [
-        STRATEGIES[packing](store, Position(), rows, 4096, seed=number, long=None)
-        for number, store in enumerate(stores)
-    ]
-    return PhasePlan.of(draws, 4096, stores=stores, pad_id=102)
 
 
 def store_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:

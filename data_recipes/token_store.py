@@ -10,7 +10,7 @@ import json
 import mmap
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,20 +18,19 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import numba
 import numpy as np
 
+from data_recipes import shuffled_blocks
 from data_recipes.durable import HashedFile, intact, right_size
 from data_recipes.encoders import Encoder, HuggingFaceEncoder, Mismatch
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of
 from data_recipes.permutation import permutation, seed_of
+from data_recipes.shuffled_blocks import EncodedBatch, arrange, blocks
 from data_recipes.source import Source
 from data_recipes.supply import Supply, columns_said
 from data_recipes.tokenise import LoadedTokenizer
 
-# Documents are shuffled among about this many tokens, which is what a thread holds in memory.
-SHUFFLE_TOKENS = 4 * 2**20
 FORMAT = 1
 
 
@@ -93,7 +92,7 @@ class TokenStore:
                 self.seed,
                 self.add_bos,
                 self.dropout,
-                SHUFFLE_TOKENS,
+                shuffled_blocks.SHUFFLE_TOKENS,
             ]
         )
         label = re.sub(r"[^\w.]+", "-", Path(self.source.label).name).strip("-.")[:40] or "source"
@@ -207,7 +206,7 @@ class TokenStore:
         characters = 0
         tokens_path = self.folder / f".{stem}.tokens.partial"
         with HashedFile(tokens_path) as stream:
-            for number_of_block, block in enumerate(_blocks(self._encoded(number, encoder, drops))):
+            for number_of_block, block in enumerate(blocks(self._encoded(number, encoder, drops))):
                 seed = seed_of("documents", self.seed, self.supply.fingerprint, number, number_of_block)
                 order = permutation(sum(len(batch.lengths) for batch in block), seed)
                 arranged, ends = arrange(block, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype)
@@ -237,68 +236,14 @@ class TokenStore:
         self.records[number] = record
         return record
 
-    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator["_Encoded"]:
+    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator[EncodedBatch]:
         first = True
         for batch in self.supply.read_unit(number, drops):
             ids, lengths = encoder.encode(batch.texts)
             if first:
                 encoder.check(batch.texts, ids, lengths)
             first = False
-            yield _Encoded(ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts)))
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A batch of documents: all their ids in one array, and of each document its length, file and row."""
-
-    ids: np.ndarray
-    lengths: np.ndarray
-    files: np.ndarray
-    rows: np.ndarray
-    characters: int
-
-
-def _blocks(encoded: Iterable[_Encoded]) -> Iterator[list[_Encoded]]:
-    """Batches gathered into blocks to shuffle, ended by the batch that takes them past `SHUFFLE_TOKENS`."""
-    held: list[_Encoded] = []
-    size = 0
-    for batch in encoded:
-        held.append(batch)
-        size += len(batch.ids)
-        if size >= SHUFFLE_TOKENS:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
-
-
-def arrange(
-    block: Sequence[_Encoded], order: np.ndarray, *, bos_id: int | None, eos_id: int, dtype: np.dtype
-) -> tuple[np.ndarray, np.ndarray]:
-    """The documents of the batches in another order, EOS after each (and BOS before, unless None), and their ends."""
-    lengths = np.concatenate([batch.lengths for batch in block])[order]
-    ends = np.cumsum(lengths + (1 if bos_id is None else 2))
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = ends - 1 - lengths
-    arranged = np.empty(int(ends[-1]) if len(ends) else 0, dtype=dtype)
-    first = 0
-    for batch in block:
-        _place(batch.ids, batch.lengths, places[first : first + len(batch.lengths)], arranged)
-        first += len(batch.lengths)
-    arranged[ends - 1] = eos_id
-    if bos_id is not None:
-        arranged[places - 1] = bos_id
-    return arranged, ends
-
-
-@numba.njit(cache=True, nogil=True)
-def _place(ids, lengths, places, out):  # pragma: no cover - compiled
-    begin = 0
-    for document in range(len(lengths)):
-        place = places[document]
-        for offset in range(lengths[document]):
-            out[place + offset] = ids[begin + offset]
-        begin += lengths[document]
+            yield EncodedBatch(ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts)))
 
 
 def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:

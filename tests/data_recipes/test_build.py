@@ -7,7 +7,7 @@ import pytest
 from made_text import make_documents, write_jsonl
 from tokenizers import Tokenizer
 
-from data_recipes import draw, row_writer, source_files, token_store
+from data_recipes import draw, row_writer, shuffled_blocks, source_files
 from data_recipes.build import build_phases
 from data_recipes.errors import DataError
 from data_recipes.reader import PackedRows, load_phase
@@ -42,7 +42,7 @@ def test_rows_hold_the_documents_they_name(tmp_path, corpus, tokenizer_dir, monk
     # Several units, shuffle blocks, windows, shards and batches, so that every seam is crossed.
     for module, name, size in (
         (source_files, "UNIT_BYTES", 6_000),
-        (token_store, "SHUFFLE_TOKENS", 500),
+        (shuffled_blocks, "SHUFFLE_TOKENS", 500),
         (draw, "WINDOW_TOKENS", 1),
         (draw, "WINDOW_ROWS", 7),
         (row_writer, "SHARD_TOKENS", 640),

@@ -16,12 +16,12 @@ from made_text import make_documents, write_jsonl
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from data_recipes import row_writer, source_files, token_store
+from data_recipes import row_writer, shuffled_blocks, source_files
 from data_recipes.build import build_phases
 from data_recipes.recipe import Recipe, Source, Subset
 
 source_files.UNIT_BYTES = 20_000
-token_store.SHUFFLE_TOKENS = 2_000
+shuffled_blocks.SHUFFLE_TOKENS = 2_000
 row_writer.SHARD_TOKENS = 4_096
 row_writer.BATCH_TOKENS = 1_024
 place, tokenizer, out, workers, packing = sys.argv[1:]

@@ -1,0 +1,75 @@
+"""Token stores of random ids, any number of tokens in minutes: for what depends on their size alone."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class GeneratedSupply:
+    """Documents that exist as tokens only: units of 8 M random ids, log-normal lengths."""
+
+    sequential = False
+    revision = None
+    input_bytes = None
+    unit_tokens = 8 * 2**20
+
+    def __init__(self, name: str, tokens: int) -> None:
+        from data_recipes.recipe import Source
+
+        self.source = Source(path=f"generated/{name}")
+        self.fingerprint = name
+        self.file_names = [name]
+        self.unit_count = -(-tokens // self.unit_tokens)
+
+    def read_unit(self, number: int, drops: Any) -> Iterator[Any]:
+        raise NotImplementedError("generated units are written as tokens")
+
+    def unit_identity(self) -> str:
+        return self.fingerprint
+
+    def write(self, store: Any, number: int) -> None:
+        """A unit as the store would have written it."""
+        from data_recipes.token_store import UnitRecord
+
+        generator = np.random.default_rng([number, int(self.fingerprint, 36)])
+        lengths = np.clip(generator.lognormal(6.5, 1.1, 30_000).astype(np.int64), 2, 200_000)
+        ends = np.cumsum(lengths)
+        ends = np.append(ends[ends < self.unit_tokens], self.unit_tokens)
+        ids = generator.integers(3, store.tokenizer.vocab_size, self.unit_tokens, dtype=store.dtype)
+        ids[ends - 1] = store.tokenizer.eos_id
+        store.folder.mkdir(parents=True, exist_ok=True)
+        ids.tofile(store.folder / f"unit-{number:05d}.tokens")
+        table = np.stack([ends, np.zeros_like(ends), np.arange(len(ends))])
+        np.save(store.folder / f"unit-{number:05d}.documents.npy", table)
+        store.records[number] = UnitRecord(int(ends[-1]), len(ends), 0, {}, False, [], {})
+
+
+def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:
+    """Stores that together hold somewhat more than `tokens`."""
+    from data_recipes.token_store import TokenStore
+    from data_recipes.tokenise import LoadedTokenizer
+
+    tokenizer = LoadedTokenizer(None, "generated", "generated", 99_000, 2, "</s>", 1, 102)
+    stores = []
+    for number in range(sources):
+        supply = GeneratedSupply(f"source{number}", int(1.02 * tokens / sources) + 4096)
+        store = TokenStore(supply, tokenizer, work / "generated", 0)
+        for unit in range(supply.unit_count):
+            supply.write(store, unit)
+        stores.append(store)
+    return stores
+
+
+def plan_of(stores: list[Any], tokens: int, packing: str) -> Any:
+    from data_recipes.build_plan import STRATEGIES
+    from data_recipes.row_writer import PhasePlan
+    from data_recipes.stream import Position
+
+    rows = tokens // 4096 // len(stores)
+    draws = [
+        STRATEGIES[packing](store, Position(), rows, 4096, seed=number, long=None)
+        for number, store in enumerate(stores)
+    ]
+    return PhasePlan.of(draws, 4096, stores=stores, pad_id=102)
