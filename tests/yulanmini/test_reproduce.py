@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from train.sft_checkpoints import METRICS_FILE, work_folder
 from yulanmini.reproduce.stages import STAGES
 
 YULANMINI = [sys.executable, "-m", "yulanmini.cli"]
@@ -30,13 +31,14 @@ def losses(out: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (out / "04-pretrain" / "metrics.jsonl").read_text().splitlines()]
 
 
-def kill_in_stage(out: Path, stage: str, delay: float) -> None:
-    """Start a run, and kill it with SIGKILL `delay` seconds after it has announced `stage`."""
+def kill_in_stage(out: Path, stage: str, progress: Path | None) -> None:
+    """Start a run, and kill it with SIGKILL when it has announced `stage` and, if given, `progress` has a line."""
     process = subprocess.Popen(command(out), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
         if f"] {stage}:" in line and "done before" not in line:
-            time.sleep(delay)
+            while progress is not None and process.poll() is None and not (progress.exists() and progress.read_text()):
+                time.sleep(0.01)
             process.kill()
             break
     process.stderr.close()
@@ -48,9 +50,12 @@ def kill_in_stage(out: Path, stage: str, delay: float) -> None:
 def test_a_run_killed_in_every_stage_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     subprocess.run(command(undisturbed), check=True, capture_output=True)
-    delays = {"pretrain": 6.0, "sft": 8.0}
+    progress = {
+        "pretrain": killed / "04-pretrain" / "metrics.jsonl",
+        "sft": work_folder(killed / "06-sft") / METRICS_FILE,
+    }
     for stage in STAGES:
-        kill_in_stage(killed, stage.name, delays.get(stage.name, 0.3))
+        kill_in_stage(killed, stage.name, progress.get(stage.name))
     subprocess.run(command(killed), check=True, capture_output=True)
     assert weights(killed) == weights(undisturbed)
     assert losses(killed) == losses(undisturbed)
