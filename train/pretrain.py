@@ -54,7 +54,7 @@ def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
                 continue
             run.checkpoints.poll()
             time_is_up = max_seconds is not None and time.monotonic() - started > max_seconds
-            signalled, time_up = run.world.any(float(stop.number or 0), float(time_is_up))
+            signalled, time_up = run.world.any(float(stop.wanted()), float(time_is_up))
             if signalled or time_up:
                 run.save()
                 run.checkpoints.finish()
@@ -142,12 +142,22 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
 
 
 class StopSignal:
-    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once."""
+    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once.
+
+    `accelerate launch` passes no signal on to a single process: when it is gone, that counts as a SIGTERM.
+    """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._launcher = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None  # which it always sets
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
+
+    def wanted(self) -> int:
+        """The number of the signal to stop for, 0 while there is none."""
+        if self.number is None and self._launcher not in (None, os.getppid()):
+            self.number = signal.SIGTERM
+        return self.number or 0
 
     def _remember(self, number: int, frame: Any) -> None:
         if self.number is not None:

@@ -3,17 +3,22 @@
 import json
 import shutil
 import signal
+import subprocess
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 import yaml
 from pretrain_miniature import (
     TOTAL_STEPS,
+    environment,
     launch_ranks,
     lose_a_rank,
     metrics,
     pretrain,
+    ranks_command,
     run_until,
     same_weights,
     weights,
@@ -74,6 +79,27 @@ def test_a_stop_signal_saves_the_step_and_goes_on_from_it(
     assert saved == len(metrics(tmp_path / "run")) >= 3
     assert pretrain(config) == 0
     assert_same_run(tmp_path / "run", undisturbed)
+
+
+def test_a_launcher_that_is_ended_takes_the_run_along_which_saves_first(
+    inputs: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    config = write_run_config(inputs, tmp_path / "config.yaml", checkpoint={})
+    run = tmp_path / "run"
+    launcher = subprocess.Popen(
+        ranks_command(config, 1), env=environment(), stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 200
+    while len(metrics(run)) < 3 and launcher.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    (script,) = psutil.Process(launcher.pid).children(recursive=True)
+    launcher.terminate()
+    launcher.wait()
+    script.wait(timeout=60)
+    saved = max(int(path.name[5:]) for path in (run / "checkpoints").iterdir())
+    assert saved == len(metrics(run)) < TOTAL_STEPS
+    assert pretrain(config) == 0
+    assert_same_run(run, undisturbed)
 
 
 def test_a_run_stopped_at_every_step_equals_undisturbed(inputs: Path, undisturbed: Path, tmp_path: Path) -> None:
