@@ -13,6 +13,8 @@ FOLDER_VARIABLE = "YULANMINI_DRIVER_FOLDER"
 PID_VARIABLE = "YULANMINI_DRIVER_PID"
 PID_FILE = "pid"
 EXIT_CODE_FILE = "exit_code"
+# `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
+_LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 
 
 def announce() -> None:
@@ -35,6 +37,11 @@ def announce() -> None:
                 os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def launcher_is_gone() -> bool:
+    """Whether `accelerate launch`, which passes no signal on to a single process, started this one and has ended."""
+    return _LAUNCHER is not None and os.getppid() != _LAUNCHER
 
 
 def report_exit_code(code: int) -> None:

@@ -25,7 +25,7 @@ from train.config_file import load_config
 from train.curriculum import StepPlan, read_curriculum
 from train.dry_run import dry_run, what_fits
 from train.errors import TrainError
-from train.launched import announce, report_exit_code
+from train.launched import announce, launcher_is_gone, report_exit_code
 from train.ranks import start_missing_ranks
 from train.roll_back import roll_back
 from train.run import Run
@@ -144,18 +144,17 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
 class StopSignal:
     """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once.
 
-    `accelerate launch` passes no signal on to a single process: when it is gone, that counts as a SIGTERM.
+    The end of the launcher counts as a SIGTERM.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self._launcher = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None  # which it always sets
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._remember)
 
     def wanted(self) -> int:
         """The number of the signal to stop for, 0 while there is none."""
-        if self.number is None and self._launcher not in (None, os.getppid()):
+        if self.number is None and launcher_is_gone():
             self.number = signal.SIGTERM
         return self.number or 0
 

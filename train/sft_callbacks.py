@@ -14,6 +14,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from train.errors import TrainError
+from train.launched import launcher_is_gone
 
 
 class Metrics(TrainerCallback):
@@ -71,7 +72,8 @@ class SealCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """At a signal finish the step, write a checkpoint and stop; a second signal stops at once."""
+    """At a signal, or when the launcher is gone, finish the step, write a checkpoint and stop; a second signal stops at
+    once."""
 
     def __init__(self, signals: Sequence[signal.Signals]) -> None:
         self.signals = signals
@@ -91,7 +93,7 @@ class StopOnSignal(TrainerCallback):
             signal.signal(number, handler)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received:
+        if self.received or launcher_is_gone():
             control.should_save = True
             control.should_training_stop = True
 
