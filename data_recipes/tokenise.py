@@ -56,32 +56,46 @@ class LoadedTokenizer:
         """The text of ids, as the tokenizer gives it back; EOS and BOS give nothing."""
         return str(self.backend.decode([int(token) for token in ids], skip_special_tokens=True))
 
-    def span(self, text: str, start: int, end: int, *, ids: np.ndarray, bos: bool) -> str | None:
-        """The characters of a document's tokens `start` to `end`, EOS being its last; None if `ids` differ.
-
-        Spans that follow each other follow each other in the text, without gap or overlap: a character whose
-        bytes two spans share goes to the second.
-        """
+    def locate(self, text: str, *, bos: bool) -> "LocatedTokens":
+        """A document's ids, as a build stores them, and where in the text each of them begins."""
         encoding = self.backend.encode(text, add_special_tokens=False)
-        before = int(bos)
-        whole = np.array([*[self.bos_id] * before, *encoding.ids, self.eos_id], dtype=np.int64)
-        if not np.array_equal(whole[start:end], ids):
-            return None
-        begins = [0] * before + [begin for begin, _ in encoding.offsets] + [len(text)]
-        first = 0 if start <= before else begins[start]
-        last = len(text) if end >= len(whole) - 1 else begins[end]
-        return text[first:last]
+        before = [self.bos_id] if bos else []
+        begins = [0] * len(before) + [begin for begin, _ in encoding.offsets] + [len(text)]
+        ids = np.array([*before, *encoding.ids, self.eos_id], dtype=np.int64)
+        return LocatedTokens(text, ids, np.array(begins, dtype=np.int64), len(before))
 
     def span_by_decoding(
         self, text: str, encoded: np.ndarray, start: int, end: int, *, ids: np.ndarray, bos: bool
     ) -> str | None:
-        """As `span`, for ids that the tokenizer's own encoding does not give (dropout): by what they decode to."""
+        """As `LocatedTokens.span`, for ids that only dropout gives: by what they decode to."""
         whole = np.array([*[self.bos_id] * bos, *encoded.tolist(), self.eos_id], dtype=np.int64)
         if not np.array_equal(whole[start:end], ids) or len(self.decode(whole)) != len(text):
             return None
         # A character cut in two decodes to replacement signs at the end: it goes to the second span.
         first, last = (len(self.decode(whole[:edge]).rstrip("\ufffd")) for edge in (start, end))
         return text[first : len(text) if end >= len(whole) - 1 else last]
+
+
+@dataclass(frozen=True)
+class LocatedTokens:
+    """A document: its ids (int64, closed by EOS), where each begins in the text, and how many come before the text."""
+
+    text: str
+    ids: np.ndarray
+    begins: np.ndarray
+    before: int
+
+    def span(self, start: int, end: int, *, ids: np.ndarray) -> str | None:
+        """The characters of the tokens `start` to `end`; None if their ids are not `ids`.
+
+        Spans that follow each other follow each other in the text, without gap or overlap: a character whose
+        bytes two spans share goes to the second.
+        """
+        if not np.array_equal(self.ids[start:end], ids):
+            return None
+        first = 0 if start <= self.before else int(self.begins[start])
+        last = len(self.text) if end >= len(self.ids) - 1 else int(self.begins[end])
+        return self.text[first:last]
 
 
 def load_tokenizer(location: str | Path) -> LoadedTokenizer:

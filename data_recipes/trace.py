@@ -16,7 +16,7 @@ from data_recipes.read_again import documents_at
 from data_recipes.reader import PackedRows
 from data_recipes.row_files import read_file_tables
 from data_recipes.source import Source
-from data_recipes.tokenise import LoadedTokenizer, load_tokenizer
+from data_recipes.tokenise import LoadedTokenizer, LocatedTokens, load_tokenizer
 
 
 def trace(folder: str | Path, row: int, *, text: bool = False) -> dict[str, Any]:
@@ -66,6 +66,7 @@ class Tracer:
         self.tokenizer_location = tokenizer or self.rows.manifest["tokenizer"]["location"]
         self.tables = read_file_tables(self.rows.folder)
         self._tokenizer: LoadedTokenizer | None = None
+        self._located: dict[tuple[int, int, int], LocatedTokens] = {}
 
     def trace(self, numbers: Sequence[int], *, text: bool) -> list[dict[str, Any]]:
         """What the function `trace` returns, for several rows: every file of a source is gone through once."""
@@ -129,13 +130,17 @@ class Tracer:
         return self._tokenizer
 
     def _text(self, whole: str | None, piece: dict[str, int], ids: np.ndarray) -> tuple[str, str]:
-        span = None if whole is None else self._span(whole, piece["start"], piece["end"], ids)
+        span = None if whole is None else self._span(whole, piece, ids)
         return (self.tokenizer.decode(ids), "tokens") if span is None else (span, "source")
 
-    def _span(self, whole: str, start: int, end: int, ids: np.ndarray) -> str | None:
+    def _span(self, whole: str, piece: dict[str, int], ids: np.ndarray) -> str | None:
         config = self.rows.manifest["config"]
+        start, end = piece["start"], piece["end"]
         if not config["bpe_dropout"]:
-            return self.tokenizer.span(whole, start, end, ids=ids, bos=config["bos"])
+            key = _key(piece)
+            if key not in self._located:  # a long document has pieces in many rows
+                self._located[key] = self.tokenizer.locate(whole, bos=config["bos"])
+            return self._located[key].span(start, end, ids=ids)
         encoder = DropoutEncoder(self.tokenizer.backend, rate=config["bpe_dropout"], seed=self.rows.manifest["seed"])
         encoded = encoder.encode([whole])[0]
         return self.tokenizer.span_by_decoding(whole, encoded, start, end, ids=ids, bos=config["bos"])

@@ -12,6 +12,7 @@ from data_recipes.build import build_phases
 from data_recipes.errors import DataError
 from data_recipes.reader import PackedRows
 from data_recipes.recipe import Filter, Recipe, Source, Subset
+from data_recipes.tokenise import LoadedTokenizer
 from data_recipes.trace import trace, trace_rows
 
 TAILS = ["\n\n  indented\u3000 wide  space\t", " naïve café 🙂👩👩👧 ", ""] * 20
@@ -172,3 +173,17 @@ def test_a_step_goes_through_each_file_once(tmp_path, tokenizer_dir, monkeypatch
     found = trace_rows(folder, step=1, batch_size=12, text=True)
     assert len({document["row"] for row in found for document in row["documents"]}) > 1
     assert opened == ["docs.jsonl"]
+
+
+def test_a_document_in_many_rows_is_encoded_once(tmp_path, tokenizer_dir, monkeypatch):
+    whole = "\n".join(make_documents("web-en", 300))
+    folder = built_from(Source(path=str(write_jsonl(tmp_path / "a.jsonl", [whole]))), tmp_path, tokenizer_dir)
+    located = []
+    locate = LoadedTokenizer.locate
+    monkeypatch.setattr(LoadedTokenizer, "locate", lambda *args, **kwargs: located.append(1) or locate(*args, **kwargs))
+    rows = trace_rows(folder, step=1, batch_size=50, text=True)
+    pieces = sorted((piece for row in rows for piece in row["documents"]), key=lambda piece: piece["start"])
+    assert len(pieces) == 50
+    assert whole.startswith("".join(piece["text"] for piece in pieces))
+    assert {piece["text_from"] for piece in pieces} == {"source"}
+    assert len(located) == 1
