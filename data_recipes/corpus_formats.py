@@ -1,13 +1,13 @@
 """Files of many formats as records with a text: plain text in several encodings, source code, JSON lines, Parquet."""
 
 import codecs
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from data_recipes.compressed import Damaged, damage_told, open_decompressed
+from data_recipes.errors import first_line
 
 PROSE_SUFFIXES = frozenset((".txt", ".md", ".markdown", ".rst", ".adoc", ".org", ".text", ".tex"))
 CODE_SUFFIXES = frozenset(
@@ -71,25 +71,14 @@ def read_records(path: Path, *, text_column: str | None, digest: Any, limit: int
         raise UnreadableFile("a table without a text column; give .jsonl or .parquet instead")
     else:
         try:
-            with open_stream(path) as stream:
+            with damage_told(path), open_decompressed(path) as stream:
                 content = stream.read(min(limit, MAX_TEXT_BYTES))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except Damaged as error:
             raise UnreadableFile(f"damaged compressed file ({error})") from error
         digest.update(content)
         text = decode(content)
         if text.strip():
             yield {"text": text}
-
-
-def open_stream(path: Path) -> IO[bytes]:
-    """A binary stream of a plain, gzip or zstandard file."""
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    if path.suffix.lower() == ".zst":
-        import zstandard
-
-        return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(path.open("rb")))
-    return path.open("rb")
 
 
 def decode(content: bytes) -> str:
@@ -162,7 +151,7 @@ def read_jsonl(path: Path, *, text_column: str | None, digest: Any) -> Iterator[
     """One record a line; lines that are not JSON objects with a text are counted, not fatal."""
     column, bad, good, first_bad, reason = text_column, 0, 0, 0, ""
     try:
-        with open_stream(path) as stream:
+        with damage_told(path), open_decompressed(path) as stream:
             for row, line in enumerate(stream):
                 digest.update(line)
                 if not line.strip():
@@ -182,12 +171,8 @@ def read_jsonl(path: Path, *, text_column: str | None, digest: Any) -> Iterator[
                     continue
                 good += 1
                 yield {**record, "text": text, "row": row}
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except Damaged as error:
         raise UnreadableFile(f"damaged compressed file ({error}); {good} records were read before") from error
-    except Exception as error:
-        if type(error).__name__ == "ZstdError":
-            raise UnreadableFile(f"damaged compressed file ({error}); {good} records were read before") from error
-        raise
     if bad:
         raise UnreadableFile(f"{bad} of {bad + good} lines skipped (line {first_bad}: {reason})")
 
@@ -213,4 +198,4 @@ def read_parquet(path: Path, *, text_column: str | None, digest: Any) -> Iterato
                     yield {**record, "text": text, "row": row}
                 row += 1
     except pa.ArrowException as error:
-        raise UnreadableFile(f"damaged Parquet file ({str(error).splitlines()[0]})") from error
+        raise UnreadableFile(f"damaged Parquet file ({first_line(error)})") from error

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from data_recipes.bpe_dropout import PROBE, DropoutEncoder
+from data_recipes.errors import first_line
 from data_recipes.tokenise import LoadedTokenizer
 
 # From each unit about so many characters of whole documents are encoded twice; `tokenizers` does 2 MB/s a core.
@@ -121,9 +122,5 @@ def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> 
     except Mismatch as error:
         note = f"tokenised with tokenizers, not gigatoken: {error}"
     except Exception as error:  # the library refuses tokenizers that it does not support in many ways
-        note = f"tokenised with tokenizers, not gigatoken: {_first_line(error)}"
+        note = f"tokenised with tokenizers, not gigatoken: {first_line(error):.160}"
     return HuggingFaceEncoder(tokenizer), note
-
-
-def _first_line(error: BaseException) -> Any:
-    return (str(error).splitlines() or [type(error).__name__])[0][:160]

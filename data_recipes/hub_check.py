@@ -7,10 +7,13 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Literal
 
+from data_recipes.errors import first_line
 from data_recipes.source import Source
 
 Status = Literal["ok", "moved", "gated", "gone", "unreachable"]
 SILENT = 3
+# Characters of an error that fit a table.
+LINE = 160
 ASKED: list[Any] = ["sha", "gated", "disabled", "cardData", "siblings", "usedStorage", "mainSize"]
 
 
@@ -116,7 +119,7 @@ def answer_of_hub(error: Exception) -> tuple[Status, str]:
         return "unreachable", "offline mode is on (HF_HUB_OFFLINE)"
     if isinstance(error, HfHubHTTPError) and error.response is not None:
         return "unreachable", _said_with(error.response)
-    return "unreachable", first_line(error)
+    return "unreachable", first_line(error)[:LINE]
 
 
 def _said_with(response: Any) -> str:
@@ -174,9 +177,3 @@ def _parts_match(file: list[str], pattern: list[str]) -> bool:
     if pattern[0] == "**":
         return any(_parts_match(file[skip:], pattern[1:]) for skip in range(len(file) + 1))
     return bool(file) and fnmatchcase(file[0], pattern[0]) and _parts_match(file[1:], pattern[1:])
-
-
-def first_line(error: Exception) -> str:
-    """What an error says first, cut to a line that fits a table."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:160]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.read_documents import open_binary, parse_json, read_parts, texts_of_rows
+from data_recipes.read_documents import arrow_batches, open_binary, parse_json, read_parts, texts_of_rows
 from data_recipes.source import Source
 from data_recipes.source_files import ARROW, LINES, Part, SourceFile
 
@@ -57,11 +57,7 @@ def columns_of(files: Sequence[SourceFile]) -> list[str]:
             found = pq.read_schema(file.path).names
         elif file.suffix in ARROW:
             with pa.memory_map(str(file.path)) as stream:
-                try:
-                    found = pa.ipc.open_stream(stream).schema.names
-                except pa.ArrowInvalid:
-                    stream.seek(0)
-                    found = pa.ipc.open_file(stream).schema.names
+                found = arrow_batches(stream)[0].names
         else:
             found = []
         if found:

@@ -4,20 +4,18 @@ Every row that gives no document is counted under its reason; a damaged containe
 file. Rows are numbered as in the file (JSON lines: from 0, blank and malformed lines counted too).
 """
 
-import gzip
-import io
 import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 
-from data_recipes.errors import DataError
+from data_recipes.compressed import Damaged, damage_told, open_decompressed
+from data_recipes.errors import DataError, first_line
 from data_recipes.source import Source
 from data_recipes.source_files import ARROW, LINES, Part, SourceFile
 from data_recipes.templates import MissingColumn
@@ -114,26 +112,17 @@ def open_binary(file: SourceFile) -> BinaryIO:
     suffix = file.path.suffix.lower()
     if file.compressed and file.size == 0:
         raise _damaged(file, suffix[1:], EOFError("not even a header."))
-    if suffix == ".gz":
-        return cast(BinaryIO, gzip.open(file.path))
-    if suffix == ".zst":
-        import pyarrow as pa  # unlike zstandard's reader it says when a stream is cut short
-
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(file.path)), "zstd"), 2**20))
-    return file.path.open("rb", buffering=2**20)
+    return open_decompressed(file.path)
 
 
 @contextmanager
 def _damage_named(file: SourceFile) -> Iterator[None]:
     """What a decompressor says of a damaged file as an error that names the file."""
     try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise _damaged(file, "gzip", error) from error
-    except OSError as error:
-        if file.path.suffix.lower() != ".zst":
-            raise
-        raise _damaged(file, "zstd", error) from error
+        with damage_told(file.path):
+            yield
+    except Damaged as error:
+        raise _damaged(file, error.kind, error) from error
 
 
 def _json_rows(
@@ -225,19 +214,26 @@ def _arrow_rows(file: SourceFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
     number = 0
     try:
         with pa.memory_map(str(file.path)) as stream:
-            try:
-                batches_: Iterable[Any] = pa.ipc.open_stream(stream)
-            except pa.ArrowInvalid:
-                stream.seek(0)
-                reader = pa.ipc.open_file(stream)
-                batches_ = (reader.get_batch(index) for index in range(reader.num_record_batches))
-            for batch in batches_:
+            for batch in arrow_batches(stream)[1]:
                 for start in range(0, batch.num_rows, 1024):
                     for row in batch.slice(start, 1024).to_pylist():
                         yield number, row
                         number += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(file, "Arrow", error) from error
+
+
+def arrow_batches(stream: Any) -> tuple[Any, Iterable[Any]]:
+    """Schema and record batches of an open Arrow file of either kind: stream or random access."""
+    import pyarrow as pa
+
+    try:
+        reader = pa.ipc.open_stream(stream)
+    except pa.ArrowInvalid:
+        stream.seek(0)
+        reader = pa.ipc.open_file(stream)
+        return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
+    return reader.schema, reader
 
 
 def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str]]:
@@ -255,8 +251,7 @@ def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, st
 
 
 def _damaged(file: SourceFile, kind: str, error: BaseException) -> DataError:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
     return DataError(
-        f"{file.path}: damaged or cut short ({file.size} bytes, read as {kind}): {first_line:.200} "
+        f"{file.path}: damaged or cut short ({file.size} bytes, read as {kind}): {first_line(error):.200} "
         "Fetch it again or leave it out with glob."
     )

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from data_recipes.errors import DataError
-from data_recipes.hub_check import answer_of_hub, first_line, matches
+from data_recipes.errors import DataError, first_line
+from data_recipes.hub_check import LINE, answer_of_hub, matches
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.read_documents import Documents, batches, texts_of_rows
 from data_recipes.source import Source, column_value
@@ -58,7 +58,7 @@ class HubSupply:
         except SourceMissing:
             raise
         except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
-            message = first_line(error)
+            message = first_line(error)[:LINE]
             hint = SCRIPT_HINT if "scripts are no longer supported" in message else ""
             raise SourceMissing(
                 f"{source.label}: cannot be loaded ({type(error).__name__}: {message}){hint}"

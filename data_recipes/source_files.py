@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, first_line
 from data_recipes.manifest import fingerprint_of
 from data_recipes.source import Source
 
@@ -228,7 +228,7 @@ def _row_groups_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
             metadata = parquet.metadata
     except (pa.ArrowException, OSError) as error:
         raise DataError(
-            f"{file.path}: not readable as Parquet ({file.size} bytes): {str(error).splitlines()[0]:.200} "
+            f"{file.path}: not readable as Parquet ({file.size} bytes): {first_line(error):.200} "
             "The file is damaged or cut short; fetch it again or leave it out with glob."
         ) from error
     first_row = 0

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, first_line
 from data_recipes.schema_errors import nearest, read_yaml
 
 TEMPLATES_FILE = Path(__file__).with_name("templates.yaml")
@@ -118,8 +118,9 @@ def decoding_renderer(column: str, tokenizer: Path | str) -> Callable[[Mapping[s
                 return Tokenizer.from_file(str(tokenizer / "tokenizer.json")).decode
             return Tokenizer.from_pretrained(tokenizer).decode
         except Exception as error:  # the library raises bare exceptions
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise DataError(f"tokenizer {tokenizer}: cannot be loaded to decode '{column}' ({reason}).") from error
+            raise DataError(
+                f"tokenizer {tokenizer}: cannot be loaded to decode '{column}' ({first_line(error)})."
+            ) from error
 
     def render(row: Mapping[str, Any]) -> str:
         try:

@@ -143,12 +143,17 @@ class Checkpointer:
             shutil.rmtree(self.path_of(step))
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a run's folder, or of a folder of checkpoints, in order."""
+    return sorted(folder.glob("checkpoints/step-*")) or sorted(folder.glob("step-*"))
+
+
 def read_trainer(folder: Path) -> dict[str, Any]:
     """`trainer.json` of a checkpoint; TrainError when it or any file is missing or of the wrong size."""
     try:
         trainer = json.loads((folder / TRAINER_FILE).read_text())
     except (OSError, json.JSONDecodeError) as error:
-        inside = sorted(folder.glob("checkpoints/step-*")) or sorted(folder.parent.glob("step-*"))
+        inside = checkpoints_in(folder) or checkpoints_in(folder.parent)
         hint = f" Checkpoints there: {', '.join(path.name for path in inside[-5:])}." if inside else ""
         reason = error.strerror if isinstance(error, OSError) else error
         raise TrainError(f"{folder}: {TRAINER_FILE} cannot be read ({reason}).{hint}") from error

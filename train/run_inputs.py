@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from data_recipes.manifest import read_manifest, verify_files
 from data_recipes.tokenise import load_tokenizer as load_ids
-from train.checkpoint import TRAINER_FILE, read_trainer
+from train.checkpoint import TRAINER_FILE, checkpoints_in, read_trainer
 from train.config import PretrainConfig
 from train.curriculum import Curriculum
 from train.errors import TrainError
@@ -40,7 +40,7 @@ def holds_model(path: Path) -> bool:
 def check_init(path: Path, *, tokenizer: str) -> None:
     """TrainError unless `path` is a whole checkpoint of a run with the tokenizer of that fingerprint."""
     if not (path / TRAINER_FILE).is_file():
-        inside = sorted(path.glob("checkpoints/step-*")) or sorted(path.glob("step-*"))
+        inside = checkpoints_in(path)
         raise TrainError(
             f"init.path: {path} is neither a model folder (no config.json) nor a checkpoint of a run (no "
             f"{TRAINER_FILE}). " + (f"Did you mean {inside[-1]}?" if inside else "Give one of the two.")

@@ -73,6 +73,7 @@ def mixed(tmp_path):
     (folder / "numbers.csv").write_text("a,b\n1,2\n")
     (folder / "half.parquet").write_bytes((folder / "table.parquet").read_bytes()[:100])
     (folder / "cut.jsonl.gz").write_bytes((folder / "more.jsonl.gz").read_bytes()[:60])
+    (folder / "cut.txt.zst").write_bytes(zstandard.compress(prose(50).encode())[:-9])
     (folder / "nothing.md").write_text("")
     (folder / "no_text.jsonl").write_text('{"label": 3}\n')
     return folder
@@ -138,6 +139,7 @@ def test_a_users_folder_is_read_in_every_format(mixed, tmp_path):
         "numbers.csv",
         "half.parquet",
         "cut.jsonl.gz",
+        "cut.txt.zst",
         "nothing.md",
         "no_text.jsonl",
         "most.jsonl.zst",
