@@ -269,16 +269,21 @@ def test_running_out_of_memory_says_which_micro_batches_would_fit(
     assert "not even one row at a time fits" in capsys.readouterr().err
 
 
+def config_of_copied_data(inputs: Path, folder: Path) -> tuple[Path, Path]:
+    """A config that trains on a copy of the data, which a test may spoil, and where the copy is."""
+    data = folder / "data"
+    shutil.copytree(inputs / "data", data)
+    config = write_run_config(inputs, folder / "config.yaml", data={"dir": str(data), "phases": [1, 2, 26]})
+    return config, data
+
+
 def test_a_token_outside_the_vocabulary_names_the_row(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(inputs / "data", tmp_path / "data")
-    path = tmp_path / "data" / "phase-01" / "rows-00000.arrow"
+    config, data = config_of_copied_data(inputs, tmp_path)
+    path = data / "phase-01" / "rows-00000.arrow"
     ids = PackedRows(inputs / "data" / "phase-01").rows(30, 31).input_ids[0]
     path.write_bytes(path.read_bytes().replace(ids.tobytes(), np.full_like(ids, 900).tobytes()))
-    config = write_run_config(
-        inputs, tmp_path / "config.yaml", data={"dir": str(tmp_path / "data"), "phases": [1, 2, 26]}
-    )
     assert pretrain(config) == 2
     assert "row 30 holds token 900" in capsys.readouterr().err
 
@@ -286,12 +291,9 @@ def test_a_token_outside_the_vocabulary_names_the_row(
 def test_a_truncated_phase_is_refused_before_training(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(inputs / "data", tmp_path / "data")
-    path = tmp_path / "data" / "phase-26" / "rows-00000.arrow"
+    config, data = config_of_copied_data(inputs, tmp_path)
+    path = data / "phase-26" / "rows-00000.arrow"
     path.write_bytes(path.read_bytes()[:-50])
-    config = write_run_config(
-        inputs, tmp_path / "config.yaml", data={"dir": str(tmp_path / "data"), "phases": [1, 2, 26]}
-    )
     assert pretrain(config) == 2
     assert "phase 26" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
