@@ -92,8 +92,8 @@ def say(message: str) -> None:
 
 def text_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Our whole way against datatrove's tokenise-and-merge and against the bare back ends."""
-    from data_recipes.encoders import choose_encoder
-    from data_recipes.tokenise import load_tokenizer
+    from data_recipes.tokens.encoders import choose_encoder
+    from data_recipes.tokens.tokenizer import load_tokenizer
 
     corpus = work / "corpus"
     texts = write_corpus(corpus, arguments.megabytes * 10**6, files=2 * arguments.workers)
@@ -180,8 +180,8 @@ def train_tokenizer(texts: list[str], folder: Path) -> Path:
 
 def build(corpus: Path, tokenizer: Path, out: Path, *, tokens: int, workers: int) -> None:
     """Everything from the files to rows of 4,096 tokens, hashes and manifests included."""
-    from data_recipes.build import build_phases
-    from data_recipes.recipe import Recipe, Source, Subset
+    from data_recipes.packing.build import build_phases
+    from data_recipes.recipes.recipe import Recipe, Source, Subset
 
     subset = Subset(name="all", tokens=tokens, source=Source(path=str(corpus)))
     recipe = Recipe(name="all", context_length=4096, subsets=(subset,))
@@ -194,7 +194,7 @@ def build(corpus: Path, tokenizer: Path, out: Path, *, tokens: int, workers: int
 
 def store_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One thread, from mapped tokens to Arrow batches in memory, rows of 4,096 tokens from 12 sources."""
-    from data_recipes.row_writer import record_batch, schema_of
+    from data_recipes.packing.writer import record_batch, schema_of
 
     tokens = 64 * 2**20
     stores = generated_stores(work, tokens, 12)
@@ -221,7 +221,7 @@ def store_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def large_build(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Write a phase of generated tokens and watch this process's memory."""
-    from data_recipes.row_writer import write_rows
+    from data_recipes.packing.writer import write_rows
 
     class Bar:
         def update(self, _: int) -> None: ...
@@ -250,7 +250,7 @@ def packing(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     import pyarrow as pa
     from trl.data_utils import pack_dataset
 
-    from data_recipes.packing import best_fit
+    from data_recipes.packing.best_fit import best_fit
 
     generator = np.random.default_rng(0)
     lengths = np.clip(generator.lognormal(6.5, 1.1, 4_000_000).astype(np.int64), 1, 4096)
@@ -282,9 +282,9 @@ def packing(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def opening(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Open a phase of 40B tokens as a trainer does; its shards are holes, its manifest is real."""
     from data_recipes.manifest import SCHEMA_VERSION
-    from data_recipes.reader import KIND, PackedRows
-    from data_recipes.row_files import shard_name
-    from data_recipes.row_writer import SHARD_TOKENS
+    from data_recipes.packing.writer import SHARD_TOKENS
+    from data_recipes.rows.layout import shard_name
+    from data_recipes.rows.reader import KIND, PackedRows
 
     folder = work / "phase-40b"
     folder.mkdir()

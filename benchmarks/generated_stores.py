@@ -16,7 +16,7 @@ class GeneratedSupply:
     unit_tokens = 8 * 2**20
 
     def __init__(self, name: str, tokens: int) -> None:
-        from data_recipes.recipe import Source
+        from data_recipes.recipes.recipe import Source
 
         self.source = Source(path=f"generated/{name}")
         self.fingerprint = name
@@ -31,7 +31,7 @@ class GeneratedSupply:
 
     def write(self, store: Any, number: int) -> None:
         """A unit as the store would have written it."""
-        from data_recipes.token_store import UnitRecord
+        from data_recipes.tokens.store import UnitRecord
 
         generator = np.random.default_rng([number, int(self.fingerprint, 36)])
         lengths = np.clip(generator.lognormal(6.5, 1.1, 30_000).astype(np.int64), 2, 200_000)
@@ -48,8 +48,8 @@ class GeneratedSupply:
 
 def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:
     """Stores that together hold somewhat more than `tokens`."""
-    from data_recipes.token_store import TokenStore
-    from data_recipes.tokenise import LoadedTokenizer
+    from data_recipes.tokens.store import TokenStore
+    from data_recipes.tokens.tokenizer import LoadedTokenizer
 
     tokenizer = LoadedTokenizer(None, "generated", "generated", 99_000, 2, "</s>", 1, 102)
     stores = []
@@ -63,9 +63,9 @@ def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:
 
 
 def plan_of(stores: list[Any], tokens: int, packing: str) -> Any:
-    from data_recipes.build_plan import STRATEGIES
-    from data_recipes.row_writer import PhasePlan
-    from data_recipes.stream import Position
+    from data_recipes.packing.plan import STRATEGIES
+    from data_recipes.packing.stream import Position
+    from data_recipes.packing.writer import PhasePlan
 
     rows = tokens // 4096 // len(stores)
     draws = [

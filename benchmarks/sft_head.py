@@ -19,7 +19,7 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from train.sft_loss import add_sums_head
+from train.tuning.loss import add_sums_head
 
 ROWS, LENGTH, TRAINED_SHARE = 32, 48, 0.2  # a batch of generated dialogues of the miniature
 SHAPE = {

@@ -34,8 +34,8 @@ class Turns:
 
 def build_rows(run: Path, folder: Path, *, context: int, tokens: int) -> Path:
     """Pack about `tokens` of the run's corpus, gone through as often as that takes; returns the folder of phases."""
-    from data_recipes.build import build_phases
-    from data_recipes.recipe import Recipe
+    from data_recipes.packing.build import build_phases
+    from data_recipes.recipes.recipe import Recipe
 
     sources = sorted((run / "01-corpus" / "train").glob("*.jsonl"))
     recipe = Recipe.model_validate(
@@ -89,11 +89,11 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
     """Seconds of each step after the warm-up (rows, log and all), losses, share of the time spent waiting for rows."""
     import torch
 
-    from data_recipes.schema_errors import validate
+    from data_recipes.recipes.yaml_schema import validate
     from train.config import PretrainConfig
+    from train.launch.world import enter_world
     from train.pretrain import StopSignal, train
-    from train.run import Run
-    from train.world import enter_world
+    from train.run.run import Run
 
     with tempfile.TemporaryDirectory() as folder:
         values = settings(options, data, Path(folder) / "run")
@@ -138,13 +138,13 @@ def hf_trainer(options: argparse.Namespace, data: Path, changes: dict[str, Any],
     from torch.utils.data import SequentialSampler
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-    from data_recipes.reader import PackedRows
-    from data_recipes.schema_errors import validate
+    from data_recipes.recipes.yaml_schema import validate
+    from data_recipes.rows.reader import PackedRows
     from modeling_yulanmini import YuLanMiniConfig
-    from train.build_model import build_model
     from train.config import PretrainConfig
-    from train.parameter_groups import parameter_groups
-    from train.schedule import Schedule
+    from train.curriculum.schedule import Schedule
+    from train.model_setup.build import build_model
+    from train.model_setup.parameter_groups import parameter_groups
 
     config = validate(PretrainConfig, settings(options, data, Path("run")), where="benchmark")
     full = options.shape == "full"

@@ -43,11 +43,11 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     """
     import torch
 
-    from data_recipes.schema_errors import validate
-    from train.batches import StepReader
+    from data_recipes.recipes.yaml_schema import validate
     from train.config import PretrainConfig
-    from train.curriculum import built_phases, make_curriculum
-    from train.world import World
+    from train.curriculum.batches import StepReader
+    from train.curriculum.plan import built_phases, make_curriculum
+    from train.launch.world import World
 
     torch.set_num_threads(1)
     found = {}

@@ -11,10 +11,10 @@ from typing import Any
 
 from eval import corpus_folder
 from eval.errors import EvalError
-from eval.heldout import score_heldout
 from eval.model_loading import LoadedModel, load_model
-from eval.problems import PROMPTS, answer_problems, tally
-from eval.samples import continuation_samples, problem_samples
+from eval.tasks.heldout import score_heldout
+from eval.tasks.problems import PROMPTS, answer_problems, tally
+from eval.tasks.samples import continuation_samples, problem_samples
 
 SCHEMA_VERSION = 1
 SCORES_NAME = "scores.json"

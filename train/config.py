@@ -61,7 +61,7 @@ class OptimizerSettings(Settings):
 class ParametrizationSettings(Settings):
     """A column of Table 3; `base_width` is the report's d_base, so m_width = hidden_size / base_width.
 
-    `overrides` changes single properties of the column (train/parametrization.py), for ablations.
+    `overrides` changes single properties of the column (train/model_setup/parametrization.py), for ablations.
     """
 
     name: Literal["yulanmini", "cerebras-gpt", "minicpm", "standard"] = "yulanmini"
@@ -147,7 +147,7 @@ class InitSettings(Settings):
 class MonitorSettings(Settings):
     """`interval`: steps between two measurements (at 20 the default set costs under 1 % of a step:
     benchmarks/train_step.py); `flush_every`: steps between two writes of metrics.jsonl
-    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: train/monitors.py.
+    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: monitors/registry.py.
     `trackers`: accelerate's names (tensorboard, trackio, wandb, ...), which log under `project`. `peak_tflops`:
     dense peak of one device for MFU, where modeling_yulanmini/flops.py does not know it."""
 

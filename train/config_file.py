@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from data_recipes.errors import DataError
-from data_recipes.schema_errors import read_yaml, validate
+from data_recipes.recipes.yaml_schema import read_yaml, validate
 from train.config import PretrainConfig
 from train.errors import TrainError
 

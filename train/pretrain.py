@@ -2,7 +2,7 @@
 
     accelerate launch train/pretrain.py CONFIG [--set key=value ...] [--dry-run] [--max-hours H] [--force]
 
-Step t is a function of t alone: train/curriculum.py says what it reads and at which rate. A run that is killed and
+Step t is a function of t alone: train/curriculum/plan.py says what it reads and at which rate. A run that is killed and
 started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
 """
 
@@ -19,19 +19,19 @@ from tqdm import tqdm
 
 from data_recipes.errors import DataError
 from modeling_yulanmini.errors import CheckpointError
-from train.batches import check_divisible, to_device
 from train.config import PretrainConfig
 from train.config_file import load_config
-from train.curriculum import StepPlan, read_curriculum
-from train.dry_run import dry_run, what_fits
+from train.curriculum.batches import check_divisible, to_device
+from train.curriculum.plan import StepPlan, read_curriculum
+from train.dry_run.tables import dry_run, what_fits
 from train.errors import TrainError
-from train.launched import announce, launcher_is_gone, report_exit_code
-from train.ranks import start_missing_ranks
-from train.roll_back import roll_back
-from train.run import Run
-from train.run_outputs import end_phase, evaluate
-from train.sharding import sync_gradients
-from train.world import World, enter_world
+from train.launch.driver import announce, launcher_is_gone, report_exit_code
+from train.launch.ranks import start_missing_ranks
+from train.launch.world import World, enter_world
+from train.model_setup.sharding import sync_gradients
+from train.run.outputs import end_phase, evaluate
+from train.run.roll_back import roll_back
+from train.run.run import Run
 
 
 def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:

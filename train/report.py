@@ -12,8 +12,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from train import charts
 from train.errors import TrainError
+from train.studies import charts
 
 MOST_POINTS = 1500
 MOST_LAYERS = 8

@@ -28,8 +28,8 @@ from data_recipes.manifest import (
     write_manifest,
 )
 from train.errors import TrainError
-from train.launched import announce, report_exit_code
-from train.sft_checkpoints import (
+from train.launch.driver import announce, report_exit_code
+from train.tuning.checkpoints import (
     METRICS_FILE,
     claim_work_folder,
     keep_metrics_until,
@@ -37,9 +37,9 @@ from train.sft_checkpoints import (
     step_of,
     work_folder,
 )
-from train.sft_config import SftConfig, load_sft_config
-from train.sft_model import check_fit, load_model, save_model
-from train.sft_trainer import build_trainer, ordered_rows, trainer_arguments
+from train.tuning.config import SftConfig, load_sft_config
+from train.tuning.model import check_fit, load_model, save_model
+from train.tuning.trainer import build_trainer, ordered_rows, trainer_arguments
 
 ROWS_FILE = "rows.arrow"
 
@@ -72,8 +72,8 @@ def run(config: SftConfig) -> Path:
 
     from transformers import AutoTokenizer
 
-    from train.export import copy_tokenizer
-    from train.sft_data import check_chat_template, write_rows
+    from train.checkpoints.export import copy_tokenizer
+    from train.tuning.data import check_chat_template, write_rows
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     check_chat_template(tokenizer, tokenizer_dir)

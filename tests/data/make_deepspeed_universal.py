@@ -21,7 +21,7 @@ import torch
 from deepspeed.checkpoint import ds_to_universal
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from train.parameter_groups import parameter_groups
+from train.model_setup.parameter_groups import parameter_groups
 
 SHAPE = {
     "hidden_size": 16,

@@ -137,7 +137,7 @@ def test_bad_input_is_one_message_and_exit_2(place, call, arguments, message):
 def test_a_full_disk_is_one_line_that_says_how_to_go_on(place, call, monkeypatch):
     import errno
 
-    from data_recipes import build as build_module
+    from data_recipes.packing import build as build_module
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from data_recipes.corpus import build_corpus
-from data_recipes.tokenizer import train_tokenizer
+from data_recipes.corpus.build import build_corpus
+from data_recipes.tokens.train import train_tokenizer
 
 
 @pytest.fixture(scope="session")

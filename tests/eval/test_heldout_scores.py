@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
-from eval.heldout import score_heldout, windows_of
+from eval.tasks.heldout import score_heldout, windows_of
 
 TEXTS = {
     "web-en": ["A short text.", "Another one, longer than the first. " * 12],

@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 
-from data_recipes import synthesis
-from data_recipes.synthesis_documents import QUESTION_ANSWER
-from eval import problems as problem_scores
+from data_recipes.synthesis import problem as synthesis
+from data_recipes.synthesis.documents import QUESTION_ANSWER
 from eval.corpus_folder import unseen_problems
 from eval.errors import EvalError
 from eval.generation import generate_greedy
-from eval.problems import QUESTION_FORMS, answer_problems, is_right, prompt_ids, read_answer, tally
-from eval.samples import continuation_samples, problem_samples
+from eval.tasks import problems as problem_scores
+from eval.tasks.problems import QUESTION_FORMS, answer_problems, is_right, prompt_ids, read_answer, tally
+from eval.tasks.samples import continuation_samples, problem_samples
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ import yaml
 from safetensors.torch import load_file
 from sft_miniature import write_tokenizer
 
-from data_recipes.build import build_phases
-from data_recipes.recipe import Recipe
-from train.monitor_speed import MEASURED_BY_CLOCK
+from data_recipes.packing.build import build_phases
+from data_recipes.recipes.recipe import Recipe
+from train.monitors.speed import MEASURED_BY_CLOCK
 from train.pretrain import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from train.sft_checkpoints import METRICS_FILE, work_folder
+from train.tuning.checkpoints import METRICS_FILE, work_folder
 from yulanmini.reproduce.stages import STAGES
 
 YULANMINI = [sys.executable, "-m", "yulanmini.cli"]

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_recipes.reader import PackedRows
-from data_recipes.schema_errors import validate
-from train.build_model import build_model
+from data_recipes.recipes.yaml_schema import validate
+from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig
-from train.parameter_groups import parameter_groups
+from train.model_setup.build import build_model
+from train.model_setup.parameter_groups import parameter_groups
 from train.studies.lr_transfer import BASE, width_settings
 from train.studies.trials import parametrization_changes, settings_of
 

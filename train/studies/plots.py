@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from train import charts
+from train.studies import charts
 from train.studies.stability import outcome
 
 NAMES = {

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from data_recipes.reader import PackedRows
-from data_recipes.schema_errors import validate
-from train.build_model import build_model
+from data_recipes.recipes.yaml_schema import validate
+from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig
-from train.parameter_groups import parameter_groups
+from train.model_setup.build import build_model
+from train.model_setup.parameter_groups import parameter_groups
 from train.studies.trials import CONFIGS, Trial, run_trial, settings_of
 
 BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"

@@ -16,7 +16,7 @@ import yaml
 
 from train.config_file import set_key
 from train.errors import TrainError
-from train.run_log import RunLog
+from train.run.log import RunLog
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 

@@ -29,8 +29,8 @@ def data() -> None:
 @app.command(epilog="Example: yulanmini data verify data/phase-07    or all of them: yulanmini data verify data")
 def verify(folder: Folder, as_json: Json = False) -> None:
     """Re-check every checksum and count of a built phase, or of all finished folders directly below DIR."""
-    from data_recipes.verify import finished_folders
-    from data_recipes.verify import verify as verify_folder
+    from data_recipes.rows.verify import finished_folders
+    from data_recipes.rows.verify import verify as verify_folder
 
     problems = {}
     for one in finished_folders(folder):
@@ -60,7 +60,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Show the documents of a row or of a training step: source, file, row, token span, and their very text."""
-    from data_recipes.trace import trace_rows
+    from data_recipes.rows.trace import trace_rows
 
     found = trace_rows(folder, row=row, step=step, batch_size=batch_size, text=text, tokenizer=tokenizer)
     if as_json:
@@ -107,7 +107,7 @@ def stats(
     as_json: Json = False,
 ) -> None:
     """Show tokens, documents, fill, lengths, and the share of each domain and subset."""
-    from data_recipes.stats import phase_stats, plot_stats
+    from data_recipes.rows.stats import phase_stats, plot_stats
 
     figures = phase_stats(folder)
     if plot is not None:
@@ -156,9 +156,9 @@ def publish(
     as_json: Json = False,
 ) -> None:
     """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
-    from data_recipes.publish_parquet import phases_in
-    from data_recipes.publish_parquet import publish as publish_folder
-    from data_recipes.reader import PackedRows
+    from data_recipes.rows.reader import PackedRows
+    from hub_cards.parquet import phases_in
+    from hub_cards.parquet import publish as publish_folder
 
     if dry_run:
         phases = [PackedRows(one) for one in phases_in(folder)]
@@ -195,7 +195,7 @@ def tokenizer(
         say(f"would train {vocab_size:,} tokens on {corpus} into {out}")
         emit_json({"corpus": counts, "vocab_size": vocab_size}) if as_json else None
         return
-    from data_recipes.tokenizer import train_tokenizer
+    from data_recipes.tokens.train import train_tokenizer
 
     manifest = train_tokenizer(corpus, out, vocab_size=vocab_size, seed=seed, progress=True)
     if as_json:

@@ -9,8 +9,8 @@ import typer
 from yulanmini.console import emit_json, emit_table, say
 
 if TYPE_CHECKING:
-    from data_recipes.build_plan import PlannedMix
-    from data_recipes.build_request import BuildRequest
+    from data_recipes.packing.plan import PlannedMix
+    from data_recipes.packing.request import BuildRequest
 
 MANY = 40
 
@@ -52,7 +52,7 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
     """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command goes on after a stop."""
-    from data_recipes.build_request import BuildRequest
+    from data_recipes.packing.request import BuildRequest
 
     request = BuildRequest.of(
         recipes,

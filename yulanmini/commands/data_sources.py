@@ -8,8 +8,8 @@ import typer
 from yulanmini.console import emit_json, emit_table, say
 
 if TYPE_CHECKING:
-    from data_recipes.hub_check import HubStatus
-    from data_recipes.source_shares import SubsetUse
+    from data_recipes.reading.hub_status import HubStatus
+    from data_recipes.recipes.shares import SubsetUse
 
 
 def sources(
@@ -21,9 +21,9 @@ def sources(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
     """Show where the tokens come from, with the share of each source and what access to it takes."""
-    from data_recipes.recipe import load_recipe
-    from data_recipes.source_shares import as_json as shares_json
-    from data_recipes.source_shares import subset_uses, trained_recipes
+    from data_recipes.recipes.recipe import load_recipe
+    from data_recipes.recipes.shares import as_json as shares_json
+    from data_recipes.recipes.shares import subset_uses, trained_recipes
 
     recipes = [load_recipe(phase)] if phase is not None else trained_recipes()
     uses = subset_uses(recipes)
@@ -58,13 +58,13 @@ def _stop_without_hub(statuses: "list[HubStatus]") -> None:
 
 
 def _ask_the_hub(uses: "list[SubsetUse]") -> "list[HubStatus]":
-    from data_recipes.hub_check import check_on_hub
+    from data_recipes.reading.hub_status import check_on_hub
 
     return check_on_hub({use.source_name: use.source for use in uses})
 
 
 def _print_places(uses: "list[SubsetUse]", title: str) -> None:
-    from data_recipes.source_shares import ACCESS_MEANS, place_uses, tokens_by_access, tokens_by_readable
+    from data_recipes.recipes.shares import ACCESS_MEANS, place_uses, tokens_by_access, tokens_by_readable
 
     total = sum(use.tokens for use in uses)
     emit_table(

@@ -116,7 +116,7 @@ def rebalance(
     SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along.
     """
     from modeling_yulanmini.rebalance import rebalance as rebalance_model
-    from train.rebalance_checkpoint import is_checkpoint, rebalance_checkpoint
+    from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
     from yulanmini.console import emit_json, say
 
     if is_checkpoint(src):
@@ -178,7 +178,7 @@ def import_optimizer(
 ) -> None:
     """Turn a published optimizer state into a checkpoint to go on from (`init: {path: DST, optimizer: true}`)."""
     from modeling_yulanmini.create import config_from
-    from train.optimizer_import import import_optimizer as import_universal
+    from train.checkpoints.import_deepspeed import import_optimizer as import_universal
     from yulanmini.console import emit_json, say
 
     result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)

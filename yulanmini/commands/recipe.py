@@ -20,8 +20,8 @@ def recipe() -> None:
 @app.command("list", epilog="Example: yulanmini recipe list")
 def list_recipes(as_json: Json = False) -> None:
     """List the 28 published mixes: context, subsets, tokens, and the share of each domain."""
-    from data_recipes.curriculum import domain_tokens
-    from data_recipes.recipe import DOMAINS, published_recipes
+    from data_recipes.recipes.curriculum import domain_tokens
+    from data_recipes.recipes.recipe import DOMAINS, published_recipes
 
     recipes = published_recipes()
     if as_json:
@@ -53,8 +53,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one mix: each subset with its tokens, share, domain and source, in the published order."""
-    from data_recipes.curriculum import as_json as shown
-    from data_recipes.recipe import load_recipe
+    from data_recipes.recipes.curriculum import as_json as shown
+    from data_recipes.recipes.recipe import load_recipe
 
     item = load_recipe(phase)
     if as_json:
@@ -82,9 +82,9 @@ def check(as_json: Json = False) -> None:
 
     Exit 2 when a mix differs from its published sums or a step from its published one by more than 0.5 %.
     """
-    from data_recipes.curriculum import STEP_TOLERANCE, check_mix, check_steps, share_changes
     from data_recipes.errors import DataError
-    from data_recipes.recipe import published_recipes
+    from data_recipes.recipes.curriculum import STEP_TOLERANCE, check_mix, check_steps, share_changes
+    from data_recipes.recipes.recipe import published_recipes
 
     recipes = published_recipes()
     mixes = [check_mix(item) for item in recipes]
@@ -186,7 +186,7 @@ def plot(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
 ) -> None:
     """Draw the data distribution of every phase, as SVG or PNG."""
-    from data_recipes.curriculum_plot import check_destination, plot_curriculum
+    from data_recipes.recipes.plot import check_destination, plot_curriculum
 
     check_destination(out, by)
     if dry_run:

@@ -58,9 +58,9 @@ def export(
     dry_run: DryRun = False,
 ) -> None:
     """Write the model of a training checkpoint in the Hugging Face layout."""
-    from train.checkpoint import read_trainer
+    from train.checkpoints.export import export_checkpoint
+    from train.checkpoints.sharded import read_trainer
     from train.errors import TrainError
-    from train.export import export_checkpoint
     from yulanmini.console import emit_json, say
 
     if dtype not in ("float32", "bfloat16"):

@@ -96,8 +96,8 @@ def tokenizer(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
 @cache
 def published_shares() -> dict[str, dict[str, float]]:
     """Share of each domain in each published mix, by phase name (`7`, `26-4k`)."""
-    from data_recipes.curriculum import domain_tokens
-    from data_recipes.recipe import published_recipes
+    from data_recipes.recipes.curriculum import domain_tokens
+    from data_recipes.recipes.recipe import published_recipes
 
     return {
         phase_name(recipe.phase, recipe.variant, recipe.name): {

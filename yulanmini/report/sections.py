@@ -19,7 +19,7 @@ STAGE_NAMES = {
     "hub": "Hub folders",
 }
 
-# Kinds of origin as the corpus counts them (data_recipes/corpus.py).
+# Kinds of origin as the corpus counts them (data_recipes/corpus/build.py).
 ORIGIN_NAMES = {
     "packages": "installed packages",
     "python": "Python's library",

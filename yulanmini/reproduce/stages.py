@@ -74,7 +74,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def collect_corpus(run: Run) -> None:
-    from data_recipes.corpus import build_corpus
+    from data_recipes.corpus.build import build_corpus
 
     build_corpus(
         run.folder(CORPUS),
@@ -87,14 +87,14 @@ def collect_corpus(run: Run) -> None:
 
 
 def train_tokenizer(run: Run) -> None:
-    from data_recipes.tokenizer import train_tokenizer
+    from data_recipes.tokens.train import train_tokenizer
 
     train_tokenizer(run.folder(CORPUS), run.folder(TOKENIZER), vocab_size=run.settings.vocab_size, seed=run.seed)
 
 
 def build_data(run: Run) -> None:
-    from data_recipes.build import build_phases
-    from data_recipes.recipe import Source, published_recipes
+    from data_recipes.packing.build import build_phases
+    from data_recipes.recipes.recipe import Source, published_recipes
 
     corpus = run.folder(CORPUS)
     substitutes = read_manifest(corpus)["substitutes"]

@@ -1,0 +1,318 @@
+"""The miniature's corpus: texts by domain, held-out text set aside first, dialogues for fine-tuning.
+
+Without a folder of the user's own it uses text found on this machine (`corpus_installed`); mathematics,
+instruction data and dialogues are generated (`synthesis`), and Chinese is filled up with computed prose.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from data_recipes.corpus import folder as corpus_files
+from data_recipes.corpus import installed as corpus_installed
+from data_recipes.corpus.document import CopyFilter, Document, clean_text, group_order, hash_unit, units
+from data_recipes.errors import DataError
+from data_recipes.manifest import fingerprint_of, whole_folder, write_manifest
+from data_recipes.synthesis import documents as synthesis_documents
+from data_recipes.synthesis import prose_zh as synthesis_prose
+
+# Bytes of training text by domain for 1,008 steps of 3,584 tokens: each domain's share of the published
+# tokens (facts.md, 4.6) times the bytes a token of it takes, so that little has to be seen twice.
+DOMAIN_BYTES = {
+    "web-en": 5_600_000,
+    "web-zh": 1_000_000,
+    "code": 2_000_000,
+    "math": 700_000,
+    "books-papers-encyclopedia": 1_200_000,
+    "instruction-synthetic": 900_000,
+}
+DOMAINS = tuple(DOMAIN_BYTES)
+GENERATED = ("math", "instruction-synthetic")
+# Whose text stands in for a domain that the user's folder lacks, first choice first.
+SUBSTITUTES = {
+    "web-en": ("books-papers-encyclopedia", "web-zh", "code"),
+    "web-zh": ("web-en", "books-papers-encyclopedia", "code"),
+    "code": ("web-en", "books-papers-encyclopedia", "web-zh"),
+    "books-papers-encyclopedia": ("web-en", "web-zh", "code"),
+}
+HELDOUT_BYTES = 80_000
+HELDOUT_SHARE = 0.08
+REAL_CHINESE_SHARE = 0.6  # the rest is computed prose, so that Chinese text is not all program messages
+HELDOUT_COPY_SHARE = 0.2
+DIALOGUES = 24_000
+HELDOUT_PER_KIND = 100
+# A user's folder may be far larger than what a miniature reads: files are opened up to this multiple.
+READ_MULTIPLE = 6
+
+
+def build_corpus(
+    out: Path,
+    *,
+    corpus: Path | None = None,
+    seed: int = 0,
+    target_bytes: int = sum(DOMAIN_BYTES.values()),
+    text_column: str | None = None,
+    dialogues: int = DIALOGUES,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Write the corpus folder `out` (train/, heldout/, dialogues/, manifest.json); returns the manifest.
+
+    `corpus`: the user's folder, or None for text found on this machine. `target_bytes`: UTF-8 bytes of
+    training text over all domains. The same machine or folder, seed and target give the same bytes.
+    Raises `DataError` for a folder that is missing, empty, or has no readable text.
+    """
+    budgets = {domain: size * target_bytes // sum(DOMAIN_BYTES.values()) for domain, size in DOMAIN_BYTES.items()}
+    copies = CopyFilter()
+    reading = corpus_files.Reading()
+    with tqdm(total=target_bytes, unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
+        if corpus is None:
+            found = gather_installed(budgets, seed=seed, copies=copies, bar=bar)
+        else:
+            stream = corpus_files.read_folder(
+                Path(corpus),
+                seed=seed,
+                reading=reading,
+                text_column=text_column,
+                max_bytes=READ_MULTIPLE * target_bytes,
+            )
+            found = gather(stream, budgets, copies=copies, bar=bar)
+            refuse_without_text(Path(corpus), found, reading)
+        sides = {domain: split(found.get(domain, []), seed=seed) for domain in DOMAINS}
+        for domain in GENERATED:
+            heldout, train = sides[domain]
+            heldout += take(generated(domain, seed=seed, heldout=True), heldout_size(budgets[domain]) - size(heldout))
+            train += take(generated(domain, seed=seed, heldout=False), budgets[domain] - size(train), bar=bar)
+    if corpus is None:
+        add_computed_chinese(sides["web-zh"], budgets["web-zh"], seed=seed, copies=copies)
+    dropped = keep_apart(sides)
+    substitutes = name_substitutes(sides)
+    with whole_folder(out) as folder:
+        for name, index in (("heldout", 0), ("train", 1)):
+            (folder / name).mkdir()
+            for domain, pair in sides.items():
+                if pair[index]:
+                    write_lines(folder / name / f"{domain}.jsonl", (text.as_record() for text in pair[index]))
+        (folder / "dialogues").mkdir()
+        training = synthesis_documents.training_dialogues(dialogues, seed=seed)
+        unseen = synthesis_documents.heldout_dialogues(HELDOUT_PER_KIND, seed=seed)
+        said = {
+            "train": write_lines(folder / "dialogues" / "train.jsonl", training),
+            "heldout": write_lines(folder / "dialogues" / "heldout.jsonl", unseen),
+        }
+        return write_manifest(
+            folder,
+            kind="corpus",
+            inputs={} if corpus is None else {"corpus": fingerprint_of(reading.used)},
+            config={
+                "source": "installed" if corpus is None else "folder",
+                "target_bytes": target_bytes,
+                "text_column": text_column,
+                "dialogues": dialogues,
+            },
+            counts={
+                "domains": {domain: describe(*pair) for domain, pair in sides.items()},
+                "dialogues": said,
+                "dropped": {**copies.dropped, "near_heldout": dropped},
+                "files": {
+                    "used": len(reading.used),
+                    "skipped": len(reading.skipped),
+                    "not_needed": reading.not_needed,
+                },
+            },
+            seed=seed,
+            substitutes=substitutes,
+            skipped=reading.skipped,
+        )
+
+
+def size(documents: Iterable[Document]) -> int:
+    return sum(document.size for document in documents)
+
+
+def heldout_size(budget: int) -> int:
+    return int(min(HELDOUT_BYTES, HELDOUT_SHARE * budget))
+
+
+def gather_installed(budgets: dict[str, int], *, seed: int, copies: CopyFilter, bar: tqdm) -> dict[str, list[Document]]:
+    """Texts of this machine up to each domain's budget and its held-out part."""
+    streams = {
+        "books-papers-encyclopedia": corpus_installed.reference_documents(seed=seed),
+        "web-zh": corpus_installed.chinese_documents(seed=seed),
+        "code": corpus_installed.code_documents(seed=seed),
+        "web-en": corpus_installed.english_documents(seed=seed),
+    }
+    found: dict[str, list[Document]] = {}
+    for domain, stream in streams.items():
+        budget = int(budgets[domain] * (REAL_CHINESE_SHARE if domain == "web-zh" else 1))
+        pairs = ((domain, document) for document in stream)
+        found |= gather(pairs, {domain: budget}, copies=copies, bar=bar)
+    return found
+
+
+def gather(
+    stream: Iterable[tuple[str, Document]], budgets: dict[str, int], *, copies: CopyFilter, bar: tqdm
+) -> dict[str, list[Document]]:
+    """Cleaned, distinct texts by domain until each budget and its held-out part are full or the stream ends."""
+    found: dict[str, list[Document]] = {domain: [] for domain in budgets}
+    wanting = {domain: budget + heldout_size(budget) for domain, budget in budgets.items()}
+    for domain, document in stream:
+        if wanting[domain] <= 0:
+            continue
+        text = clean_text(document.text)
+        if not copies.admit(text):
+            continue
+        document = Document(text, document.origin, document.language, group=document.group)
+        found[domain].append(document)
+        wanting[domain] -= document.size
+        bar.update(document.size)
+        if all(left <= 0 for left in wanting.values()):
+            break
+    return found
+
+
+def split(documents: list[Document], *, seed: int) -> tuple[list[Document], list[Document]]:
+    """(held out, train): whole groups in the order of their content's hash until the held-out part is full.
+
+    A domain with one group only is cut between two lines of its last document.
+    """
+    if not documents:
+        return [], []
+    groups: dict[str, list[Document]] = {}
+    for document in documents:
+        groups.setdefault(document.group, []).append(document)
+    if len(groups) == 1:
+        *train, last = documents
+        beginning, ending = cut(last)
+        return ending, train + beginning
+    limit = heldout_size(size(documents))
+    heldout: set[str] = set()
+    left = limit
+    queue = sorted(groups, key=lambda name: group_order((text.text for text in groups[name]), seed=seed))
+    fitting = [name for name in queue if size(groups[name]) <= max(limit, 1)]
+    for name in fitting or sorted(queue, key=lambda name: size(groups[name]))[:1]:
+        if left <= 0:
+            break
+        heldout.add(name)
+        left -= size(groups[name])
+    return (
+        [document for document in documents if document.group in heldout],
+        [document for document in documents if document.group not in heldout],
+    )
+
+
+def cut(document: Document) -> tuple[list[Document], list[Document]]:
+    """A document as its beginning and its last lines, about a tenth of it; one line cannot be cut."""
+    lines = document.text.splitlines(keepends=True)
+    ending = max(1, len(lines) // 10)
+    if len(lines) < 2:
+        return [document], []
+    return tuple(  # type: ignore[return-value]
+        [Document("".join(part).strip("\n"), document.origin, document.language, group=document.group)]
+        for part in (lines[:-ending], lines[-ending:])
+    )
+
+
+def generated(domain: str, *, seed: int, heldout: bool) -> Iterator[Document]:
+    """Endless generated documents of a domain."""
+    make = synthesis_documents.math_documents if domain == "math" else synthesis_documents.instruction_documents
+    for text, language in make(seed=seed, heldout=heldout):
+        yield Document(text, f"generated:{domain}", language)
+
+
+def take(stream: Iterator[Document], amount: int, *, bar: tqdm | None = None) -> list[Document]:
+    """Distinct documents of a stream until `amount` bytes are full."""
+    taken: dict[str, Document] = {}
+    while amount > 0:
+        document = next(stream)
+        if document.text not in taken:
+            taken[document.text] = document
+            amount -= document.size
+            if bar is not None:
+                bar.update(document.size)
+    return list(taken.values())
+
+
+def add_computed_chinese(
+    sides: tuple[list[Document], list[Document]], budget: int, *, seed: int, copies: CopyFilter
+) -> None:
+    """Fill both sides of the Chinese domain up with computed prose, each side from a stream of its own."""
+    for side, amount in zip(sides, (heldout_size(budget), budget), strict=True):
+        amount -= size(side)
+        stream = synthesis_prose.chinese_documents(seed=seed, heldout=side is sides[0])
+        for text in islice(stream, 100_000):
+            if amount <= 0:
+                break
+            if copies.admit(text):
+                side.append(Document(text, "generated:web-zh", "zh"))
+                amount -= side[-1].size
+
+
+def keep_apart(sides: dict[str, tuple[list[Document], list[Document]]]) -> int:
+    """Drop training texts of which a fifth or more is held-out text of any domain; returns how many."""
+    heldout = {hash_unit(unit) for pair in sides.values() for document in pair[0] for unit in units(document.text)}
+    dropped = 0
+    for domain, (_, train) in sides.items():
+        kept = []
+        for document in train:
+            # Generated problems are apart by operands; their short lines may well be alike.
+            pieces = [] if document.origin.startswith("generated:") and domain in GENERATED else units(document.text)
+            shared = sum(len(piece) for piece in pieces if hash_unit(piece) in heldout)
+            if shared > HELDOUT_COPY_SHARE * sum(map(len, pieces)):
+                dropped += 1
+            else:
+                kept.append(document)
+        train[:] = kept
+    return dropped
+
+
+def refuse_without_text(folder: Path, found: dict[str, list[Document]], reading: corpus_files.Reading) -> None:
+    """`DataError` when a user's folder gave nothing."""
+    if any(found.values()):
+        return
+    reasons = "; ".join(f"{entry['file']}: {entry['reason']}" for entry in reading.skipped[:3])
+    more = f" and {len(reading.skipped) - 3} more" if len(reading.skipped) > 3 else ""
+    raise DataError(
+        f"{folder}: no readable text in it ({reasons}{more}). Expected .txt, .md, .rst, source code, .jsonl or "
+        ".parquet with a text column."
+    )
+
+
+def name_substitutes(sides: dict[str, tuple[list[Document], list[Document]]]) -> dict[str, str]:
+    """For each domain without training text, the one whose text takes its place."""
+    return {
+        domain: next(other for other in (*SUBSTITUTES[domain], *GENERATED) if sides[other][1])
+        for domain, (_, train) in sides.items()
+        if not train
+    }
+
+
+def describe(heldout: list[Document], train: list[Document]) -> dict[str, Any]:
+    """Counts of a domain for the manifest."""
+    return {
+        "train": {"documents": len(train), "bytes": size(train)},
+        "heldout": {"documents": len(heldout), "bytes": size(heldout)},
+        "origins": origin_bytes(train),
+    }
+
+
+def origin_bytes(documents: Iterable[Document]) -> dict[str, int]:
+    """Bytes by kind of origin: what stands before the colon, "files" for a user's own."""
+    counts: dict[str, int] = {}
+    for document in documents:
+        kind = document.origin.split(":", 1)[0] if ":" in document.origin else "files"
+        counts[kind] = counts.get(kind, 0) + document.size
+    return dict(sorted(counts.items()))
+
+
+def write_lines(path: Path, records: Iterable[dict[str, Any]]) -> int:
+    """Write JSON lines; returns how many."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count += 1
+    return count

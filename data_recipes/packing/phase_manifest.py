@@ -1,0 +1,139 @@
+"""What a built phase's manifest says: its inputs by content, its quotas and what became of them, the ledger."""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from data_recipes.packing.plan import PlannedPhase
+from data_recipes.packing.stream import total_tokens
+from data_recipes.tokens.store import TokenStore
+
+
+def source_names(stores: list[TokenStore]) -> list[str]:
+    """How a phase calls its sources: their label, but no folder of this machine; each different."""
+    names = []
+    for store in stores:
+        label = store.source.label
+        names.append(Path(label).name if os.path.isabs(label) else label)
+    counts = Counter(names)
+    return [
+        name if counts[name] == 1 else f"{name} ({store.supply.fingerprint[:8]})"
+        for name, store in zip(names, stores, strict=True)
+    ]
+
+
+def inputs_of(phase: PlannedPhase) -> dict[str, str]:
+    """Content fingerprints of the tokenizer and of each source."""
+    names = source_names(phase.stores)
+    sources = {f"source {name}": one.supply.fingerprint for name, one in zip(names, phase.stores, strict=True)}
+    return {"tokenizer": phase.tokenizer.fingerprint, **sources}
+
+
+def config_of(phase: PlannedPhase, *, rows_per_shard: int) -> dict[str, Any]:
+    """Everything else that the rows follow from."""
+    used = [store.key for store in phase.stores]
+    return {
+        "name": phase.recipe.name,
+        "context_length": phase.recipe.context_length,
+        "packing": phase.packing,
+        "bos": phase.stores[0].add_bos,
+        "bpe_dropout": phase.stores[0].dropout,
+        "long_documents": phase.planned.long,
+        "quotas": {subset.name: subset.tokens for subset in phase.subsets},
+        "ledger_in": {key: phase.ledger_in[key].as_json() for key in used if key in phase.ledger_in},
+        "missing": list(phase.planned.mix.left_out),
+        "rows_per_shard": rows_per_shard,
+    }
+
+
+def counts_of(phase: PlannedPhase, *, shards: int) -> dict[str, Any]:
+    """Rows, tokens (padding included, and told), documents, shards."""
+    rows = sum(draw.rows for draw in phase.draws)
+    tokens = rows * phase.recipe.context_length
+    filled = sum(draw.tokens for draw in phase.draws)
+    return {
+        "rows": rows,
+        "tokens": tokens,
+        "padding": tokens - filled,
+        "documents": sum(draw.documents() for draw in phase.draws),
+        "shards": shards,
+    }
+
+
+def details_of(phase: PlannedPhase) -> dict[str, Any]:
+    """The readable rest: names, tables of subsets and sources, ledger after the phase, where things were."""
+    recipe = phase.recipe
+    location = phase.tokenizer.location
+    return {
+        "name": recipe.name,
+        "phase": recipe.phase,
+        "variant": recipe.variant,
+        "context_length": recipe.context_length,
+        "tokenizer": {
+            **phase.tokenizer.describe(),
+            "location": str(Path(location).resolve()) if Path(location).is_dir() else location,
+        },
+        "subsets": _subset_table(phase),
+        "sources": _source_table(phase),
+        "ledger_out": {
+            store.key: phase.ledger_out[store.key].as_json() for store in phase.stores if store.key in phase.ledger_out
+        },
+        "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def _subset_table(phase: PlannedPhase) -> list[dict[str, Any]]:
+    names = dict(zip((store.key for store in phase.stores), source_names(phase.stores), strict=True))
+    so_far = {store.key: phase.consumed[store.key] for store in phase.stores}
+    for draw in phase.draws:
+        so_far[draw.store.key] -= draw.tokens
+    table = []
+    for subset, draw in zip(phase.subsets, phase.draws, strict=True):
+        so_far[draw.store.key] += draw.tokens
+        table.append(
+            {
+                "name": subset.name,
+                "domain": subset.domain,
+                "source": names[draw.store.key],
+                "quota_tokens": subset.tokens,
+                "rows": draw.rows,
+                "tokens": draw.rows * draw.context_length,
+                "documents": draw.documents(),
+                "epochs": _epochs(draw.store, so_far[draw.store.key]),
+                "sft": subset.sft,
+            }
+        )
+    return table
+
+
+def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "fingerprint": store.supply.fingerprint,
+            "revision": store.supply.revision,
+            "licence": store.source.licence,
+            "epochs": _epochs(store, phase.consumed[store.key]),
+            "drops": store.drops(),
+            "notes": store.notes(),
+            "store": store.key,
+            "entry": store.source.model_dump(mode="json", exclude_defaults=True),
+            "location": str(store.source.location) if store.source.path is not None else None,
+        }
+        for name, store in zip(source_names(phase.stores), phase.stores, strict=True)
+    ]
+
+
+def _epochs(store: TokenStore, consumed: int) -> float | None:
+    """How often a source has been gone through, by tokens; None where its size is not known yet (below 1)."""
+    total = total_tokens(store)
+    return round(consumed / total, 6) if store.complete and total else None
+
+
+def file_tables(phase: PlannedPhase) -> list[dict[str, Any]]:
+    """The names behind the numbers in the rows: sources in order, each with its files in order."""
+    return [
+        {"name": name, "files": store.supply.file_names}
+        for name, store in zip(source_names(phase.stores), phase.stores, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""Sources to documents: files in many formats and Hub datasets, read in units that can be read again."""

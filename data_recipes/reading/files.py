@@ -1,0 +1,247 @@
+"""The files of a local source: which, in what order, with what content; and the units that they are read in.
+
+A unit is about 32 MiB of input, whatever the number of workers: it is what is tokenised at one go, stored under
+one name, and kept when a run is interrupted. (The original's unit of mixing is 0.01B tokens, about as much.)
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_recipes.errors import DataError, first_line
+from data_recipes.manifest import fingerprint_of
+from data_recipes.recipes.source import Source
+
+UNIT_BYTES = 32 * 2**20
+# Files below this are hashed anew every time; the others once, as long as size, time and inode stay the same.
+REMEMBERED_BYTES = 64 * 2**20
+
+LINES = (".jsonl", ".ndjson")
+ARROW = (".arrow", ".feather", ".ipc")
+WITH_COLUMNS = (*LINES, ".parquet", *ARROW)
+COMPRESSED = (".gz", ".zst")
+# What `Dataset.save_to_disk` writes beside the data.
+DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
+
+
+class SourceMissing(DataError):
+    """A source that cannot be read here at all: not there, not public, no access."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file. `newlines[k]` counts the line ends before byte `k * UNIT_BYTES` (plain JSON lines only)."""
+
+    name: str
+    path: Path
+    size: int
+    sha256: str
+    newlines: tuple[int, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """The format's suffix, without that of the compression: `.jsonl` for `a.jsonl.zst`."""
+        return format_suffix(self.path)
+
+    @property
+    def compressed(self) -> bool:
+        return self.path.suffix.lower() in COMPRESSED
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of one file: bytes of JSON lines, row groups of Parquet, or the whole (`stop` -1)."""
+
+    file: int
+    start: int = 0
+    stop: int = -1
+    first_row: int = 0
+
+
+Unit = tuple[Part, ...]
+
+
+def format_suffix(path: Path) -> str:
+    """The suffix that tells the format, in lower case, without that of the compression."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def list_files(source: Source) -> list[Path]:
+    """The files of a path source, sorted by name; `SourceMissing` when there is nothing."""
+    files = _found(source)
+    _check_formats(source, files)
+    return files
+
+
+def _check_formats(source: Source, files: Sequence[Path]) -> None:
+    """`DataError` where reading would take something else for text than is meant."""
+    with_columns = [path for path in files if format_suffix(path) in WITH_COLUMNS]
+    plain = [path for path in files if format_suffix(path) not in WITH_COLUMNS]
+    needs_columns = source.text is not None or source.template is not None or bool(source.filters)
+    if plain and needs_columns:
+        raise DataError(
+            f"{source.label}: text, template and filters need rows with columns, but {_some(plain)} would be read as "
+            f"plain text. Narrow the glob to files in {', '.join(WITH_COLUMNS)} (or these with .gz or .zst), or remove "
+            "these keys."
+        )
+    if plain and with_columns and source.glob is None:
+        raise DataError(
+            f"{source.label}: a mixture of files with rows ({_some(with_columns)}) and of others, which would be read "
+            f"as plain text ({_some(plain)}). Say with glob which are meant, such as "
+            f"'**/*{with_columns[0].suffix}'; '**/*' takes both."
+        )
+
+
+def _some(paths: Sequence[Path]) -> str:
+    names = ", ".join(path.name for path in paths[:3])
+    return f"{names} and {len(paths) - 3:,} more" if len(paths) > 3 else names
+
+
+def _found(source: Source) -> list[Path]:
+    location = source.location
+    if location.is_file():
+        if source.glob is not None:
+            raise DataError(f"{source.label}: '{location}' is a file, but a glob is given; remove the glob.")
+        return [location]
+    if not location.is_dir():
+        raise SourceMissing(f"{location}: no such file or folder.")
+    try:
+        found = list(location.glob(source.glob or "**/*"))
+    except (ValueError, NotImplementedError, IndexError) as error:
+        raise DataError(
+            f"{source.label}: glob '{source.glob}' is not a pattern ({error}); such as '**/*.py'."
+        ) from error
+    files = sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(location)))
+    if any(path.suffix in ARROW for path in files):
+        files = [path for path in files if path.name not in DESCRIPTIONS]
+    if not files:
+        raise SourceMissing(f"{location}: no file matches '{source.glob or '**/*'}'.")
+    if source._folder is not None:
+        for path in files:
+            if not path.resolve().is_relative_to(source._folder):
+                raise DataError(
+                    f"{path}: a link that leads out of the recipe's folder ({source._folder}). "
+                    "Copy the file in, or narrow the glob."
+                )
+    return files
+
+
+def _hidden(relative: Path) -> bool:
+    return any(part.startswith(".") for part in relative.parts)
+
+
+def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> list[SourceFile]:
+    """List and hash the files of a path source. `memory`: a JSON file that remembers hashes of large files."""
+    paths = list_files(source)
+    root = source.location if source.location.is_dir() else source.location.parent
+    known = json.loads(memory.read_text()) if memory is not None and memory.is_file() else {}
+    fresh: dict[str, list] = {}
+
+    def look(path: Path) -> SourceFile:
+        stat = path.stat()
+        key = str(path.resolve())
+        state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        if key in known and known[key][:3] == state:
+            sha256, newlines = known[key][3:]
+        else:
+            counts_lines = path.suffix.lower() in LINES
+            sha256, newlines = _hash_and_count(path, counts_lines)
+        if stat.st_size >= REMEMBERED_BYTES:
+            fresh[key] = [*state, sha256, newlines]
+        name = path.relative_to(root).as_posix()
+        return SourceFile(name, path, stat.st_size, sha256, tuple(newlines))
+
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        files = list(pool.map(look, paths))
+    if memory is not None and any(known.get(key) != value for key, value in fresh.items()):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        partial = memory.with_suffix(f".{os.getpid()}.partial")
+        partial.write_text(json.dumps({**known, **fresh}))
+        partial.replace(memory)
+    return files
+
+
+def _hash_and_count(path: Path, counts_lines: bool) -> tuple[str, list[int]]:
+    """SHA-256 of the content and, for JSON lines, the line ends before each multiple of `UNIT_BYTES`."""
+    digest = hashlib.sha256()
+    newlines = [0]
+    with path.open("rb", buffering=0) as file:
+        left = UNIT_BYTES
+        seen = 0
+        while block := file.read(min(left, 2**22)):
+            digest.update(block)
+            if counts_lines:
+                seen += block.count(b"\n")
+            left -= len(block)
+            if left == 0:
+                newlines.append(seen)
+                left = UNIT_BYTES
+    return digest.hexdigest(), newlines if counts_lines else []
+
+
+def content_fingerprint(files: Sequence[SourceFile]) -> str:
+    """What the files hold and are called relative to their folder; not where that folder is."""
+    return fingerprint_of([[file.name, file.size, file.sha256] for file in files])
+
+
+def units_of(files: Sequence[SourceFile]) -> list[Unit]:
+    """Cut the files into units, in order; small files share one, large JSON lines and Parquet are split."""
+    units: list[Unit] = []
+    open_unit: list[Part] = []
+    size = 0
+    for index, file in enumerate(files):
+        for part, part_size in _parts_of(index, file):
+            if open_unit and size + part_size > UNIT_BYTES:
+                units.append(tuple(open_unit))
+                open_unit, size = [], 0
+            open_unit.append(part)
+            size += part_size
+    if open_unit:
+        units.append(tuple(open_unit))
+    return units
+
+
+def _parts_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
+    if file.suffix in LINES and not file.compressed and file.size > UNIT_BYTES:
+        for number, start in enumerate(range(0, file.size, UNIT_BYTES)):
+            stop = min(start + UNIT_BYTES, file.size)
+            yield Part(index, start, stop, file.newlines[number]), stop - start
+    elif file.suffix == ".parquet":
+        yield from _row_groups_of(index, file)
+    else:
+        yield Part(index), file.size
+
+
+def _row_groups_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file.path) as parquet:
+            metadata = parquet.metadata
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(
+            f"{file.path}: not readable as Parquet ({file.size} bytes): {first_line(error):.200} "
+            "The file is damaged or cut short; fetch it again or leave it out with glob."
+        ) from error
+    first_row = 0
+    start = 0
+    size = 0
+    rows = 0
+    for group in range(metadata.num_row_groups):
+        group_size = metadata.row_group(group).total_byte_size
+        if group > start and size + group_size > UNIT_BYTES:
+            yield Part(index, start, group, first_row), size
+            first_row += rows
+            start, size, rows = group, 0, 0
+        size += group_size
+        rows += metadata.row_group(group).num_rows
+    if metadata.num_row_groups > start:
+        yield Part(index, start, metadata.num_row_groups, first_row), size

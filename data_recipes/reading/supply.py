@@ -1,0 +1,95 @@
+"""Where a token store gets its documents from: local files, or a Hub dataset, in units that can be read again."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from data_recipes.manifest import fingerprint_of
+from data_recipes.reading.files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
+from data_recipes.reading.formats import Documents, read_parts
+from data_recipes.reading.lookup import columns_of
+from data_recipes.recipes.source import Source
+from data_recipes.recipes.templates import template_named
+
+WHY_NOT = {
+    "off-hub": "off-hub, fetch it and give it as a path",
+    "not-public": "nothing to read",
+    "ids-only": "ids-only, the Hub has no text to read",
+    "script-based": "script-based, and the entry does not name its files",
+}
+
+
+class Supply(Protocol):
+    """The documents of one source, cut into units; the same unit always gives the same documents.
+
+    `unit_count` is None where only reading on tells how many there are. `sequential`: units can only be had one
+    after the other. `revision` is the Hub commit, if any.
+    """
+
+    source: Source
+    fingerprint: str
+    file_names: list[str]
+    unit_count: int | None
+    input_bytes: int | None
+    revision: str | None
+    sequential: bool
+
+    def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
+        """The documents of a unit in batches; rows that give none are counted in `drops`."""
+        ...
+
+    def unit_identity(self) -> object:
+        """What says how the units are cut, for the store's name."""
+        ...
+
+
+def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None) -> Supply:
+    """Look at a source: list and hash its files, or find its revision. `SourceMissing` when it cannot be read."""
+    if source.path is not None:
+        return LocalSupply(source, examine(source, workers=workers, memory=memory))
+    if source.readable == "no":
+        raise SourceMissing(f"{source.label}: {WHY_NOT[source.access]}{f' ({source.note})' if source.note else ''}.")
+    from data_recipes.reading.hub import HubSupply
+
+    return HubSupply.find(source)
+
+
+def columns_said(supply: Supply) -> str:
+    """What columns the rows of local files have, as a sentence for a message; empty where there are none."""
+    columns = columns_of(supply.files) if isinstance(supply, LocalSupply) else []
+    return f" Its rows have the columns {', '.join(columns[:20])}." if columns else ""
+
+
+def how_rows_become_text(source: Source) -> dict[str, object]:
+    """The part of a source's entry that changes its documents; of a named template also what it says now."""
+    said: dict[str, object] = source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
+    if source.decode_with is not None:
+        said["decode_with"] = source.decode_with
+    if source.template is not None:
+        said["template"] = asdict(template_named(source.template))
+    return said
+
+
+class LocalSupply:
+    """Files on this machine."""
+
+    unit_count: int | None
+    revision: str | None = None
+    sequential = False
+
+    def __init__(self, source: Source, files: list[SourceFile]) -> None:
+        self.source = source
+        self.files = files
+        self.file_names = [file.name for file in files]
+        self.units: list[Unit] = units_of(files)
+        self.unit_count = len(self.units)
+        self.input_bytes: int | None = sum(file.size for file in files)
+        self.fingerprint = fingerprint_of([content_fingerprint(files), how_rows_become_text(source)])
+
+    def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
+        yield from read_parts(self.source, self.files, self.units[number], drops)
+
+    def unit_identity(self) -> object:
+        return [[[part.file, part.start, part.stop] for part in unit] for unit in self.units]

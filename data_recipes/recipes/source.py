@@ -1,0 +1,229 @@
+"""Where a subset's text comes from: local files or a Hub dataset, which column or template, which rows.
+
+The schema only: reading is the pipeline's, the published sources are in `sources/*.yaml`.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from data_recipes.errors import DataError
+
+Access = Literal["open", "gated", "ids-only", "script-based", "off-hub", "not-public"]
+Language = Literal["en", "zh", "code", "multi"]
+Readable = Literal["yes", "after scoring", "no"]
+AUTHORS_RELEASE = "yulan-team/YuLan-Mini-Text-Datasets"
+Scalar = str | int | float | bool
+
+
+def column_value(row: Mapping[str, Any], name: str) -> Any:
+    """A column of a row; `a.b` reaches into a nested column. `KeyError` when it is not there."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise KeyError(name)
+        value = value[part]
+    return value
+
+
+class Filter(BaseModel):
+    """A condition on one column; a row is kept when every filter of its source keeps it.
+
+    `min` and `max` are inclusive bounds; `equals` and `one_of` compare exactly; `contains` looks for a substring.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str = Field(min_length=1)
+    min: float | None = None
+    max: float | None = None
+    equals: Scalar | None = None
+    one_of: tuple[Scalar, ...] | None = None
+    contains: str | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Filter":
+        if all(value is None for value in (self.min, self.max, self.equals, self.one_of, self.contains)):
+            raise ValueError(f"filter on '{self.field}' has no condition; give min, max, equals, one_of or contains.")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"filter on '{self.field}': min {self.min} is above max {self.max}.")
+        return self
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row passes; a missing or null column does not. `DataError` when a bound meets a non-number."""
+        try:
+            value = column_value(row, self.field)
+        except KeyError:
+            return False
+        if value is None:
+            return False
+        if self.min is not None or self.max is not None:
+            try:
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"filter on column '{self.field}': {value!r:.60} is not a number, min/max need one."
+                ) from error
+            # Written so that NaN is dropped.
+            if not ((self.min is None or number >= self.min) and (self.max is None or number <= self.max)):
+                return False
+        if self.equals is not None and value != self.equals:
+            return False
+        if self.one_of is not None and value not in self.one_of:
+            return False
+        return self.contains is None or self.contains in str(value)
+
+
+class Source(BaseModel):
+    """One place to read documents from: `path`, `hub`, or (published sources only) `url` or nothing public.
+
+    `text` names the column that holds the text (default: `text`; for plain text files the whole file is the
+    text). `template` (a name of `templates.yaml`, or the text of one with `{column}` marks) makes the text of
+    several columns instead; `fields` maps the template's names to the columns of this source.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str | None = None
+    glob: str | None = None
+    hub: str | None = None
+    config: str | None = None
+    split: str | None = None
+    data_files: tuple[str, ...] = ()
+    revision: str | None = None
+    url: str | None = None
+    text: str | None = None
+    # The tokenizer (Hub id or folder) that turns the column's token ids back into text.
+    decode_with: str | None = None
+    template: str | None = None
+    fields: dict[str, str] = Field(default_factory=dict)
+    filters: tuple[Filter, ...] = ()
+    language: Language | None = None
+    licence: str | None = None
+    access: Access = "open"
+    # Hub id of the classifier that gave the scores a filter or file name refers to.
+    scorer: str | None = None
+    # The authors' own processed copy of the subset: a folder of AUTHORS_RELEASE.
+    authors_copy: str | None = None
+    # False: config, split, columns or filter were not seen on the dataset's own card or in code that reads it.
+    verified: bool | None = None
+    note: str | None = None
+
+    _folder: Path | None = PrivateAttr(default=None)
+
+    @field_validator("data_files", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("glob", "data_files")
+    @classmethod
+    def _patterns_stay_inside(cls, value: Any) -> Any:
+        for pattern in (value,) if isinstance(value, str) else value or ():
+            if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
+                raise ValueError(f"'{pattern}' leaves its folder; give a pattern relative to it, without '..'.")
+        return value
+
+    @field_validator("hub")
+    @classmethod
+    def _is_a_hub_id(cls, value: str | None) -> str | None:
+        if value is not None:
+            parts = value.split("/")
+            if len(parts) > 2 or not all(parts) or any(character in value for character in " :?#\\") or ".." in value:
+                raise ValueError(f"'{value}' is not a Hub dataset id; expected the form owner/name.")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "Source":
+        if self.path is not None and self.hub is not None:
+            raise ValueError("both path and hub are given; give one.")
+        if self.path is None and self.hub is None and self.access not in ("off-hub", "not-public"):
+            raise ValueError("no place to read from; give path (local files) or hub (a dataset id).")
+        if self.path is not None:
+            for key in ("config", "revision"):
+                if getattr(self, key) is not None:
+                    raise ValueError(f"{key} belongs to a hub source, but path is given; remove it.")
+        elif self.glob is not None:
+            raise ValueError("glob belongs to a path source; for a hub source give data_files.")
+        if self.template is not None and self.text is not None:
+            raise ValueError("both text and template are given; give the column or the template.")
+        if self.decode_with is not None and (self.text is None or self.template is not None):
+            raise ValueError("decode_with needs text: the column with token ids; and no template.")
+        if self.fields and self.template is None:
+            raise ValueError("fields maps a template's names to columns, but there is no template.")
+        if self.template is not None:
+            from data_recipes.recipes.templates import check_template  # templates.yaml is read only when one is used
+
+            check_template(self.template, self.fields)
+        return self
+
+    @property
+    def text_column(self) -> str:
+        """The column that holds the text where the source has columns and no template."""
+        return self.text or "text"
+
+    @property
+    def location(self) -> Path:
+        """The local file or folder, absolute; relative paths count from the recipe file's folder."""
+        if self.path is None:
+            raise DataError(f"{self.label}: not a local source.")
+        return ((self._folder or Path()) / self.path).resolve()
+
+    @property
+    def label(self) -> str:
+        """How manifests, tables and messages call it: path or id, config, and what narrows it."""
+        if self.path is not None:
+            return f"{self.path}/{self.glob}" if self.glob else self.path
+        if self.hub is None:
+            return self.url or "not public"
+        narrowed = [part for part in (self.config, *self.data_files[:1]) if part]
+        if len(self.data_files) > 1:
+            narrowed.append(f"{len(self.data_files) - 1} more")
+        return f"{self.hub} ({', '.join(narrowed)})" if narrowed else self.hub
+
+    @property
+    def readable(self) -> Readable:
+        """Whether a build can read the entry as it stands, as far as the entry itself tells.
+
+        `after scoring`: a filter needs scores that the published rows do not carry.
+        """
+        if self.path is not None:
+            return "yes"
+        if self.access in ("off-hub", "not-public", "ids-only"):
+            return "no"
+        if self.access == "script-based" and not self.data_files:
+            return "no"
+        return "after scoring" if self.scorer is not None and self.filters else "yes"
+
+    def renderer(self) -> Callable[[Mapping[str, Any]], str]:
+        """A function from a row to its text; it raises `templates.MissingColumn` when a column is not there."""
+        from data_recipes.recipes.templates import column_renderer, decoding_renderer, template_renderer
+
+        if self.decode_with is not None:
+            beside = (self._folder or Path()) / self.decode_with
+            return decoding_renderer(self.text_column, beside if beside.exists() else self.decode_with)
+        if self.template is None:
+            return column_renderer(self.text_column)
+        return template_renderer(self.template, self.fields)
+
+    def keeps(self, row: Mapping[str, Any]) -> bool:
+        """Whether the row passes every filter."""
+        return all(condition.keeps(row) for condition in self.filters)
+
+    def inside(self, folder: Path) -> "Source":
+        """The same source with its path counted from `folder`; `ValueError` when the path leaves it."""
+        if self.path is None:
+            return self
+        root = folder.resolve()
+        if Path(self.path).is_absolute() or not (root / self.path).resolve().is_relative_to(root):
+            raise ValueError(
+                f"path '{self.path}' leads out of the recipe's folder ({folder}); move or copy the files (or the "
+                "recipe) so that the path is relative and stays inside."
+            )
+        bound = self.model_copy()
+        bound._folder = root
+        return bound

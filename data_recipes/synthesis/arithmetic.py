@@ -1,0 +1,297 @@
+"""Level 3 arithmetic with worked steps: digit by digit, by tables, by Euclid, with fractions, in stories.
+
+The steps arrive at the result by the pupil's method, `solve` by Python's; a problem is only written when
+both agree.
+"""
+
+from fractions import Fraction
+from math import gcd, lcm
+from random import Random
+from typing import Any
+
+from data_recipes.synthesis.problem import Kind, words
+
+
+class TwoNumbers(Kind):
+    """Shared by kinds with operands a and b."""
+
+    level = 3
+
+    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+        return dict(zip("abcd", operands, strict=False))
+
+    def chance(self, operands: tuple[Any, ...]) -> float:
+        return 10.0 ** -len(str(self.solve(operands)))
+
+
+class Add(TwoNumbers):
+    name = "add"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        digits = rng.choice((2, 2, 3, 4))
+        low, high = 10 ** (digits - 1), 10**digits - 1
+        return rng.randint(low, high), rng.randint(low, high)
+
+    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.name, min(operands), max(operands))
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[0] + operands[1]
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        a, b = operands
+        steps, result, carry, place = [], 0, 0, 1
+        while a or b:
+            one, other = a % 10, b % 10
+            total = one + other + carry
+            added = f"{one} + {other}" + (" + 1" if carry else "")
+            carry, digit = divmod(total, 10)
+            if language == "en":
+                steps.append(f"{added} = {total}, write {digit}" + (" and carry 1." if carry else "."))
+            else:
+                steps.append(f"{added} = {total}，写{digit}" + ("，进1。" if carry else "。"))
+            result += digit * place
+            place, a, b = place * 10, a // 10, b // 10
+        return steps, result + carry * place
+
+
+class Subtract(TwoNumbers):
+    name = "subtract"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        digits = rng.choice((2, 2, 3))
+        low, high = 10 ** (digits - 1), 10**digits - 1
+        a, b = rng.randint(low, high), rng.randint(low, high)
+        return max(a, b), min(a, b)
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[0] - operands[1]
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        a, b = operands
+        tens, ones = b - b % 10, b % 10
+        between = a - tens
+        steps = [f"{a} - {tens} = {between}"] if tens else []
+        steps.append(f"{between} - {ones} = {between - ones}")
+        return steps, between - ones
+
+
+class Multiply(TwoNumbers):
+    name = "multiply"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        return rng.randint(11, 199), rng.randint(3, 12)
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[0] * operands[1]
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        a, b = operands
+        parts = [int(digit) * 10**place for place, digit in enumerate(str(a)[::-1]) if digit != "0"][::-1]
+        steps = [f"{part} × {b} = {part * b}" for part in parts]
+        total = sum(part * b for part in parts)
+        if len(parts) > 1:
+            steps.append(" + ".join(str(part * b) for part in parts) + f" = {total}")
+        return steps, total
+
+
+class Divide(TwoNumbers):
+    name = "divide"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        return rng.randint(20, 999), rng.randint(3, 12)
+
+    def solve(self, operands: tuple[Any, ...]) -> tuple[int, int]:
+        return divmod(operands[0], operands[1])
+
+    def answer(self, operands: tuple[Any, ...], language: str) -> str:
+        quotient, remainder = self.solve(operands)
+        return f"{quotient} remainder {remainder}" if language == "en" else f"商{quotient}余{remainder}"
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], tuple[int, int]]:
+        a, b = operands
+        steps, quotient, rest = [], 0, a
+        for place in (100, 10, 1):
+            times = rest // (b * place)
+            if times:
+                left = rest - times * b * place
+                steps.append(f"{rest} - {times * place} × {b} = {left}")
+                quotient, rest = quotient + times * place, left
+        return steps, (quotient, rest)
+
+    def chance(self, operands: tuple[Any, ...]) -> float:
+        return 1 / (operands[1] * 10 ** len(str(operands[0] // operands[1])))
+
+
+class Gcd(TwoNumbers):
+    name = "gcd"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        common = rng.randint(2, 15)
+        a, b = rng.sample(range(2, 20), 2)
+        return common * max(a, b), common * min(a, b)
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return gcd(*operands)
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        a, b = operands
+        steps = []
+        while b:
+            steps.append(f"{a} = {a // b} × {b} + {a % b}")
+            a, b = b, a % b
+        return steps, a
+
+
+class LinearEquation(TwoNumbers):
+    """ax + b = c; operands are a, b, c."""
+
+    name = "linear-equation"
+
+    def draw(self, rng: Random) -> tuple[int, int, int]:
+        a, b, x = rng.randint(2, 12), rng.randint(1, 60), rng.randint(2, 40)
+        return a, b, a * x + b
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        a, b, c = operands
+        return int(Fraction(c - b, a))
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        a, b, c = operands
+        multiple = c - b
+        x = next(x for x in range(multiple + 1) if a * x == multiple)
+        return [f"{a}x = {c} - {b} = {multiple}", f"x = {multiple} ÷ {a} = {x}"], x
+
+
+class FractionSum(TwoNumbers):
+    """a/b + c/d; operands are a, b, c, d."""
+
+    name = "fraction-sum"
+
+    def draw(self, rng: Random) -> tuple[int, int, int, int]:
+        b, d = rng.randint(2, 12), rng.randint(2, 12)
+        return rng.randint(1, b - 1), b, rng.randint(1, d - 1), d
+
+    def solve(self, operands: tuple[Any, ...]) -> Fraction:
+        a, b, c, d = operands
+        return Fraction(a, b) + Fraction(c, d)
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], Fraction]:
+        a, b, c, d = operands
+        common = lcm(b, d)
+        first, second = a * (common // b), c * (common // d)
+        steps = [
+            f"{a}/{b} = {first}/{common}, {c}/{d} = {second}/{common}",
+            f"{first}/{common} + {second}/{common} = {first + second}/{common}",
+        ]
+        factor = gcd(first + second, common)
+        top, bottom = (first + second) // factor, common // factor
+        if factor > 1:
+            steps.append(f"{first + second}/{common} = {top if bottom == 1 else f'{top}/{bottom}'}")
+        return steps, Fraction(top, bottom)
+
+    def chance(self, operands: tuple[Any, ...]) -> float:
+        return 1 / 100
+
+
+class Percent(TwoNumbers):
+    """p % of n; operands are p and n, n a multiple of what makes the result whole."""
+
+    name = "percent"
+
+    def draw(self, rng: Random) -> tuple[int, int]:
+        p = rng.randint(1, 19) * 5
+        return p, rng.randint(1, 40) * (100 // gcd(p, 100))
+
+    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+        return {"p": operands[0], "n": operands[1]}
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[0] * operands[1] // 100
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        p, n = operands
+        product = sum(p for _ in range(n))
+        return [f"{n} × {p} ÷ 100 = {product} ÷ 100 = {product // 100}"], product // 100
+
+
+class Shopping(TwoNumbers):
+    """Operands: name, thing (indices), number, price, sum paid."""
+
+    name = "shopping"
+
+    def draw(self, rng: Random) -> tuple[int, int, int, int, int]:
+        number, price = rng.randint(2, 9), rng.randint(2, 40)
+        cost = number * price
+        paid = next(note for note in (20, 50, 100, 200, 400) if note >= cost)
+        return rng.randrange(len(words("names", "en"))), rng.randrange(len(words("goods", "en"))), number, price, paid
+
+    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+        name, thing, number, price, paid = operands
+        return {
+            "name": words("names", language)[name],
+            "thing": words("goods", language)[thing],
+            "n": number,
+            "price": price,
+            "paid": paid,
+        }
+
+    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.name, *operands[2:])
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        *_, number, price, paid = operands
+        return paid - number * price
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        *_, number, price, paid = operands
+        cost = sum([price] * number)
+        if language == "en":
+            steps = [f"Cost: {number} × {price} = {cost} yuan.", f"Change: {paid} - {cost} = {paid - cost} yuan."]
+        else:
+            steps = [f"总价：{number} × {price} = {cost}（元）。", f"找回：{paid} - {cost} = {paid - cost}（元）。"]
+        return steps, paid - cost
+
+
+class Travel(TwoNumbers):
+    """Operands: name, vehicle (indices), speed in km/h, hours."""
+
+    name = "travel"
+
+    def draw(self, rng: Random) -> tuple[int, int, int, int]:
+        names, vehicles = len(words("names", "en")), len(words("vehicles", "en"))
+        return rng.randrange(names), rng.randrange(vehicles), rng.randint(12, 120), rng.randint(2, 9)
+
+    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+        name, vehicle, speed, hours = operands
+        return {
+            "name": words("names", language)[name],
+            "vehicle": words("vehicles", language)[vehicle],
+            "speed": speed,
+            "hours": hours,
+        }
+
+    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self.name, *operands[2:])
+
+    def solve(self, operands: tuple[Any, ...]) -> int:
+        return operands[2] * operands[3]
+
+    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+        speed, hours = operands[2:]
+        distance = sum([speed] * hours)
+        return [f"{speed} × {hours} = {distance}"], distance
+
+
+KINDS: list[Kind] = [
+    Add(),
+    Subtract(),
+    Multiply(),
+    Divide(),
+    Gcd(),
+    LinearEquation(),
+    FractionSum(),
+    Percent(),
+    Shopping(),
+    Travel(),
+]

@@ -1,0 +1,1 @@
+"""Documents to ids: the tokenizer, the encoders, and the token store that every build shares."""

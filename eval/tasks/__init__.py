@@ -1,0 +1,1 @@
+"""What a model can be scored on, one task a file."""

@@ -1,0 +1,139 @@
+"""Built phases as a Hub dataset: Parquet shards, one config a phase, and a card written from the manifests.
+
+    publish(Path("data"), Path("hub/yulanmini-data"))        # then: load_dataset("hub/yulanmini-data", "phase-07")
+
+Shards are of 200 to 500 MB, with page index and content-defined chunking, so that a later upload sends only what
+changed and a reader fetches only the pages it needs.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_recipes.errors import DataError
+from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
+from data_recipes.packing.writer import schema_of
+from data_recipes.rows.layout import read_file_tables
+from data_recipes.rows.reader import KIND, PackedRows
+from hub_cards.dataset_card import PublishedSize, dataset_card
+
+SHARD_BYTES = 350 * 10**6
+# As `datasets` writes them: chunks of 256 KiB to 1 MiB.
+CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+GROUP_TOKENS = 4 * 2**20
+
+
+def phases_in(folder: Path) -> list[Path]:
+    """The built phases of a folder (or the folder itself), in order."""
+    from data_recipes.rows.verify import finished_folders
+
+    manifests = (one for one in finished_folders(folder) if (one / MANIFEST_NAME).is_file())
+    found = [one for one in manifests if read_manifest(one)["kind"] == KIND]
+    if not found:
+        raise DataError(f"{folder}: no built phase in it; expected folders with a manifest of kind '{KIND}'.")
+    return found
+
+
+def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress: bool = True) -> dict[str, Any]:
+    """Write every built phase of `folder` below `out` with card and manifest; returns the manifest."""
+    from tqdm import tqdm
+
+    phases = [PackedRows(one) for one in phases_in(folder)]
+    with whole_folder(out) as partial:
+        total = sum(phase.num_rows * phase.context_length for phase in phases)
+        with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
+            sizes = [write_phase(phase, partial / phase.folder.name, progress=bar) for phase in phases]
+        (partial / "README.md").write_text(dataset_card(phases, sizes, title=title))
+        return write_manifest(
+            partial,
+            kind="published-rows",
+            inputs={phase.folder.name: phase.fingerprint for phase in phases},
+            config={"shard_bytes": SHARD_BYTES, "chunking": CHUNKING},
+            counts={
+                "phases": len(phases),
+                "rows": sum(phase.num_rows for phase in phases),
+                "tokens": total,
+            },
+        )
+
+
+def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize:
+    """One phase as `train-K-of-N.parquet`, sources and files by name instead of by number."""
+    out.mkdir(parents=True)
+    schema = published_schema(phase.context_length)
+    tables = read_file_tables(phase.folder)
+    step = max(1, GROUP_TOKENS // phase.context_length)
+
+    def rows(start: int, stop: int) -> pa.Table:
+        batches = [_with_names(batch, phase, tables, schema) for batch in phase.batches(start, stop)]
+        return pa.Table.from_batches(batches).combine_chunks()
+
+    # What a row takes when compressed is found out on the first rows: it depends on text and vocabulary.
+    probe = pa.BufferOutputStream()
+    first = rows(0, min(step, phase.num_rows))
+    with _writer(probe, schema) as writer:
+        writer.write_table(first)
+    rows_per_shard = max(1, SHARD_BYTES * first.num_rows // probe.getvalue().size)
+    shards = -(-phase.num_rows // rows_per_shard)
+    in_memory = 0
+    for shard in range(shards):
+        last = min(phase.num_rows, (shard + 1) * rows_per_shard)
+        with _writer(out / f"train-{shard:05d}-of-{shards:05d}.parquet", schema) as writer:
+            for start in range(shard * rows_per_shard, last, step):
+                stop = min(last, start + step)
+                table = rows(start, stop)
+                writer.write_table(table, row_group_size=stop - start)
+                in_memory += table.nbytes
+                progress.update((stop - start) * phase.context_length)
+    return PublishedSize(in_memory, sum(path.stat().st_size for path in out.glob("*.parquet")))
+
+
+def _writer(where: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    return pq.ParquetWriter(
+        where,
+        schema,
+        compression="zstd",
+        write_page_index=True,
+        use_content_defined_chunking=CHUNKING,
+        use_dictionary=["subset", "documents.list.element.source", "documents.list.element.file"],
+    )
+
+
+def published_schema(context_length: int) -> pa.Schema:
+    """The columns of a published shard."""
+    return schema_of(context_length, pa.string())
+
+
+def _with_names(
+    batch: pa.RecordBatch, phase: PackedRows, tables: list[dict[str, Any]], schema: pa.Schema
+) -> pa.RecordBatch:
+    names = pa.array([table["name"] for table in tables])
+    first_file = pa.array(_starts([len(table["files"]) for table in tables]), pa.int32())
+    files = pa.array([file for table in tables for file in table["files"]])
+    lists = batch.column("documents")
+    pieces = lists.flatten()
+    source = pieces.field("source")
+    place = pa.compute.add(first_file.take(source), pieces.field("file"))
+    named = pa.StructArray.from_arrays(
+        [names.take(source), files.take(place), *(pieces.field(name) for name in ("row", "start", "end"))],
+        fields=list(schema.field("documents").type.value_type),
+    )
+    offsets = pa.compute.subtract(lists.offsets, lists.offsets[0])
+    subsets = pa.array(phase.subset_names).take(batch.column("subset"))
+    columns = [
+        batch.column("input_ids"),
+        batch.column("doc_lengths"),
+        subsets,
+        pa.ListArray.from_arrays(offsets, named),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _starts(sizes: list[int]) -> list[int]:
+    starts, total = [], 0
+    for size in sizes:
+        starts.append(total)
+        total += size
+    return starts

@@ -1,0 +1,152 @@
+"""The publishing form, the builder, statistics and verification of built phases."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from made_text import make_documents, write_jsonl
+
+from data_recipes.errors import DataError
+from data_recipes.packing.build import build_phases
+from data_recipes.recipes.recipe import Recipe, Source, Subset
+from data_recipes.rows.builder import PackedRowsBuilder
+from data_recipes.rows.reader import PackedRows, load_phase
+from data_recipes.rows.stats import phase_stats, plot_stats
+from data_recipes.rows.verify import finished_folders, verify
+from hub_cards import parquet as publish_parquet
+from hub_cards.parquet import publish
+
+
+@pytest.fixture(scope="module")
+def phases(tmp_path_factory, tokenizer_dir) -> Path:
+    """Two built phases of two domains below one folder."""
+    place = tmp_path_factory.mktemp("phases")
+    subsets = []
+    for domain in ("web-en", "web-zh"):
+        path = write_jsonl(place / f"{domain}.jsonl", make_documents(domain, 400))
+        path.write_text(path.read_text() + "{broken\n")
+        source = Source(path=str(path), licence="cc0-1.0")
+        subsets.append(Subset(name=f"{domain} part", tokens=6400, domain=domain, source=source))
+    recipes = [Recipe(name=f"p{phase}", phase=phase, context_length=64, subsets=tuple(subsets)) for phase in (1, 2)]
+    build_phases(recipes, place / "data", tokenizer=tokenizer_dir, store=place / "data" / "store", progress=False)
+    return place / "data"
+
+
+def test_published_rows_are_the_built_rows_with_names(phases, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(publish_parquet, "SHARD_BYTES", 6_000)
+    manifest = publish(phases, tmp_path / "hub", progress=False)
+    assert manifest["counts"]["phases"] == 2
+    shards = sorted((tmp_path / "hub" / "phase-02").glob("*.parquet"))
+    assert len(shards) > 1
+    assert [pq.ParquetFile(shard).metadata.num_rows for shard in shards[:-1]] == [
+        pq.ParquetFile(shards[0]).metadata.num_rows
+    ] * (len(shards) - 1)
+    read = datasets.load_dataset(str(tmp_path / "hub"), "phase-02", split="train", cache_dir=str(tmp_path / "cache"))
+    built = PackedRows(phases / "phase-02")
+    assert read["input_ids"][:] == built.rows(0, built.num_rows).input_ids.tolist()
+    assert read[7]["subset"] == built.subset_names[built.rows(7, 8).subset_ids[0]]
+    numbers, names = built.documents(7), read[7]["documents"]
+    assert [(one["row"], one["start"], one["end"]) for one in numbers] == [
+        (one["row"], one["start"], one["end"]) for one in names
+    ]
+    assert all(one["source"] == one["file"] == f"{read[7]['subset'].split()[0]}.jsonl" for one in names)
+    assert read.features == datasets.Features.from_arrow_schema(publish_parquet.published_schema(64))
+
+
+def test_published_shards_have_page_index_and_content_defined_chunks(phases, tmp_path):
+    publish(phases / "phase-01", tmp_path / "hub", progress=False)
+    (shard,) = (tmp_path / "hub" / "phase-01").glob("*.parquet")
+    group = pq.ParquetFile(shard).metadata.row_group(0)
+    assert all(group.column(number).has_offset_index for number in range(group.num_columns))
+
+
+def test_card_and_front_matter_come_from_the_manifests(phases, tmp_path):
+    import datasets
+
+    publish(phases, tmp_path / "hub", title="Little rows", progress=False)
+    _, front, body = (tmp_path / "hub" / "README.md").read_text().split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert [config["config_name"] for config in head["configs"]] == ["phase-01", "phase-02"]
+    built = PackedRows(phases / "phase-01")
+    info = datasets.load_dataset_builder(str(tmp_path / "hub"), "phase-01", cache_dir=str(tmp_path / "cache")).info
+    assert info.splits["train"].num_examples == built.num_rows
+    assert info.dataset_size == info.splits["train"].num_bytes > built.num_rows * 64 * 4
+    files = (tmp_path / "hub" / "phase-01").glob("*.parquet")
+    assert info.download_size == sum(path.stat().st_size for path in files)
+    assert f"| phase-01 | 64 | {built.num_rows:,} | {built.num_rows * 64:,} |" in body
+    assert "| web-en.jsonl | malformed JSON | 1 |" in body
+    assert "cc0-1.0" in body
+    assert str(phases.parent) not in body
+
+
+def test_builder_prepares_one_config_a_phase(phases, tmp_path):
+    builder = PackedRowsBuilder(config_name="phase-01", data_dir=phases, cache_dir=str(tmp_path))
+    builder.download_and_prepare()
+    assert builder.as_dataset(split="train").to_list() == load_phase(phases / "phase-01").to_list()
+    with pytest.raises(DataError, match=r"no phase 'phase-03'\. Built here: phase-01, phase-02"):
+        PackedRowsBuilder(config_name="phase-03", data_dir=phases)
+
+
+def test_stats_add_up_and_are_drawn(phases, tmp_path):
+    stats = phase_stats(phases / "phase-01")
+    assert stats["tokens"] == sum(entry["tokens"] for entry in stats["domains"].values())
+    assert sum(stats["piece_lengths"].values()) == stats["pieces"] >= stats["documents"]
+    assert stats["fill"] == 1.0
+    assert stats["drops"] == {
+        "web-en.jsonl": {"malformed JSON": 1},
+        "web-zh.jsonl": {"malformed JSON": 1},
+    }
+    plot_stats(stats, tmp_path / "stats.svg")
+    assert (tmp_path / "stats.svg").stat().st_size > 5_000
+
+
+@pytest.fixture
+def copied(phases, tmp_path) -> Path:
+    import shutil
+
+    shutil.copytree(phases, tmp_path / "data")
+    return tmp_path / "data"
+
+
+def test_sound_folders_verify(copied):
+    assert [folder.name for folder in finished_folders(copied)][:2] == ["phase-01", "phase-02"]
+    assert [verify(folder) for folder in finished_folders(copied)] == [[]] * len(finished_folders(copied))
+
+
+@pytest.mark.parametrize("harm", ["flip a byte", "cut short", "remove", "add a shard", "damage the store"])
+def test_damage_is_found_and_named(copied, harm):
+    path = copied / "phase-01" / "rows-00000.arrow"
+    if harm == "flip a byte":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif harm == "cut short":
+        path.write_bytes(path.read_bytes()[:-100])
+        with pytest.raises(DataError, match="missing or cut short"):
+            PackedRows(copied / "phase-01").rows(0, 1)
+    elif harm == "remove":
+        path.unlink()
+    elif harm == "add a shard":
+        path = path.with_name("rows-00001.arrow")
+        path.write_bytes(b"")
+    else:
+        path = next((copied / "store").glob("web-en*/unit-00000.tokens"))
+        path.write_bytes(b"\0" * path.stat().st_size)
+    problems = [problem for folder in finished_folders(copied) for problem in verify(folder)]
+    assert len(problems) == 1
+    assert problems[0].startswith(str(path))
+
+
+def test_counts_that_do_not_fit_the_rows_are_found(copied):
+    path = copied / "phase-01" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["subsets"][0]["rows"] -= 1
+    manifest["tokenizer"]["vocab_size"] = 50
+    path.write_text(json.dumps(manifest))
+    problems = verify(copied / "phase-01")
+    assert any("the vocabulary has 50" in problem for problem in problems)
+    assert any("subset web-en part: 100 rows, the manifest says 99" in problem for problem in problems)

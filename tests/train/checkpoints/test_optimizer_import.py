@@ -1,0 +1,226 @@
+"""Checkpoints from elsewhere and re-balanced ones: the next step is the one that would have followed."""
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from train.checkpoints.export import export_checkpoint
+from train.checkpoints.import_deepspeed import import_optimizer, published_name
+from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
+from train.checkpoints.sharded import load_state, read_trainer
+from train.checkpoints.tensors import CheckpointEntries
+from train.errors import TrainError
+from train.model_setup.parameter_groups import parameter_groups
+
+IDS = torch.randint(90, (4, 24), generator=torch.Generator().manual_seed(0))
+
+
+def small_config(**overrides) -> YuLanMiniConfig:
+    shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    shape |= {"num_key_value_heads": 2, "vocab_size": 90, "initializer_range": 0.02}
+    return YuLanMiniConfig.reparametrized(base_width=8, **shape | overrides)
+
+
+def build(config: YuLanMiniConfig, *, seed: int, weight_decay: float = 0.1, lr_factor: float = 0.25):
+    torch.manual_seed(seed)
+    model = YuLanMiniForCausalLM(config)
+    groups = parameter_groups(
+        model, lr_factor=lambda name: lr_factor if "proj.weight" in name else 1.0, weight_decay=weight_decay
+    )
+    return model, torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-15, fused=True)
+
+
+def step(model, optimizer, ids: torch.Tensor = IDS) -> float:
+    loss = model(ids, labels=ids).loss
+    optimizer.zero_grad()
+    loss.backward()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.01 * group["lr_factor"]
+    optimizer.step()
+    return loss.item()
+
+
+@pytest.fixture
+def trained():
+    """A model and its optimizer after three steps; the steps that follow are what a copy has to repeat."""
+    model, optimizer = build(small_config(), seed=0)
+    for _ in range(3):
+        step(model, optimizer)
+    return model, optimizer
+
+
+def write_universal(root: Path, model, optimizer, *, wrapped: bool = True) -> Path:
+    """The published layout (facts.md 1.5 and 8), names and shapes as DeepSpeed's converter writes them."""
+    folder = root / "global_step243198_universal"
+    for name, parameter in model.named_parameters():
+        target = folder / "zero" / published_name(name)
+        target.mkdir(parents=True)
+        state = optimizer.state[parameter]
+        # Published checkpoints hold the scales outside attention as 0-dim tensors.
+        shape = () if name.endswith("_alpha") and "self_attn" not in name else parameter.shape
+        values = {"fp32": parameter.detach(), "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
+        for kind, value in values.items():
+            value = value.reshape(shape).clone()
+            torch.save({"param": value, "cat_dim": 0} if wrapped else value, target / f"{kind}.pt")
+        torch.save(int(state["step"]), target / "step.pt")
+    torch.save({"global_steps": 243198, "module": None}, folder / "mp_rank_00_model_states.pt")
+    return folder
+
+
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_training_goes_on_bit_for_bit_after_an_import(tmp_path, trained, wrapped):
+    universal = write_universal(tmp_path, *trained, wrapped=wrapped)
+    result = import_optimizer(universal, tmp_path / "imported", config=small_config(), tokenizer=tmp_path)
+    assert result["step"] == 243198
+    assert result["tensors"] == len(list((universal / "zero").iterdir()))
+    expected = [step(*trained) for _ in range(3)]
+    model, optimizer = build(small_config(), seed=1)
+    load_state(tmp_path / "imported", model, optimizer)
+    assert [step(model, optimizer) for _ in range(3)] == expected
+    for ours, theirs in zip(model.parameters(), trained[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert read_trainer(tmp_path / "imported")["step"] == 243198
+
+
+def test_training_goes_on_from_what_deepspeed_itself_wrote(tmp_path):
+    """Made by tests/data/make_deepspeed_universal.py; the losses are those of the same run going on in DeepSpeed."""
+    with tarfile.open(Path(__file__).parents[2] / "data" / "deepspeed_universal.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    expected = json.loads((tmp_path / "expected.json").read_text())
+    config = YuLanMiniConfig.reparametrized(base_width=expected["base_width"], **expected["shape"])
+    result = import_optimizer(
+        tmp_path / "global_step3_universal", tmp_path / "imported", config=config, tokenizer=tmp_path
+    )
+    assert result["step"] == 3
+    model, optimizer = build(config, seed=5, lr_factor=0.5)
+    load_state(tmp_path / "imported", model, optimizer)
+    ids = torch.tensor(expected["input_ids"])
+    assert [step(model, optimizer, ids) for _ in range(3)] == pytest.approx(expected["losses"], abs=1e-6)
+
+
+def test_imported_groups_are_the_published_ones(tmp_path, trained):
+    import_optimizer(
+        write_universal(tmp_path, *trained), tmp_path / "imported", config=small_config(), tokenizer=tmp_path
+    )
+    entries = CheckpointEntries(tmp_path / "imported")
+    groups = {entries.read(f"optimizer.param_groups.{index}.name"): index for index in range(5)}
+    matrices = f"optimizer.param_groups.{groups['matrices']}"
+    assert entries.read(f"{matrices}.lr_factor") == 8 / 32
+    assert entries.read(f"{matrices}.weight_decay") == 0.1
+    assert entries.read(f"{matrices}.betas") == (0.9, 0.95)
+    assert entries.read(f"{matrices}.eps") == 1e-15
+    assert entries.read(f"optimizer.param_groups.{groups['scales']}.weight_decay") == 0.0
+
+
+def test_missing_surplus_and_misshapen_parameters_are_named(tmp_path, trained):
+    universal = write_universal(tmp_path, *trained)
+    zero, attention = universal / "zero", "model.layers.1.self_attn"
+    out = tmp_path / "imported"
+
+    def refused(message: str) -> None:
+        with pytest.raises(TrainError, match=message):
+            import_optimizer(universal, out, config=small_config(), tokenizer=tmp_path)
+        assert not out.exists()
+
+    (zero / f"{attention}.q_proj.weight").rename(tmp_path / "aside")
+    refused(r"q_proj\.weight: missing")
+    (tmp_path / "aside").rename(zero / f"{attention}.q_proj.weight")
+    (zero / "model.extra.weight").mkdir()
+    refused(r"model\.extra\.weight: no parameter")
+    (zero / "model.extra.weight").rmdir()
+    file = zero / f"{attention}.k_proj.weight" / "exp_avg.pt"
+    good = file.read_bytes()
+    torch.save({"param": torch.zeros(16, 31)}, file)
+    refused(r"exp_avg\.pt: shape \[16, 31\].*\[16, 32\]")
+    file.write_bytes(good[:200])
+    refused(r"exp_avg\.pt: damaged")
+    torch.save({"param": torch.full((16, 32), float("nan"))}, file)
+    refused(r"exp_avg\.pt: holds NaN")
+
+
+class Payload:
+    """What a hostile file would hold: unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_but_tensors_is_unpickled(tmp_path, trained):
+    universal = write_universal(tmp_path, *trained)
+    file = universal / "zero" / "model.norm.weight" / "fp32.pt"
+    torch.save({"param": Payload(tmp_path / "ran")}, file)
+    with pytest.raises(TrainError, match=r"norm\.weight.fp32\.pt: damaged, or not safe"):
+        import_optimizer(universal, tmp_path / "imported", config=small_config(), tokenizer=tmp_path)
+    assert not (tmp_path / "ran").exists()
+    # The model states of a real run hold objects of all kinds: then the folder's name tells the step.
+    torch.save({"param": trained[0].model.norm.weight.detach()}, file)
+    torch.save({"global_steps": Payload(tmp_path / "ran")}, universal / "mp_rank_00_model_states.pt")
+    result = import_optimizer(universal, tmp_path / "imported", config=small_config(), tokenizer=tmp_path)
+    assert result["step"] == 243198
+    assert not (tmp_path / "ran").exists()
+
+
+def save_checkpoint(folder: Path, model, optimizer) -> Path:
+    """A checkpoint as train/checkpoints/sharded.py leaves it."""
+    folder.mkdir()
+    state = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
+    dcp.save(state, checkpoint_id=folder, no_dist=True)
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
+    trainer = {"step": 3, "model_config": model.config.to_dict(), "files": sizes}
+    (folder / "trainer.json").write_text(json.dumps(trainer))
+    return folder
+
+
+def test_a_rebalanced_run_takes_the_same_steps(tmp_path):
+    # Without weight decay: that acts on a matrix as it finds it, and is the one thing re-balancing changes.
+    model, optimizer = build(small_config(), seed=0, weight_decay=0.0)
+    for _ in range(3):
+        step(model, optimizer)
+    source = save_checkpoint(tmp_path / "step-3", model, optimizer)
+    factors = rebalance_checkpoint(source, tmp_path / "rebalanced", rms=0.07)["factors"]
+    assert read_trainer(tmp_path / "rebalanced")["step"] == 3
+    moved, moved_optimizer = build(small_config(), seed=1, weight_decay=0.0)
+    load_state(tmp_path / "rebalanced", moved, moved_optimizer)
+    weight = moved.model.layers[1].mlp.down_proj.weight
+    assert weight.square().mean().sqrt().item() == pytest.approx(0.07, rel=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(moved(IDS).logits, model(IDS).logits, atol=1e-5, rtol=0)
+    # The direction and relative size of what AdamW would do next is unchanged: m / sqrt(v) is, and the state is.
+    for (name, theirs), (_, ours) in zip(model.named_parameters(), moved.named_parameters(), strict=True):
+        old, new = optimizer.state[theirs], moved_optimizer.state[ours]
+        assert old["step"] == new["step"]
+        torch.testing.assert_close(
+            new["exp_avg"] / new["exp_avg_sq"].sqrt(), old["exp_avg"] / old["exp_avg_sq"].sqrt(), atol=1e-4, rtol=1e-4
+        )
+        factor = factors.get(published_name(name), 1.0)
+        torch.testing.assert_close(new["exp_avg"] * factor, old["exp_avg"], atol=0, rtol=1e-5)
+
+
+def test_a_checkpoint_is_told_from_a_model_folder(tmp_path, trained):
+    assert is_checkpoint(save_checkpoint(tmp_path / "step-3", *trained))
+    trained[0].save_pretrained(tmp_path / "model")
+    assert not is_checkpoint(tmp_path / "model")
+
+
+def test_an_imported_checkpoint_can_be_exported(tmp_path, trained):
+    from tokenizers import Tokenizer, models
+    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    import_optimizer(
+        write_universal(tmp_path, *trained), tmp_path / "in", config=small_config(), tokenizer=tmp_path / "tokenizer"
+    )
+    export_checkpoint(tmp_path / "in", tmp_path / "model")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        assert torch.equal(model(IDS).logits, trained[0](IDS).logits)

@@ -1,0 +1,110 @@
+"""Instruction tuning of the unmerged model: its scales, its z-loss, its remote code, and the merge afterwards."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from sft_miniature import SPECIAL, write_sft_config, write_tokenizer
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
+
+from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini.merge import merge_to_llama
+from train.sft import run
+from train.tuning.config import load_sft_config
+from train.tuning.data import write_rows
+from train.tuning.trainer import ordered_rows
+
+
+def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
+    """A model whose scales and biases are far from what a plain Llama has, with a z-loss of its own."""
+    torch.manual_seed(1)
+    config = YuLanMiniConfig(
+        vocab_size=len(SPECIAL) + 256,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        lm_head_alpha=1.7,
+        z_loss=0.5,
+    )
+    model = YuLanMiniForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name or "alpha" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    write_yulanmini(tmp_path / "model")
+    write_tokenizer(tmp_path / "model")
+    return write_sft_config(tmp_path, tokenizer=None, max_steps=4, optimizer={"learning_rate": 0.002})
+
+
+def first_loss(folder: Path) -> float:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+
+
+def test_the_wrappers_z_loss_stays_out_and_lm_head_alpha_stays_in(config, tmp_path):
+    settings = load_sft_config(config)
+    out = run(settings)
+    rows_file = tmp_path / "rows.arrow"
+    write_rows(Path(settings.dialogues), rows_file, tokenizer=tmp_path / "model", max_length=128, workers=1)
+    rows, _ = ordered_rows(settings, rows_file)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    logits, labels = [], []
+    for row in rows.select(range(8)):
+        targets = torch.tensor(row["labels"])[1:]
+        logits.append(model(torch.tensor([row["input_ids"]])).logits[0, :-1][targets != -100])
+        labels.append(targets[targets != -100])
+    expected = F.cross_entropy(torch.cat(logits), torch.cat(labels)).item()
+    assert first_loss(out) == pytest.approx(expected, rel=1e-5)
+
+
+def test_trls_own_head_gives_the_same_loss_as_ours(config, tmp_path, monkeypatch):
+    from train.tuning import loss as sft_loss
+
+    ours = first_loss(run(load_sft_config(config)))
+
+    def without_own_head(self, *args, z_loss=0.0, **kwargs):
+        sft_loss.SFTTrainer.__init__(self, *args, **kwargs)
+        self.z_loss, self.uses_own_head = z_loss, False
+
+    monkeypatch.setattr(sft_loss.DialogueTrainer, "__init__", without_own_head)
+    theirs = first_loss(run(load_sft_config(config, [f"output_dir={tmp_path / 'theirs'}"])))
+    assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_the_scales_learn_and_the_tuned_model_still_merges_into_a_llama(config, tmp_path):
+    out = run(load_sft_config(config))
+    before = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
+    tuned = AutoModelForCausalLM.from_pretrained(out)
+    moved = [name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])]
+    assert any("alpha" in name for name in moved)
+    certificate = merge_to_llama(out, tmp_path / "merged")
+    comparison = certificate["comparison"]["float32"]
+    assert comparison["max_abs_logit_difference"] <= comparison["limit"]
+
+
+def test_lora_leaves_the_scales_alone(config, tmp_path):
+    out = run(load_sft_config(config, ["lora.rank=4", "lora.alpha=8"]))
+    before = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
+    tuned = AutoModelForCausalLM.from_pretrained(out).state_dict()
+    assert tuned.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(tuned[name], before[name])}
+    assert changed
+    assert all(name.endswith("proj.weight") for name in changed), changed
+
+
+def test_the_tuned_folder_keeps_the_remote_code_that_its_config_names(config):
+    out = run(load_sft_config(config))
+    mapped = json.loads((out / "config.json").read_text()).get("auto_map", {})
+    assert mapped
+    assert all((out / f"{target.split('.')[0]}.py").is_file() for target in mapped.values())

@@ -1,0 +1,98 @@
+"""Re-balance a training checkpoint between phases: matrices to one RMS, scales take up the rest, moments moved along.
+
+The published phases each continued from such a checkpoint (facts.md 1.1). What is computed and where AdamW goes next
+stay the same, up to weight decay, which acts on the matrices as it finds them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from data_recipes.manifest import whole_folder
+from modeling_yulanmini.rebalance import moment_factor, rebalancing_factors
+from train.checkpoints.sharded import TRAINER_FILE, read_trainer
+from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_checkpoint
+from train.errors import TrainError
+
+
+def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None = None) -> dict[str, Any]:
+    """Write the checkpoint `source` to `destination` with every scaled matrix at root mean square `rms`.
+
+    `rms` defaults to the model's `initializer_range`. Returns `rms` and the factor of each parameter. Raises
+    `TrainError` for a damaged checkpoint or one without learnable scales.
+    """
+    trainer = read_trainer(Path(source))
+    config = trainer["model_config"]
+    entries = CheckpointEntries(Path(source))
+    tensors = entries.tensors()
+    wanted = float(rms if rms is not None else config["initializer_range"])
+    # In the checkpoint a parameter is `model.` and its name in the module, where the head's scale is inside `model`.
+    stored = {published(name.removeprefix("model.")): name for name in tensors if name.startswith("model.")}
+
+    def blocks(name: str) -> Iterator[torch.Tensor]:
+        yield entries.read(stored[name]).double()
+
+    factors = rebalancing_factors(
+        sorted(stored),
+        blocks,
+        layers=config["num_hidden_layers"],
+        tied=config["tie_word_embeddings"],
+        rms=wanted,
+    )
+    if not factors:
+        raise TrainError(f"{source}: a model without learnable scales (wesar_weights off); nothing to re-balance.")
+
+    def scaled(name: str) -> LazyTensor:
+        factor = factor_of(name, factors)
+        entry = tensors[name]
+        return LazyTensor(tuple(entry.size), entry.properties.dtype, lambda: scale(entries.read(name), factor))
+
+    state: dict[str, Any] = {}
+    for name, path in entries.paths().items():
+        place(state, path, scaled(name) if name in tensors else entries.read(name))
+    with whole_folder(destination) as folder:
+        for random_state in sorted(Path(source).glob("rng-*.pt")):
+            (folder / random_state.name).write_bytes(random_state.read_bytes())
+        write_checkpoint(folder, as_lists(state), {key: trainer[key] for key in trainer if key != "files"})
+    return {"rms": wanted, "factors": factors}
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether `path` is a training checkpoint, not a model folder."""
+    return (Path(path) / TRAINER_FILE).is_file() and (Path(path) / ".metadata").is_file()
+
+
+def published(name: str) -> str:
+    """The name that model folders use."""
+    return "lm_head_alpha" if name == "model.lm_head_alpha" else name
+
+
+def factor_of(name: str, factors: dict[str, float]) -> float:
+    """What the checkpoint's tensor `name`, a parameter or a moment of one, is multiplied by."""
+    if name.startswith("model."):
+        return factors.get(published(name.removeprefix("model.")), 1.0)
+    parameter, _, kind = name.removeprefix("optimizer.state.").rpartition(".")
+    return moment_factor(kind, factors.get(published(parameter), 1.0))
+
+
+def scale(tensor: torch.Tensor, factor: float) -> torch.Tensor:
+    """The product, formed in float64 and rounded once; untouched where there is nothing to do."""
+    return tensor if factor == 1.0 else (tensor.double() * factor).to(tensor.dtype)
+
+
+def place(state: dict[Any, Any], path: tuple[str | int, ...], value: Any) -> None:
+    """Put a value at its place in nested dicts; list positions are integer keys until `as_lists`."""
+    for key in path[:-1]:
+        state = state.setdefault(key, {})
+    state[path[-1]] = value
+
+
+def as_lists(node: Any) -> Any:
+    """Dicts whose keys are 0, 1, 2, ... as lists."""
+    if not isinstance(node, dict):
+        return node
+    if node and all(isinstance(key, int) for key in node):
+        return [as_lists(node[index]) for index in range(len(node))]
+    return {key: as_lists(value) for key, value in node.items()}

@@ -1,0 +1,111 @@
+"""A training checkpoint's entries one at a time: read one, or write a checkpoint whose tensors are made as they go out.
+
+For programs that turn one checkpoint into another; a run in progress uses train/checkpoints/sharded.py.
+"""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.planner import WriteItem
+
+from train.checkpoints.sharded import TRAINER_FILE
+from train.errors import TrainError
+
+Entry = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class LazyTensor:
+    """A tensor to be written: its shape and dtype now, its values when its turn comes."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    make: Callable[[], torch.Tensor]
+
+
+class CheckpointEntries:
+    """What a checkpoint holds, by flat name (`model.model.norm.weight`, `optimizer.param_groups.0.lr`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        try:
+            self._metadata = dcp.FileSystemReader(self.folder).read_metadata()
+        except Exception as error:  # whatever unpickling a damaged file raises
+            raise TrainError(f"{folder}: not a checkpoint of a training run ({error}).") from error
+
+    def tensors(self) -> dict[str, TensorStorageMetadata]:
+        """Shape and dtype of each tensor."""
+        entries = self._metadata.state_dict_metadata.items()
+        return {name: entry for name, entry in entries if isinstance(entry, TensorStorageMetadata)}
+
+    def paths(self) -> dict[str, Entry]:
+        """Each entry's place in the nested state: flat name -> keys and list positions from the top."""
+        return dict(self._metadata.planner_data)
+
+    def read(self, name: str) -> Any:
+        """One tensor, whole, or one other object."""
+        entry = self._metadata.state_dict_metadata[name]
+        is_tensor = isinstance(entry, TensorStorageMetadata)
+        state = {name: torch.empty(entry.size, dtype=entry.properties.dtype) if is_tensor else None}
+        try:
+            with one_process():
+                dcp.load(state, checkpoint_id=self.folder, no_dist=True)
+        except (RuntimeError, OSError, ValueError, KeyError, dcp.api.CheckpointException) as error:
+            raise TrainError(f"{self.folder}: entry {name} cannot be read ({error}).") from error
+        return state[name]
+
+
+class _LazySavePlanner(dcp.DefaultSavePlanner):
+    """The plan needs shapes only (meta tensors); values are made when the writer asks for them, and let go."""
+
+    def __init__(self, make: dict[str, Callable[[], torch.Tensor]]) -> None:
+        super().__init__()
+        self._make = make
+
+    def resolve_data(self, write_item: WriteItem) -> Any:
+        make = self._make.get(write_item.index.fqn)
+        return super().resolve_data(write_item) if make is None else make()
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any], trainer: dict[str, Any]) -> None:
+    """Write nested `state`, with `LazyTensor` leaves, and `trainer.json` into an existing empty folder."""
+    make: dict[str, Callable[[], torch.Tensor]] = {}
+
+    def shapes_only(node: Any, name: str) -> Any:
+        if isinstance(node, LazyTensor):
+            make[name] = node.make
+            return torch.empty(node.shape, dtype=node.dtype, device="meta")
+        if isinstance(node, dict):
+            return {key: shapes_only(value, f"{name}.{key}" if name else key) for key, value in node.items()}
+        return node
+
+    try:
+        with one_process():
+            dcp.save(
+                shapes_only(state, ""),
+                storage_writer=dcp.FileSystemWriter(folder),
+                planner=_LazySavePlanner(make),
+                no_dist=True,
+            )
+    except dcp.api.CheckpointException as error:
+        # It wraps what a `make` raised, Ctrl-C included; that is what the caller has to hear.
+        failure, _ = next(iter(error.failures.values()))
+        raise failure from None
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    (folder / TRAINER_FILE).write_text(json.dumps({**trainer, "files": sizes}, indent=1))
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Without torch's warning that no process group is there: one process is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield

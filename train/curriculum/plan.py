@@ -1,0 +1,229 @@
+"""One table that says for any step: which phase, which rows, learning rate, context length, RoPE base, mask.
+
+Everything that changes in the course of a run is derived here from the step counter alone. Step `t` (from 0) reads
+rows t*B..(t+1)*B of its phase, counted from the phase's first step. A phase's last rows that do not fill a step
+are not read (at most one step's worth; `rows_left_over` counts them).
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_recipes.manifest import read_manifest
+from train.config import PretrainConfig, RecomputationSettings, StageSettings, phase_names
+from train.curriculum.schedule import Schedule
+from train.errors import TrainError
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase of the curriculum: steps `first_step` <= t < `first_step + steps`."""
+
+    name: str
+    folder: Path | None
+    fingerprint: str
+    context_length: int
+    rows: int
+    rows_per_step: int
+    first_step: int
+    rope_theta: float | None
+    document_mask: bool
+    micro_batch_rows: int | None
+    recomputation: RecomputationSettings
+    rebalance: bool
+
+    @property
+    def steps(self) -> int:
+        return self.rows // self.rows_per_step
+
+    @property
+    def end_step(self) -> int:
+        """The number of finished updates at which the phase is over."""
+        return self.first_step + self.steps
+
+    @property
+    def rows_left_over(self) -> int:
+        return self.rows - self.steps * self.rows_per_step
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """What the update after `step` finished ones does; rows are those of the phase's folder."""
+
+    step: int
+    phase: Phase
+    row_start: int
+    row_stop: int
+    lr: float
+
+    @property
+    def starts_phase(self) -> bool:
+        return self.step == self.phase.first_step
+
+    @property
+    def ends_phase(self) -> bool:
+        return self.step + 1 == self.phase.end_step
+
+
+@dataclass(frozen=True)
+class PhaseSource:
+    """What the table needs to know of a phase's rows, whether they are built yet or only declared by a recipe."""
+
+    name: str
+    folder: Path | None
+    fingerprint: str
+    context_length: int
+    rows: int
+
+
+class Curriculum:
+    """The phases in order and the schedule over them."""
+
+    def __init__(self, phases: Sequence[Phase], schedule: Schedule) -> None:
+        self.phases = tuple(phases)
+        self.schedule = schedule
+        self._starts = [phase.first_step for phase in self.phases]
+
+    @property
+    def total_steps(self) -> int:
+        return self.phases[-1].end_step
+
+    def at(self, step: int) -> StepPlan:
+        """The plan of the update that follows `step` finished ones, 0 <= step < total_steps."""
+        if not 0 <= step < self.total_steps:
+            raise IndexError(f"step {step} is outside 0..{self.total_steps - 1}")
+        phase = self.phases[bisect_right(self._starts, step) - 1]
+        start = (step - phase.first_step) * phase.rows_per_step
+        return StepPlan(step, phase, start, start + phase.rows_per_step, self.schedule.lr_at(step))
+
+    def phase_ending_at(self, step: int) -> Phase | None:
+        """The phase that is over after exactly `step` updates, or None."""
+        index = bisect_right(self._starts, step - 1) - 1
+        return self.phases[index] if index >= 0 and self.phases[index].end_step == step else None
+
+
+def folder_name(name: str) -> str:
+    """What a phase's folders are called: `phase-07` for 7, `phase-26-4k` for 26-4k, else the name itself."""
+    number, dash, variant = name.partition("-")
+    return f"phase-{int(number):02d}{dash}{variant}" if number.isdigit() else name
+
+
+def phase_folder(data_dir: Path, name: str) -> Path:
+    """Where a phase's rows lie."""
+    return data_dir / folder_name(name)
+
+
+def built_phases(config: PretrainConfig) -> list[PhaseSource]:
+    """The phases that the config names, as built in `data.dir`; TrainError names the first one missing."""
+    sources = []
+    for name in phase_names(config.data.phases):
+        folder = phase_folder(config.data.dir, name)
+        if not folder.is_dir():
+            present = sorted(path.parent.name for path in config.data.dir.glob("*/manifest.json"))
+            raise TrainError(
+                f"data.phases: no folder {folder} for phase '{name}'. "
+                f"Present: {', '.join(present) or 'none'}. Build it with `yulanmini data build {name}`."
+            )
+        manifest = read_manifest(folder, kind="packed-rows")
+        sources.append(
+            PhaseSource(
+                name, folder, manifest["fingerprint"], int(manifest["context_length"]), int(manifest["counts"]["rows"])
+            )
+        )
+    return sources
+
+
+def read_curriculum(config: PretrainConfig) -> Curriculum:
+    """The table of a run over built phases."""
+    return make_curriculum(config, built_phases(config))
+
+
+def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> Curriculum:
+    """The table for `sources` under the config's stages and schedule; TrainError where they disagree."""
+    stages = _stage_by_phase(config, [source.name for source in sources])
+    phases: list[Phase] = []
+    step = 0
+    for source in sources:
+        stage = stages.get(source.name)
+        if stage and stage.context_length and stage.context_length != source.context_length:
+            raise TrainError(
+                f"stages: phase {source.name} is said to have context length {stage.context_length}, but "
+                f"{source.folder or 'its recipe'} has {source.context_length}. Change one of them."
+            )
+        if config.tokens_per_step % source.context_length:
+            raise TrainError(
+                f"tokens_per_step: {config.tokens_per_step:,} is not a multiple of the context length "
+                f"{source.context_length:,} of phase {source.name}."
+            )
+        phase = Phase(
+            name=source.name,
+            folder=source.folder,
+            fingerprint=source.fingerprint,
+            context_length=source.context_length,
+            rows=source.rows,
+            rows_per_step=config.tokens_per_step // source.context_length,
+            first_step=step,
+            rope_theta=stage.rope_theta if stage else None,
+            document_mask=stage.document_mask if stage else False,
+            micro_batch_rows=(stage and stage.micro_batch_rows) or config.micro_batch_rows,
+            recomputation=(stage and stage.recomputation) or config.recomputation,
+            rebalance=stage.rebalance if stage else False,
+        )
+        if phase.steps == 0:
+            raise TrainError(
+                f"phase {source.name}: {source.rows:,} rows are less than one step of {phase.rows_per_step:,}. "
+                "Build more data for it or lower tokens_per_step."
+            )
+        phases.append(phase)
+        step = phase.end_step
+    return Curriculum(phases, _schedule(config, phases))
+
+
+def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, StageSettings]:
+    found: dict[str, StageSettings] = {}
+    for index, stage in enumerate(config.stages):
+        for name in phase_names(stage.phases):
+            if name in found:
+                raise TrainError(f"stages[{index}].phases: phase {name} is in an earlier stage already.")
+            found[name] = stage
+    if config.stages and (missing := [name for name in names if name not in found]):
+        raise TrainError(f"stages: no stage holds phase {', '.join(missing)}. Add one or widen a range.")
+    return found
+
+
+def _number(name: str) -> int:
+    """26 for `26` and `26-4k`, -1 for a name without a number."""
+    first = name.partition("-")[0]
+    return int(first) if first.isdigit() else -1
+
+
+def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
+    settings, annealing = config.schedule, config.schedule.annealing
+    warmup = settings.warmup_steps or 0
+    if settings.warmup_tokens is not None:
+        warmup = round(settings.warmup_tokens / config.tokens_per_step)
+    if annealing is None:
+        return Schedule(lr=config.optimizer.lr, warmup_steps=warmup)
+    starts = {phase.name: phase.first_step for phase in phases}
+    if str(annealing.start) not in starts:
+        # A run of the first phases only ends before the tail; a phase that no stage knows is a mistake.
+        known = [name for stage in config.stages for name in phase_names(stage.phases)] or list(starts)
+        if str(annealing.start) not in known:
+            raise TrainError(f"schedule.annealing.start: no phase '{annealing.start}'. Known: {', '.join(known)}.")
+        later = [name for name in starts if _number(name) >= _number(str(annealing.start))]
+        if later:
+            raise TrainError(
+                f"schedule.annealing.start: phase {annealing.start} is not in this run, but {', '.join(later)} is. "
+                f"Set it to '{later[0]}'."
+            )
+        return Schedule(lr=config.optimizer.lr, warmup_steps=warmup)
+    start = starts[str(annealing.start)]
+    return Schedule(
+        lr=config.optimizer.lr,
+        warmup_steps=warmup,
+        annealing_start=start,
+        annealing_steps=annealing.steps or phases[-1].end_step - start,
+        shape=annealing.shape,
+        floor=annealing.floor,
+    )

@@ -1,0 +1,236 @@
+"""`--dry-run`: the curriculum as a table, tokens by source, memory and time, and the sums that must come out.
+
+Reads built phases where they are there, else the published recipes; needs neither a GPU nor weights.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from data_recipes.errors import DataError
+from data_recipes.manifest import read_manifest
+from data_recipes.recipes.recipe import Recipe, load_recipe
+from data_recipes.tokens.tokenizer import load_tokenizer
+from train.config import PretrainConfig, phase_names
+from train.curriculum.plan import Curriculum, Phase, PhaseSource, built_phases, make_curriculum, phase_folder
+from train.dry_run import estimates
+from train.errors import TrainError
+from train.model_setup.build import model_config
+
+PUBLISHED_VOCABULARY = 99_000
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """One subset of a phase's mix."""
+
+    name: str
+    domain: str | None
+    tokens: int
+
+
+def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, as_json: bool) -> str:
+    """What a run of `config` would do, as text or JSON. TrainError if the sums do not come out."""
+    phases, sources, origin = declared_phases(config)
+    curriculum = make_curriculum(config, phases)
+    proofs = prove_totals(config, curriculum, sources)
+    model, _ = model_config(config, vocab_size=_vocabulary(config))
+    device = estimates.parse_hardware(hardware) if hardware else estimates.this_machine()
+    share = mfu or estimates.PUBLISHED_MFU
+    rows = [_phase_row(phase, curriculum, config) for phase in curriculum.phases]
+    report: dict[str, Any] = {
+        "phases_from": origin,
+        "total_steps": curriculum.total_steps,
+        "total_tokens": curriculum.total_steps * config.tokens_per_step,
+        "phases": rows,
+        "sources": {phase: [vars(source) for source in found] for phase, found in sources.items()},
+        "proofs": proofs,
+    }
+    if device is not None:
+        for row, phase in zip(rows, curriculum.phases, strict=True):
+            parts = estimates.memory_parts(config, model, phase, device.count)
+            row["memory_gb"] = round(sum(parts.values()) / 1e9 + estimates.OVERHEAD_GB, 1)
+            row["memory_parts_gb"] = {name: round(value / 1e9, 2) for name, value in parts.items()}
+            row["fitting_micro_batch_rows"] = estimates.rows_that_fit(config, model, phase, device)
+            took = estimates.seconds(model, phase, tokens_per_step=config.tokens_per_step, hardware=device, mfu=share)
+            row["hours"] = round(took / 3600, 2)
+        report["hardware"] = {**vars(device), "mfu": share}
+        report["hours"] = round(sum(row["hours"] for row in rows), 1)
+    return json.dumps(report, indent=2, ensure_ascii=False) if as_json else _as_text(report, device)
+
+
+def what_fits(config: PretrainConfig) -> str:
+    """Advice after running out of memory: the micro-batch that should fit this machine's devices, or its host."""
+    advice = "Set recomputation.mode to full, or use more ranks; the run goes on from its last checkpoint."
+    device = estimates.this_machine() or estimates.this_host()
+    phases, _, _ = declared_phases(config)
+    model, _ = model_config(config, vocab_size=_vocabulary(config))
+    rows = {
+        phase.context_length: estimates.fewer_rows_that_fit(config, model, phase, device)
+        for phase in make_curriculum(config, phases).phases
+    }
+    fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items() if count)
+    if not fitting:
+        return f"By estimate not even one row at a time fits {device.count} x {device.name}. {advice}"
+    return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. Or: {advice}"
+
+
+def declared_phases(config: PretrainConfig) -> tuple[list[PhaseSource], dict[str, list[SourceRows]], str]:
+    """The phases, what each is mixed from, and where both were read."""
+    names = phase_names(config.data.phases)
+    if all(phase_folder(config.data.dir, name).is_dir() for name in names):
+        phases = built_phases(config)
+        sources = {}
+        for phase in phases:
+            assert phase.folder is not None
+            subsets = read_manifest(phase.folder)["subsets"]
+            sources[phase.name] = [SourceRows(item["name"], item["domain"], item["tokens"]) for item in subsets]
+        return phases, sources, f"built phases in {config.data.dir}"
+    phases, sources = [], {}
+    for name in names:
+        try:
+            recipe: Recipe = load_recipe(name)
+        except DataError as error:
+            raise TrainError(
+                f"data.phases: phase '{name}' is neither built in {config.data.dir} nor a published recipe: {error}"
+            ) from error
+        context = recipe.context_length
+        # As the build does: every subset is packed by itself, so it has whole rows.
+        sources[name] = [
+            SourceRows(subset.name, subset.domain, subset.tokens // context * context) for subset in recipe.subsets
+        ]
+        rows = sum(source.tokens for source in sources[name]) // context
+        phases.append(PhaseSource(name, None, f"recipe {recipe.key}", context, rows))
+    return phases, sources, f"published recipes (nothing built in {config.data.dir})"
+
+
+def prove_totals(config: PretrainConfig, curriculum: Curriculum, sources: dict[str, list[SourceRows]]) -> list[str]:
+    """The sums that hold, one sentence each; TrainError names the first that does not."""
+    total = steps = left_over = 0
+    for phase in curriculum.phases:
+        tokens = sum(source.tokens for source in sources[phase.name])
+        if tokens != phase.rows * phase.context_length:
+            raise TrainError(
+                f"phase {phase.name}: its sources add up to {tokens:,} tokens, its rows to "
+                f"{phase.rows * phase.context_length:,}. Build it again."
+            )
+        if phase.first_step != steps:
+            raise TrainError(
+                f"phase {phase.name} begins at step {phase.first_step:,}, the one before ends at {steps:,}."
+            )
+        steps += phase.steps
+        total += tokens
+        left_over += phase.rows_left_over * phase.context_length
+    read = steps * config.tokens_per_step
+    if read + left_over != total:
+        raise TrainError(f"steps read {read:,} tokens and leave {left_over:,}, but the phases hold {total:,}.")
+    return [
+        f"in each of {len(curriculum.phases)} phases the sources' tokens add up to its rows",
+        f"each phase begins where the one before ends; {steps:,} steps in all",
+        f"{steps:,} steps x {config.tokens_per_step:,} tokens = {read:,}, + {left_over:,} in incomplete last steps "
+        f"= {total:,} tokens in the phases",
+    ]
+
+
+def _phase_row(phase: Phase, curriculum: Curriculum, config: PretrainConfig) -> dict[str, Any]:
+    return {
+        "phase": phase.name,
+        "context_length": phase.context_length,
+        "rows_per_step": phase.rows_per_step,
+        "rows": phase.rows,
+        "rows_left_over": phase.rows_left_over,
+        "steps": phase.steps,
+        "first_step": phase.first_step,
+        "end_step": phase.end_step,
+        "tokens": phase.steps * config.tokens_per_step,
+        "lr_first": curriculum.at(phase.first_step).lr,
+        "lr_last": curriculum.at(phase.end_step - 1).lr,
+        "rope_theta": phase.rope_theta,
+        "document_mask": phase.document_mask,
+        "rebalance": phase.rebalance,
+        "recomputation": phase.recomputation.model_dump(),
+    }
+
+
+def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
+    columns = ["phase", "context_length", "rows_per_step", "steps", "end_step", "tokens", "lr_first", "lr_last"]
+    columns += ["rope_theta", "document_mask"]
+    if device is not None:
+        columns += ["memory_gb", "fitting_micro_batch_rows", "hours"]
+    lines = [f"Phases from {report['phases_from']}", ""]
+    lines += _table(columns, [[row[column] for column in columns] for row in report["phases"]])
+    lines += ["", "Tokens by source"]
+    phases = [row["phase"] for row in report["phases"]]
+    by_source: dict[tuple[str, str], dict[str, int]] = {}
+    for phase in phases:
+        for source in report["sources"][phase]:
+            by_source.setdefault((source["name"], source["domain"] or "-"), {})[phase] = source["tokens"]
+    cells = [
+        [name, domain, sum(tokens.values()), *(tokens.get(phase, 0) for phase in phases)]
+        for (name, domain), tokens in by_source.items()
+        if any(tokens.values())
+    ]
+    lines += _table(["source", "domain", "all", *phases], cells)
+    if len(cells) < len(by_source):
+        lines.append(f"and {len(by_source) - len(cells)} sources whose share is less than a row")
+    lines += ["", *(f"proved: {proof}" for proof in report["proofs"])]
+    if device is not None:
+        alike: dict[tuple[float, int], list[str]] = {}
+        for row in report["phases"]:
+            if row["memory_gb"] * 1e9 > device.memory:
+                alike.setdefault((row["memory_gb"], row["fitting_micro_batch_rows"]), []).append(row["phase"])
+        too_large = [
+            f"phase {', '.join(names)}: {memory} GB a device, but a {device.name} has {device.memory / 1e9:.0f}; "
+            + (
+                f"micro_batch_rows {fitting} would fit"
+                if fitting
+                else "no micro-batch fits: more devices, or recomputation.mode full"
+            )
+            for (memory, fitting), names in alike.items()
+        ]
+        uneven = [row["phase"] for row in report["phases"] if row["rows_per_step"] % device.count]
+        if uneven:
+            too_large.append(
+                f"the rows of a step cannot be shared evenly by {device.count} devices in phases {', '.join(uneven)}"
+            )
+        lines += [f"warning: {line}" for line in too_large]
+        lines.append(
+            f"estimated: {report['hours']:,} h on {device.count} x {device.name} at {report['hardware']['mfu']:.0%} of "
+            f"{device.peak / 1e12:.0f} TFLOP/s (PaLM's count), {report['hours'] * device.count:,.0f} device hours"
+        )
+    else:
+        lines.append("no time or memory estimate: give --hardware such as 8xH100")
+    return "\n".join(lines)
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    texts = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(text) for text in column) for column in zip(headers, *texts, strict=True)]
+    numeric = [all(isinstance(row[index], int | float) for row in rows) for index in range(len(headers))]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(cells, widths, numeric, strict=True)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return [line(headers), *(line(cells) for cells in texts)]
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "-"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _vocabulary(config: PretrainConfig) -> int:
+    """The tokenizer's size where it is there; else what the model's config says, or the published 99,000."""
+    try:
+        return load_tokenizer(config.tokenizer).vocab_size
+    except (DataError, OSError):
+        given = config.model.get("vocab_size") if isinstance(config.model, dict) else None
+        return int(given or PUBLISHED_VOCABULARY)

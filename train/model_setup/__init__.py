@@ -1,0 +1,1 @@
+"""The model of a run: its parametrization, parameter groups, sharding and recomputation."""

@@ -1,0 +1,198 @@
+"""Monitors of what flows through the layers: hidden-state variance, variance behind the norms, attention logits."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface
+
+from train.curriculum.batches import MicroBatch
+from train.curriculum.plan import Phase
+from train.monitors.base import Gauge, InnerHooks, Monitor, layers_of, variance
+
+
+class HiddenStateVariance(Monitor):
+    """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks;
+    `variance_growth`: the largest ratio, over the layers, of it to its median in the last 16 measurements.
+
+    It rises before the loss does in diverging runs (the report's Figure 3), so growth beyond
+    `spikes.variance_growth` is a warning.
+    """
+
+    HISTORY = 16
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._history: list[list[float]] = []
+        layers = layers_of(self.model)
+        self._gauge = Gauge(len(layers), self.world, reduction="mean")
+        for index, layer in enumerate(layers):
+            layer.register_forward_hook(self._hook(index))
+
+    def _hook(self, index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if self.measuring and module.training:
+                self._gauge.add(index, variance(output[0] if isinstance(output, tuple) else output))
+
+        return hook
+
+    def before_step(self, step: int) -> None:
+        self._gauge.clear()
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        if self.measuring and (measured := self._gauge.result()) is not None:
+            record["hidden_state_variance"] = measured
+
+    def on_records(self, records: list[dict[str, Any]]) -> list[str]:
+        warnings = []
+        for record in records:
+            measured = record.get("hidden_state_variance")
+            if measured is None:
+                continue
+            if len(self._history) == self.HISTORY:
+                medians = torch.tensor(self._history).median(dim=0).values
+                growth = (torch.tensor(measured) / medians.clamp_min(1e-30)).tolist()
+                layer = max(range(len(growth)), key=growth.__getitem__)
+                record["variance_growth"] = growth[layer]
+                if growth[layer] > self.config.spikes.variance_growth:
+                    warnings.append(
+                        f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times "
+                        "its recent median; a divergence often begins so (watch grad_norm, consider a lower rate)"
+                    )
+            self._history = [*self._history[-self.HISTORY + 1 :], measured]
+        return warnings
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self._history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._history = state["history"]
+
+
+class NormOutputVariance(Monitor):
+    """`norm_output_variance`: variance over all elements of what enters attention in each layer (the norm's output,
+    its alpha included); `mlp_norm_output_variance`: of what enters the MLP, gate_up_proj_alpha included."""
+
+    NORMS = (("norm_output_variance", "input_layernorm"), ("mlp_norm_output_variance", "post_attention_layernorm"))
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        layers = layers_of(self.model)
+        self._gauges = {key: Gauge(len(layers), self.world, reduction="mean") for key, _ in self.NORMS}
+        self._hooks = InnerHooks()
+        for index, layer in enumerate(layers):
+            for key, name in self.NORMS:
+                self._hooks.add(partial(getattr(layer, name).register_forward_hook, self._hook(key, index)))
+
+    def _hook(self, key: str, index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
+            if module.training:
+                self._gauges[key].add(index, variance(output))
+
+        return hook
+
+    def before_step(self, step: int) -> None:
+        self._hooks.place(self.measuring)
+        for gauge in self._gauges.values():
+            gauge.clear()
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        if not self.measuring:
+            return
+        for key, gauge in self._gauges.items():
+            if (measured := gauge.result()) is not None:
+                record[key] = measured
+
+
+class AttentionLogits(Monitor):
+    """`attention_logit_max`: each layer's largest attention logit (after scaling, before the softmax) over all heads
+    and `QUERIES` evenly spaced queries of the first row of a step on each rank, within `TOKENS` tokens.
+
+    The layer's own forward is run once more on that row with an attention function that looks at q and k and
+    returns, so whatever the model does to them (alphas, RoPE, QK-LayerNorm) is in the figure.
+    """
+
+    QUERIES = 64
+    TOKENS = 4096
+    _PROBE = "yulanmini_logit_probe"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        layers = layers_of(self.model)
+        self._gauge = Gauge(len(layers), self.world, reduction="max")
+        self._batches = 0
+        self._document_starts: torch.Tensor | None = None
+        self._found: torch.Tensor | None = None
+        self._hooks = InnerHooks()
+        for index, layer in enumerate(layers):
+            register = partial(layer.self_attn.register_forward_pre_hook, self._hook(index), with_kwargs=True)
+            self._hooks.add(register)
+
+    def _hook(self, index: int) -> Callable[..., None]:
+        def hook(attention: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            if self._batches == 1 and attention.training:
+                self._measure(index, attention, kwargs)
+
+        return hook
+
+    @torch.no_grad()
+    def _measure(self, index: int, attention: Any, kwargs: dict[str, Any]) -> None:
+        config = attention.config
+        implementation = config._attn_implementation
+        tokens = slice(0, self.TOKENS)
+        cos, sin = kwargs["position_embeddings"]
+        config._attn_implementation = self._PROBE
+        AttentionInterface.register(self._PROBE, self._probe)
+        try:
+            attention.forward(kwargs["hidden_states"][:1, tokens], (cos[:1, tokens], sin[:1, tokens]))
+        finally:
+            config._attn_implementation = implementation
+        assert self._found is not None
+        self._gauge.add(index, self._found)
+
+    def _probe(
+        self,
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: Any,
+        *,
+        scaling: float,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """query, key [1, heads, tokens, head_dim]; returns an output of the right shape that nobody reads."""
+        tokens = query.shape[2]
+        device = query.device
+        asked = torch.linspace(0, tokens - 1, min(self.QUERIES, tokens), device=device).long()
+        grouped = query[0, :, asked].unflatten(0, (key.shape[1], -1))  # [kv heads, group, queries, head_dim]
+        logits = torch.einsum("kgqd,ktd->kgqt", grouped, key[0]).float() * scaling
+        places = torch.arange(tokens, device=device)
+        visible = places[None] <= asked[:, None]
+        if self._document_starts is not None:
+            visible &= places[None] >= self._document_starts[asked][:, None]
+        self._found = logits.masked_fill(~visible, -torch.inf).amax()
+        return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
+
+    def before_step(self, step: int) -> None:
+        self._hooks.place(self.measuring)
+        self._gauge.clear()
+        self._batches = 0
+
+    def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
+        self._batches += 1
+        self._document_starts = self._starts(batch) if self.measuring else None
+
+    def _starts(self, batch: MicroBatch) -> torch.Tensor | None:
+        """Where the document of each token of the first row begins; None without a document mask."""
+        places = torch.arange(min(batch.input_ids.shape[1], self.TOKENS), device=batch.input_ids.device)
+        ends = batch.document_arguments.get("cu_seq_lens_q")
+        if ends is not None:
+            return ends[torch.bucketize(places, ends, right=True) - 1]
+        return None if batch.position_ids is None else places - batch.position_ids[0, : len(places)]
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        if self.measuring and (measured := self._gauge.result()) is not None:
+            record["attention_logit_max"] = measured

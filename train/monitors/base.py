@@ -1,0 +1,123 @@
+"""The base class of monitors: the hooks that the loop calls, in order, and what each may do.
+
+A monitor's values stay on the device until the loop writes its records, so none of them costs a synchronisation.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from train.config import PretrainConfig
+from train.curriculum.batches import MicroBatch
+from train.curriculum.plan import Phase
+from train.launch.world import World
+
+
+class Monitor:
+    """Base: every hook does nothing. `measuring` is set for the steps at the interval."""
+
+    def __init__(self, model: Any, optimizer: torch.optim.Optimizer, world: World, config: PretrainConfig) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.world = world
+        self.config = config
+        self.measuring = False
+
+    def before_step(self, step: int) -> None:
+        """Before the first forward pass of update number `step` (from 1)."""
+
+    def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
+        """Before the forward pass of a micro-batch, which is on the device already."""
+
+    def before_update(self, record: dict[str, Any]) -> None:
+        """After backward and clipping, before the optimizer's step: gradients are there."""
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        """After the optimizer's step, gradients still there: add tensors or numbers to `record`."""
+
+    def on_records(self, records: list[dict[str, Any]]) -> list[str]:
+        """When records reach the host, in step order; may return warnings to show."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values that must survive a resume."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+
+
+class InnerHooks:
+    """Hooks on modules inside the decoder layers, in place for measured steps only.
+
+    torch.compile would trace a hook into its layer's graph and, as every hook knows its layer, compile each layer
+    anew until it gives up. While any are in place the layers run plain (train/model_setup/recomputation.py).
+    """
+
+    def __init__(self) -> None:
+        self._register: list[Callable[[], RemovableHandle]] = []
+        self._handles: list[RemovableHandle] = []
+
+    def add(self, register: Callable[[], RemovableHandle]) -> None:
+        """`register` puts one hook in place, such as a `partial` of `module.register_forward_hook`."""
+        self._register.append(register)
+
+    def place(self, wanted: bool) -> None:
+        """Put all hooks in place, or take them away."""
+        if wanted and not self._handles:
+            self._handles = [register() for register in self._register]
+        elif not wanted:
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
+
+
+class Gauge:
+    """One number for each of several places in the model, gathered over the forward passes of a step and the ranks.
+
+    `mean` or `max`. A layer that is recomputed in the backward pass reports its value twice: that changes neither.
+    """
+
+    def __init__(self, places: int, world: World, *, reduction: str) -> None:
+        self._values: list[list[torch.Tensor]] = [[] for _ in range(places)]
+        self._world = world
+        self._reduction = reduction
+
+    def clear(self) -> None:
+        for values in self._values:
+            values.clear()
+
+    def add(self, place: int, value: torch.Tensor) -> None:
+        """A 0-dim tensor for `place`."""
+        self._values[place].append(value.detach().float())
+
+    def result(self) -> torch.Tensor | None:
+        """float32 [places], on the device; None if some place reported nothing."""
+        if not all(self._values):
+            return None
+        stacks = [torch.stack(values) for values in self._values]
+        if self._reduction == "mean":
+            return self._world.sum(torch.stack([stack.mean() for stack in stacks])) / self._world.size
+        highest = torch.stack([stack.amax() for stack in stacks])
+        if self._world.size > 1:
+            dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+        return highest
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's part of a sharded tensor, or the tensor itself."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+def variance(hidden_states: torch.Tensor) -> torch.Tensor:
+    """Variance over all elements, 0-dim float32."""
+    return hidden_states.detach().float().var()
+
+
+def layers_of(model: Any) -> Sequence[nn.Module]:
+    """The decoder layers of a causal language model."""
+    return model.model.layers

@@ -1,0 +1,91 @@
+"""Monitor of the training loss by source: which subset of the recipe, and which domain, is learned how well."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from data_recipes.manifest import read_manifest
+from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
+from train.curriculum.batches import IGNORED, MicroBatch
+from train.curriculum.plan import Phase, phase_folder
+from train.monitors.base import Monitor
+
+
+class LossBySource(Monitor):
+    """`loss_by_domain`, `loss_by_subset`: mean cross-entropy (nats a token, no z-loss) of the rows of each domain and
+    each subset of the recipe, over at most `TOKENS` evenly spaced tokens of each micro-batch.
+
+    The loss of a step is one sum over all rows, so this is a forward pass of the head of its own.
+    """
+
+    TOKENS = 16_384
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._sums: torch.Tensor | None = None
+        self._batch: MicroBatch | None = None
+        self._sources: dict[str, list[tuple[str, str | None]]] = {}
+        self.model.model.register_forward_hook(self._hook)
+
+    def sources_of(self, phase: str) -> list[tuple[str, str | None]]:
+        """Name and domain of each subset of a phase's rows, by subset id."""
+        if phase not in self._sources:
+            manifest = read_manifest(phase_folder(self.config.data.dir, phase))
+            self._sources[phase] = [(subset["name"], subset["domain"]) for subset in manifest["subsets"]]
+        return self._sources[phase]
+
+    def before_step(self, step: int) -> None:
+        self._sums = None
+        self._batch = None
+
+    def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
+        if not self.measuring:
+            return
+        self._batch = batch
+        if self._sums is None:
+            self._sums = torch.zeros((len(self.sources_of(phase.name)), 2), device=batch.input_ids.device)
+
+    def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
+        if self.measuring and module.training and self._batch is not None:
+            self._measure(output.last_hidden_state, self._batch)
+            self._batch = None
+
+    @torch.compiler.disable
+    @torch.no_grad()
+    def _measure(self, hidden_states: torch.Tensor, batch: MicroBatch) -> None:
+        """hidden_states [rows, context, hidden]: what the head is multiplied with."""
+        assert self._sums is not None
+        hidden_states, targets = hidden_states[:, :-1], batch.labels[:, 1:]
+        stride = -(-targets.numel() // self.TOKENS)
+        subsets = batch.subset_ids[:, None].expand_as(targets).reshape(-1)[::stride]
+        targets = targets.reshape(-1)[::stride]
+        hidden_states = hidden_states.flatten(0, 1)[::stride]
+        weight = self.model.lm_head.weight
+        size = max(LOGITS_CHUNK_ELEMENTS // weight.shape[0], 1)
+        for start in range(0, len(targets), size):
+            chunk = slice(start, start + size)
+            logits = (hidden_states[chunk].to(weight.dtype) @ weight.t()).float()
+            losses = nn.functional.cross_entropy(logits, targets[chunk], ignore_index=IGNORED, reduction="none")
+            counted = (targets[chunk] != IGNORED).float()
+            self._sums.index_add_(0, subsets[chunk], torch.stack([losses, counted], dim=1))
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        if self.measuring and self._sums is not None:
+            record["loss_by_subset"] = self.world.sum(self._sums).flatten()
+
+    def on_records(self, records: list[dict[str, Any]]) -> list[str]:
+        for record in records:
+            if "loss_by_subset" not in record:
+                continue
+            values = iter(record.pop("loss_by_subset"))
+            by_subset: dict[str, list[float]] = {}
+            by_domain: dict[str, list[float]] = {}
+            for (name, domain), total, count in zip(self.sources_of(record["phase"]), values, values, strict=True):
+                for key, sums in ((name, by_subset), (domain or "other", by_domain)):
+                    entry = sums.setdefault(key, [0.0, 0.0])
+                    entry[0] += total
+                    entry[1] += count
+            record["loss_by_domain"] = {key: total / count for key, (total, count) in by_domain.items() if count}
+            record["loss_by_subset"] = {key: total / count for key, (total, count) in by_subset.items() if count}
+        return []

@@ -1,0 +1,1 @@
+"""A pretraining run: its folder, its inputs and outputs, resuming it, rolling it back."""

@@ -1,0 +1,69 @@
+"""What a run is (`identity`), and whether a checkpoint or folder belongs to it. A difference is named key by key."""
+
+import json
+from typing import Any
+
+from data_recipes.manifest import fingerprint_of
+from train.config import PretrainConfig
+from train.config_file import resolved
+from train.curriculum.plan import Curriculum
+
+# Sections that decide what is computed. The others say how a run is carried out or watched; what matters of the
+# data, the tokenizer, the stages and the model is compared by content below.
+_IDENTITY = ("tokens_per_step", "parametrization", "optimizer", "schedule", "seed", "precision", "spikes")
+_NOT_OF_THE_MODEL = ("transformers_version", "id2label", "label2id", "max_position_embeddings", "use_liger")
+
+
+def identity(
+    config: PretrainConfig, curriculum: Curriculum, *, model: dict[str, Any], tokenizer: str
+) -> dict[str, Any]:
+    """All that must be equal for a checkpoint to go on: settings, model, fingerprints of tokenizer and data."""
+    settings = resolved(config)
+    found = {
+        "config": {key: settings[key] for key in _IDENTITY},
+        "model": {key: value for key, value in model.items() if key not in _NOT_OF_THE_MODEL},
+        "tokenizer": tokenizer,
+        "phases": [
+            {
+                "name": phase.name,
+                "data": phase.fingerprint,
+                "context_length": phase.context_length,
+                "rope_theta": phase.rope_theta,
+                "document_mask": phase.document_mask,
+                "rebalance": phase.rebalance,
+            }
+            for phase in curriculum.phases
+        ],
+    }
+    # As JSON keeps it: a checkpoint's identity comes back from a file.
+    return json.loads(json.dumps(found))
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two plain values differ: `config.optimizer.lr: was 0.01, is 0.02`, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return lines
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line
+            for index, (a, b) in enumerate(zip(old, new, strict=True))
+            for line in differences(a, b, f"{path}[{index}]")
+        ]
+    if old == new:
+        return []
+    if isinstance(old, list) and isinstance(new, list):
+        return [f"{path}: had {len(old)} entries, has {len(new)}"]
+    return [f"{path}: was {_short(old)}, is {_short(new)}"]
+
+
+def fingerprint(value: Any) -> str:
+    """Fingerprint of an identity."""
+    return fingerprint_of(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,76 @@
+"""What a run reads besides its config, checked before anything is trained: packed phases, tokenizer, held-out text."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from data_recipes.manifest import read_manifest, verify_files
+from data_recipes.tokens.tokenizer import load_tokenizer as load_ids
+from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
+from train.config import PretrainConfig
+from train.curriculum.plan import Curriculum
+from train.errors import TrainError
+from train.scoring.heldout import HeldoutDomain, load_heldout
+
+
+def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
+    """The tokenizer's fingerprint; TrainError for a damaged phase or one built with another tokenizer."""
+    mine = load_ids(tokenizer)
+    for phase in curriculum.phases:
+        assert phase.folder is not None
+        problems = verify_files(phase.folder, content=False)
+        if problems:
+            raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")
+        theirs = read_manifest(phase.folder)["tokenizer"]
+        if theirs["fingerprint"] != mine.fingerprint:
+            raise TrainError(
+                f"phase {phase.name}: {phase.folder} was built with a tokenizer of {theirs['vocab_size']:,} tokens, "
+                f"which is not the one in {tokenizer} ({mine.vocab_size:,} tokens). Set `tokenizer` to that one, or "
+                "build the phase again."
+            )
+    return mine.fingerprint
+
+
+def holds_model(path: Path) -> bool:
+    """Whether `path` is a model folder, rather than a checkpoint of a run."""
+    return (path / "config.json").is_file()
+
+
+def check_init(path: Path, *, tokenizer: str) -> None:
+    """TrainError unless `path` is a whole checkpoint of a run with the tokenizer of that fingerprint."""
+    if not (path / TRAINER_FILE).is_file():
+        inside = checkpoints_in(path)
+        raise TrainError(
+            f"init.path: {path} is neither a model folder (no config.json) nor a checkpoint of a run (no "
+            f"{TRAINER_FILE}). " + (f"Did you mean {inside[-1]}?" if inside else "Give one of the two.")
+        )
+    theirs = read_trainer(path).get("identity", {}).get("tokenizer", tokenizer)
+    if theirs != tokenizer:
+        raise TrainError(
+            f"init.path: {path} was trained with another tokenizer (fingerprint {theirs[:12]}) than the one in "
+            f"`tokenizer` ({tokenizer[:12]}): its embedding means other tokens. Use that tokenizer and data built "
+            "with it."
+        )
+
+
+def load_tokenizer(path: Path) -> Any:
+    """The tokenizer of the run; TrainError when there is none at `path`."""
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise TrainError(f"tokenizer: {path} does not hold a tokenizer ({str(error).splitlines()[0]}).") from error
+
+
+def heldout_text(config: PretrainConfig, curriculum: Curriculum, tokenizer: Any) -> list[HeldoutDomain]:
+    """The held-out domains that the config asks for, cut to windows; empty without them."""
+    settings = config.heldout
+    if settings is None:
+        return []
+    shortest = min(phase.context_length for phase in curriculum.phases)
+    return load_heldout(
+        settings.dir,
+        tokenizer,
+        bytes_per_domain=settings.bytes_per_domain,
+        context_length=settings.context_length or shortest,
+    )

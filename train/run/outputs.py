@@ -1,0 +1,69 @@
+"""What a run leaves beside checkpoints: exported models, held-out and downstream scores at phase ends, its manifest."""
+
+from typing import TYPE_CHECKING
+
+from data_recipes.manifest import write_manifest
+from train.checkpoints.export import export_model
+from train.config_file import resolved
+from train.curriculum.plan import Phase, folder_name
+from train.run.identity import fingerprint
+from train.scoring.downstream import score_phase
+from train.scoring.heldout import heldout_losses
+
+if TYPE_CHECKING:
+    from train.run.run import Run
+
+
+def end_phase(run: "Run", phase: Phase) -> None:
+    """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
+    run.checkpoints.finish()
+    destination = run.folder / "models" / folder_name(phase.name)
+    if run.config.export.phase_ends and run.main_says(not destination.exists()):
+        export_model(
+            run.model,
+            destination,
+            run.world,
+            tokenizer=run.config.tokenizer,
+            dtype=run.config.export.dtype,
+            inputs={"run": fingerprint(run.identity), "tokenizer": run.tokenizer_fingerprint},
+            step=run.step,
+            phase=phase.name,
+        )
+    evaluate(run, phase.name)
+    if run.config.downstream is not None and run.world.is_main:
+        problem = score_phase(run.config.downstream, destination, run.folder / "scores" / destination.name)
+        if problem:
+            run.say(f"warning: {problem}")
+    run.restart_clock()
+
+
+def evaluate(run: "Run", phase: str) -> None:
+    """Held-out loss of every domain into heldout.jsonl, unless it is there."""
+    done = {line["domain"] for line in run.heldout_log.lines() if line["step"] == run.step}
+    if not run.main_says(bool({domain.name for domain in run.heldout} - done)):
+        return
+    run.flush()
+    run.heldout_log.cut_after(run.step - 1)
+    per_batch = max(run.config.tokens_per_step // run.world.size, 1)
+    records = heldout_losses(run.model, run.heldout, run.world, tokens_per_batch=min(per_batch, 16_384))
+    run.heldout_log.append([{"step": run.step, "phase": phase, **record} for record in records])
+    run.restart_clock()
+
+
+def write_run_manifest(run: "Run") -> None:
+    """The manifest that says the run is whole; for rank 0."""
+    phases = [phase for phase in run.curriculum.phases if phase.first_step < run.step]
+    write_manifest(
+        run.folder,
+        kind="pretraining-run",
+        inputs={"tokenizer": run.tokenizer_fingerprint, **{p.name: p.fingerprint for p in phases}},
+        config=resolved(run.config),
+        counts={
+            "steps": run.step,
+            "tokens": run.step * run.config.tokens_per_step,
+            "parameters": sum(parameter.numel() for parameter in run.model.parameters()),
+            "phases": [p.name for p in phases if p.end_step <= run.step],
+        },
+        seed=run.config.seed,
+        spikes=run.spikes.rollbacks,
+    )

@@ -1,0 +1,1 @@
+"""Loss spikes: finding them, and the rows that cause them."""

@@ -1,0 +1,1 @@
+"""Instruction tuning with TRL: config, model, dialogues, loss, trainer."""
