@@ -26,7 +26,7 @@ ANSWER_MARK = {"en": "Answer: ", "zh": "答案："}
 @cache
 def load_words(name: str) -> Any:
     """A YAML file of this package: `problem_forms` or `lexicon`."""
-    return yaml.safe_load((files("data_recipes.synthesis.problem") / f"{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((files("data_recipes.synthesis") / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def words(group: str, language: str) -> list[str]:
