@@ -18,7 +18,7 @@ from data_recipes.errors import DataError, first_line
 from data_recipes.reading.compressed import Damaged, damage_told, open_decompressed
 from data_recipes.reading.files import ARROW, LINES, Part, SourceFile
 from data_recipes.recipes.source import Source
-from data_recipes.recipes.templates import MissingColumn
+from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
 BATCH_CHARACTERS = 4 * 2**20
 BATCH_DOCUMENTS = 16_384
@@ -86,6 +86,8 @@ def texts_of_rows(
         except MissingColumn as error:
             drops[f"no column '{error.column}'"] += 1
             continue
+        except NoDecoder:
+            raise
         except (ValueError, TypeError, KeyError):
             drops["template does not fit"] += 1
             continue

@@ -11,20 +11,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from data_recipes.errors import DataError, first_line
+from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.reading import hub_retry
 from data_recipes.reading.files import SourceMissing, format_suffix
 from data_recipes.reading.formats import Documents, batches, texts_of_rows
-from data_recipes.reading.hub_status import LINE, answer_of_hub, matches
+from data_recipes.reading.hub_retry import patiently
+from data_recipes.reading.hub_status import matches
 from data_recipes.reading.supply import how_rows_become_text
 from data_recipes.recipes.source import Source, column_value
-from data_recipes.recipes.templates import MissingColumn
+from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
 UNIT_ROWS = 20_000
 # As many rows are looked at for the columns that a source's entry names.
 FIRST_ROWS = 64
 READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow"}
-SCRIPT_HINT = " Name its files: access: script-based, data_files: [...]."
 
 
 class HubSupply:
@@ -52,17 +53,7 @@ class HubSupply:
     @classmethod
     def find(cls, source: Source) -> "HubSupply":
         """Resolve the id to a revision and open the split; reads its first rows, to see that the columns are there."""
-        try:
-            dataset, revision, contents = _open(source)
-            first = _first_rows(dataset)
-        except SourceMissing:
-            raise
-        except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
-            message = first_line(error)[:LINE]
-            hint = SCRIPT_HINT if "scripts are no longer supported" in message else ""
-            raise SourceMissing(
-                f"{source.label}: cannot be loaded ({type(error).__name__}: {message}){hint}"
-            ) from error
+        dataset, revision, contents, first = patiently(source.label, lambda: _opened(source))
         check_columns(source, first)
         return cls(source, dataset, revision=revision, contents=contents)
 
@@ -137,8 +128,10 @@ def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
             render(row)
         except MissingColumn as error:
             lacking.add(error.column)
+        except NoDecoder:
+            raise
         except (ValueError, TypeError, KeyError) as error:
-            if source.decode_with is not None:  # no tokenizer to decode with, or no token ids
+            if source.decode_with is not None:  # no token ids
                 raise SourceMissing(f"{source.label}: {error}") from error
             return  # the columns are there; what is wrong with a row is counted when it is read
         else:
@@ -158,34 +151,56 @@ def has_column(row: Mapping[str, Any], name: str) -> bool:
     return True
 
 
+def _opened(source: Source) -> tuple[Any, str | None, Any, list[Mapping[str, Any]]]:
+    """What `_open` gives, and the first rows."""
+    dataset, revision, contents = _open(source)
+    return dataset, revision, contents, _first_rows(dataset)
+
+
 def _open(source: Source) -> tuple[Any, str | None, Any]:
     """The split, an `IterableDataset` where it is streamed; its commit, if any; and what identifies its contents."""
     from datasets import config
 
     place = Path(str(source.hub))
     if place.is_dir():
-        return _open_dataset(source, None, streaming=False), None, _local_contents(place)
+        return _open_dataset(source), None, _local_contents(place)
     offline = config.HF_HUB_OFFLINE
     commit = None if offline else _current_commit(source)
     if source.access == "script-based":
         return _open_files(source, commit)
-    dataset = _open_dataset(source, commit or source.revision, streaming=not offline)
-    revision = commit or _commit_of_cache(dataset) or source.revision
+    if commit is not None:
+        return _stream(source, commit), commit, commit
+    dataset = _open_dataset(source)
+    revision = _commit_of_cache(dataset) or source.revision
     return dataset, revision, revision or str(dataset.info.version)
 
 
-def _open_dataset(source: Source, revision: str | None, *, streaming: bool) -> Any:
+def _open_dataset(source: Source) -> Any:
+    """The split of a folder on this machine or, offline, of the cache."""
     from datasets import load_dataset
 
-    split = source.split or "train"
     return load_dataset(
-        str(source.hub),
-        source.config,
-        split=split,
-        data_files={split: list(source.data_files)} if source.data_files else None,
-        revision=revision,
-        streaming=streaming,
+        str(source.hub), source.config, split=_split(source), data_files=_files(source), revision=source.revision
     )
+
+
+def _stream(source: Source, commit: str) -> Any:
+    """The split at a commit, streamed."""
+    from datasets import load_dataset_builder
+
+    builder = load_dataset_builder(str(source.hub), source.config, data_files=_files(source), revision=commit)
+    if builder.config.data_files is None:
+        # After any failure datasets takes what its cache has of the id, of whatever commit.
+        raise ConnectionError(f"the files of commit {commit[:12]} could not be listed")
+    return builder.as_streaming_dataset(split=_split(source))
+
+
+def _split(source: Source) -> str:
+    return source.split or "train"
+
+
+def _files(source: Source) -> dict[str, list[str]] | None:
+    return {_split(source): list(source.data_files)} if source.data_files else None
 
 
 def _open_files(source: Source, commit: str | None) -> tuple[Any, str, Any]:
@@ -209,17 +224,21 @@ def _open_files(source: Source, commit: str | None) -> tuple[Any, str, Any]:
         raise SourceMissing(f"{source.label}: no file there matches {', '.join(patterns)}.")
     split = source.split or "train"
     files = {split: [f"{start}/{name}" for name in names]}
-    return load_dataset(_format_of(names), data_files=files, split=split, streaming=True), commit, [commit, names]
+    return (
+        load_dataset(_format_of(names, source.label), data_files=files, split=split, streaming=True),
+        commit,
+        [commit, names],
+    )
 
 
-def _format_of(names: Sequence[str]) -> str:
-    """Which of datasets' readers fits the files; `DataError` when their names do not tell."""
+def _format_of(names: Sequence[str], label: str) -> str:
+    """Which of datasets' readers fits the files; `SourceMissing` when their names do not tell."""
     found = {READERS.get(format_suffix(Path(name))) for name in names}
     reader = found.pop() if len(found) == 1 else None
     if reader is None:
-        raise DataError(
-            f"data_files match {', '.join(names[:3])}: the names do not tell one format; expected all of them to end "
-            f"in one of {', '.join(READERS)}, compressed or not."
+        raise SourceMissing(
+            f"{label}: data_files match {', '.join(names[:3])}: the names do not tell one format; expected all of them "
+            f"to end in one of {', '.join(READERS)}, compressed or not."
         )
     return reader
 
@@ -243,11 +262,7 @@ def _current_commit(source: Source) -> str:
     """The commit that the id (and `revision`, where given) stands for now."""
     from huggingface_hub import HfApi
 
-    try:
-        commit = HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=30).sha
-    except Exception as error:
-        status, message = answer_of_hub(error)
-        raise SourceMissing(f"{source.label}: {status} ({message}).") from error
+    commit = HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=hub_retry.TIMEOUT).sha
     if commit is None:
         raise SourceMissing(f"{source.label}: the Hub names no commit of it.")
     return commit

@@ -96,7 +96,7 @@ def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> H
     )
 
 
-def answer_of_hub(error: Exception) -> tuple[Status, str]:
+def answer_of_hub(error: BaseException) -> tuple[Status, str]:
     """What an error of the Hub library says of a dataset, and in which words a user can act on it."""
     from huggingface_hub.errors import (
         DisabledRepoError,

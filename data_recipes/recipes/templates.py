@@ -32,6 +32,10 @@ class MissingColumn(DataError):
         return f"no column '{self.column}' in the row.{nearest(self.column, [str(key) for key in self.row])}"
 
 
+class NoDecoder(DataError):
+    """The tokenizer that turns token ids back into text cannot be loaded: says nothing of the rows."""
+
+
 @dataclass(frozen=True)
 class Template:
     """`text` with `{name}` marks, or (`turns`) the place of a list of messages in the row."""
@@ -118,7 +122,7 @@ def decoding_renderer(column: str, tokenizer: Path | str) -> Callable[[Mapping[s
                 return Tokenizer.from_file(str(tokenizer / "tokenizer.json")).decode
             return Tokenizer.from_pretrained(tokenizer).decode
         except Exception as error:  # the library raises bare exceptions
-            raise DataError(
+            raise NoDecoder(
                 f"tokenizer {tokenizer}: cannot be loaded to decode '{column}' ({first_line(error)})."
             ) from error
 

@@ -1,6 +1,8 @@
 """A server on this machine that answers as the Hub does: information, file lists and files of datasets."""
 
 import json
+import socket
+import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -90,6 +92,55 @@ class Hub(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+class FlakyHub(Hub):
+    """Answers the first `times` requests whose path contains `where` as a broken network does, by `fault`."""
+
+    fault: ClassVar[str] = ""
+    where: ClassVar[str] = ""
+    times: ClassVar[int] = 0
+    asked: ClassVar[list[str]] = []
+    released: ClassVar[threading.Event] = threading.Event()
+
+    @classmethod
+    def breaks(cls, fault: str, where: str = "", *, times: int = 10**9) -> None:
+        cls.fault, cls.where, cls.times = fault, where, times
+        cls.asked = []
+        cls.released = threading.Event()
+
+    def do_GET(self) -> None:
+        path = unquote(urlparse(self.path).path)
+        type(self).asked.append(path)
+        if self.fault and self.where in path and self.times > 0:
+            type(self).times -= 1
+            self.fail()
+        else:
+            super().do_GET()
+
+    do_HEAD = do_GET
+
+    def fail(self) -> None:
+        headers: dict[str, str] = {}
+        if self.fault == "silence":
+            self.released.wait(5)
+            self.close_connection = True
+        elif self.fault == "reset":
+            self.send_response(200)
+            self.send_header("X-Repo-Commit", SHA)
+            self.send_header("ETag", '"0"')
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"{")
+            # With no time to linger, closing sends a reset.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        else:
+            status, _, code = self.fault.partition(" ")
+            if code == "message":
+                headers, code = {"X-Error-Message": "You have no rights here."}, ""
+            self.send_json(int(status), {"error": "refused"}, code=code or None, headers=headers)
 
 
 def _form_paths(body: str) -> list[str]:

@@ -1,0 +1,133 @@
+"""Questions to the Hub, asked again when the network fails. Only what the Hub itself answers is believed: that a source
+is not there, or not for us. A failure is no answer, and never counts as a missing source."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from data_recipes.errors import DataError, first_line
+from data_recipes.reading.files import SourceMissing
+from data_recipes.reading.hub_status import LINE, answer_of_hub, parse_wait
+
+Answer = TypeVar("Answer")
+
+ATTEMPTS = 4
+# Seconds until an answer begins.
+TIMEOUT = 30
+LONGEST_WAIT = 60
+SCRIPTS = "scripts are no longer supported"
+SCRIPT_HINT = " Name its files: access: script-based, data_files: [...]."
+# What `datasets` says, in plain ValueErrors, of a config or split that a repository does not have.
+NOT_IN_THE_REPOSITORY = ("BuilderConfig ", "Bad split", "Unknown split")
+
+
+class HubFailure(DataError):
+    """The Hub could not be asked, or not be read to the end: the build stops, whatever `--missing` says."""
+
+
+def patiently(label: str, ask: Callable[[], Answer]) -> Answer:
+    """What `ask` returns. `SourceMissing` when the Hub answers that there is no such thing, or that it is not for us;
+    `HubFailure` when there was no answer in `ATTEMPTS` tries."""
+    tries = 0
+    while True:
+        tries += 1
+        try:
+            return ask()
+        except DataError:
+            raise
+        except Exception as error:  # datasets raises its own, fsspec's, httpx's and plain ones
+            reason = reason_missing(error)
+            if reason is not None:
+                raise SourceMissing(f"{label}: {reason}") from error
+            if tries == ATTEMPTS or not _may_pass(error):
+                raise HubFailure(_gave_up(label, error, tries)) from error
+            time.sleep(_seconds_to_wait(error, tries))
+
+
+def reason_missing(error: BaseException) -> str | None:
+    """What the Hub's answer says against a source, in words; None where the error is no such answer."""
+    from huggingface_hub.errors import RemoteEntryNotFoundError
+
+    if any(_is_failure(one) for one in _chain(error)):
+        return None
+    for one in _chain(error):
+        status, message = answer_of_hub(one)
+        if status in ("gated", "gone"):
+            return f"{status} ({message})."
+        if _is_forbidden(one):
+            return f"forbidden ({message})."
+    message = first_line(error)[:LINE]
+    if SCRIPTS in message:
+        return f"cannot be loaded ({type(error).__name__}: {message}){SCRIPT_HINT}"
+    # A file, or datasets' own errors for a dataset, files, a config or a split that are not there.
+    if isinstance(error, FileNotFoundError | RemoteEntryNotFoundError) or message.startswith(NOT_IN_THE_REPOSITORY):
+        return f"cannot be loaded ({type(error).__name__}: {message})"
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and those that it came of: datasets hides the Hub's answer behind its own."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether nothing answered, or something that says nothing of the source: no network, a fault of the server, too
+    many requests, a wrong token, the page of a proxy."""
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
+
+    if isinstance(error, HTTPError) and getattr(error, "response", None) is not None:
+        if not isinstance(error, HfHubHTTPError):
+            return False  # what the Hub library has made its own error of
+        refused = answer_of_hub(error)[0] == "unreachable" and not isinstance(error, RemoteEntryNotFoundError)
+        return refused and not _is_forbidden(error)
+    return isinstance(error, HTTPError | LocalEntryNotFoundError | ConnectionError | TimeoutError)
+
+
+def _is_forbidden(error: BaseException) -> bool:
+    """Whether the Hub says that the token has no right to it; a proxy's 403 has no message of the Hub."""
+    response = getattr(error, "response", None)
+    return response is not None and response.status_code == 403 and "X-Error-Message" in response.headers
+
+
+def _status_of(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else response.status_code
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether it makes sense to ask again: not offline, and not with a token that is wrong or has no rights."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    offline = _is_offline() or any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error))
+    return not offline and not any(_status_of(one) in (401, 403) for one in _chain(error))
+
+
+def _is_offline() -> bool:
+    from datasets import config
+
+    return bool(config.HF_HUB_OFFLINE)
+
+
+def _seconds_to_wait(error: BaseException, tries: int) -> float:
+    """1, 2, 4, ... seconds, or what the Hub asks for where it is asked too often."""
+    asked = (parse_wait(one.response.headers) for one in _chain(error) if _status_of(one) == 429)  # type: ignore[attr-defined]
+    return min(LONGEST_WAIT, max(2 ** (tries - 1), *(seconds or 0 for seconds in asked), 0))
+
+
+def _gave_up(label: str, error: BaseException, tries: int) -> str:
+    cause = next((one for one in _chain(error) if _is_failure(one)), error)
+    said = answer_of_hub(cause)[1]
+    if _is_offline():
+        return (
+            f"{label}: cannot be loaded ({said}): it is not in the cache, and HF_HUB_OFFLINE is set. Fetch it first, "
+            "or unset HF_HUB_OFFLINE. Whether the Hub has it is not known, so --missing does not apply."
+        )
+    times = "" if tries == 1 else f", tried {tries} times"
+    return (
+        f"{label}: cannot be loaded ({type(cause).__name__}: {said}{times}). That is no answer of the Hub about this "
+        "source, so --missing does not apply. Give the same command again later: what is finished is kept."
+    )
