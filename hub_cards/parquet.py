@@ -12,28 +12,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_recipes.errors import DataError
-from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
+from data_recipes.manifest import whole_folder, write_manifest
 from data_recipes.packing.writer import schema_of
 from data_recipes.rows.layout import read_file_tables
-from data_recipes.rows.reader import KIND, PackedRows
+from data_recipes.rows.reader import PackedRows
+from data_recipes.rows.verify import phases_in
 from hub_cards.dataset_card import PublishedSize, dataset_card
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
 GROUP_TOKENS = 4 * 2**20
-
-
-def phases_in(folder: Path) -> list[Path]:
-    """The built phases of a folder (or the folder itself), in order."""
-    from data_recipes.rows.verify import finished_folders
-
-    manifests = (one for one in finished_folders(folder) if (one / MANIFEST_NAME).is_file())
-    found = [one for one in manifests if read_manifest(one)["kind"] == KIND]
-    if not found:
-        raise DataError(f"{folder}: no built phase in it; expected folders with a manifest of kind '{KIND}'.")
-    return found
 
 
 def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress: bool = True) -> dict[str, Any]:

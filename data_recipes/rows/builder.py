@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from data_recipes.errors import DataError
 from data_recipes.rows.reader import PackedRows, load_phase
-from hub_cards.parquet import phases_in
+from data_recipes.rows.verify import phases_in
 
 
 @dataclass

@@ -28,6 +28,15 @@ def finished_folders(folder: Path) -> list[Path]:
     return found
 
 
+def phases_in(folder: Path) -> list[Path]:
+    """The built phases of a folder (or the folder itself), in order."""
+    manifests = (one for one in finished_folders(folder) if (one / MANIFEST_NAME).is_file())
+    found = [one for one in manifests if read_manifest(one)["kind"] == KIND]
+    if not found:
+        raise DataError(f"{folder}: no built phase in it; expected folders with a manifest of kind '{KIND}'.")
+    return found
+
+
 def verify(folder: Path) -> list[str]:
     """What is wrong with a finished folder, one line each; empty when nothing is."""
     if not (folder / MANIFEST_NAME).is_file() and any(folder.glob(UNIT_RECORDS)):

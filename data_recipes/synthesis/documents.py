@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.problem import ANSWER_MARK, LANGUAGES, Kind, Problem, ProblemSource
+from data_recipes.synthesis.draw import ProblemSource, all_kinds
+from data_recipes.synthesis.problem import ANSWER_MARK, LANGUAGES, Kind, Problem
 
 # Shares of the levels; ours. Level 1 leads in dialogues because a miniature must be able to learn it.
 MATH_LEVELS = {1: 0.25, 2: 0.35, 3: 0.4}
 INSTRUCTION_LEVELS = {1: 0.75, 2: 0.18, 3: 0.07}
 DIALOGUE_LEVELS = {1: 0.8, 2: 0.15, 3: 0.05}
-MATH_KINDS_WITHOUT = ("first-item", "last-item", "repeat", "reverse", "count")
+NON_MATH_KINDS = ("first-item", "last-item", "repeat", "reverse", "count")
 
 # The plain forms of a question and its answer; the base model is scored in the first of each language.
 QUESTION_ANSWER = {
@@ -42,9 +43,7 @@ def answered_text(problem: Problem, form: str) -> str:
 
 def math_documents(*, seed: int, heldout: bool) -> Iterator[tuple[str, str]]:
     """Endless (text, language): three to eight worked problems each, half of the documents of one kind."""
-    from data_recipes.synthesis.problem import all_kinds
-
-    kinds = [name for name in all_kinds() if name not in MATH_KINDS_WITHOUT]
+    kinds = [name for name in all_kinds() if name not in NON_MATH_KINDS]
     source = ProblemSource(seed=f"math-{seed}", heldout=heldout, level_weights=MATH_LEVELS, kinds=kinds)
     rng = Random(f"math-documents-{seed}-{heldout}")
     while True:

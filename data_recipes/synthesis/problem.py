@@ -6,8 +6,7 @@ on it, so no problem is both trained on and scored.
 """
 
 import hashlib
-import re
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -15,8 +14,6 @@ from random import Random
 from typing import Any
 
 import yaml
-
-from data_recipes.errors import DataError
 
 LANGUAGES = ("en", "zh")
 HELDOUT_PERCENT = 10
@@ -35,24 +32,24 @@ def words(group: str, language: str) -> list[str]:
     return [pair[column] for pair in load_words("lexicon")[group]]
 
 
-class Kind:
+class Kind(ABC):
     """One kind of problem. Operands are plain numbers (indices for words), the same in every language."""
 
     name: str
     level: int  # 1 is easiest
     weight: float = 1.0  # share among the kinds of its level
 
+    @abstractmethod
     def draw(self, rng: Random) -> tuple[Any, ...]:
         """Operands of a new problem."""
-        raise NotImplementedError
 
+    @abstractmethod
     def solve(self, operands: tuple[Any, ...]) -> Any:
         """The answer, computed directly."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
         """What the forms of `problem_forms.yaml` name."""
-        raise NotImplementedError
 
     def answer(self, operands: tuple[Any, ...], language: str) -> str:
         """The answer as it is written in a language."""
@@ -66,9 +63,9 @@ class Kind:
         """What makes two problems the same one: equal identities lie on the same side of the split."""
         return (self.name, *operands)
 
+    @abstractmethod
     def chance(self, operands: tuple[Any, ...]) -> float:
         """Probability of a right answer for one who knows only which answers are possible."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -115,60 +112,3 @@ def put_into_words(kind: Kind, operands: tuple[Any, ...], language: str, rng: Ra
         answer=kind.answer(operands, language),
         chance=kind.chance(operands),
     )
-
-
-def all_kinds() -> dict[str, Kind]:
-    """Every kind by name, easiest first."""
-    from data_recipes.synthesis import arithmetic as synthesis_arithmetic
-    from data_recipes.synthesis import basic as synthesis_basic
-    from data_recipes.synthesis import calendar as synthesis_calendar
-
-    kinds = [*synthesis_basic.KINDS, *synthesis_arithmetic.KINDS, *synthesis_calendar.KINDS]
-    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.level)}
-
-
-class ProblemSource:
-    """Draws problems of one side of the split; the same seed gives the same problems.
-
-    `level_weights` gives the share of each level; kinds share their level by their own weight.
-    """
-
-    def __init__(
-        self,
-        *,
-        seed: int | str,
-        heldout: bool,
-        level_weights: dict[int, float],
-        kinds: Sequence[str] | None = None,
-    ) -> None:
-        known = all_kinds()
-        unknown = sorted(set(kinds or ()) - set(known))
-        if unknown:
-            raise DataError(f"unknown kind of problem {', '.join(unknown)}. Known: {', '.join(known)}.")
-        chosen = [known[name] for name in (kinds or known)]
-        chosen = [kind for kind in chosen if level_weights.get(kind.level, 0) > 0]
-        if not chosen:
-            raise DataError(f"no kind of problem has one of the levels {sorted(level_weights)}.")
-        total = {
-            level: sum(kind.weight for kind in chosen if kind.level == level)
-            for level in {kind.level for kind in chosen}
-        }
-        self.kinds = chosen
-        self.weights = [level_weights[kind.level] * kind.weight / total[kind.level] for kind in chosen]
-        self.heldout = heldout
-        self.rng = Random(f"problems-{seed}-{heldout}")
-
-    def draw(self, *, language: str | None = None, kind: Kind | None = None) -> Problem:
-        """The next problem, in English or Chinese with equal chance unless a language is given."""
-        kind = kind or self.rng.choices(self.kinds, self.weights)[0]
-        language = language or self.rng.choice(LANGUAGES)
-        while True:
-            operands = kind.draw(self.rng)
-            if is_heldout(kind, operands) == self.heldout:
-                return put_into_words(kind, operands, language, self.rng)
-
-
-def read_answer(response: str, language: str) -> str:
-    """The answer in a response: what follows the last mark, else the whole, without final punctuation."""
-    marked = response.rsplit(ANSWER_MARK[language].strip(), 1)[-1]
-    return re.sub(r"[.。\s]+$", "", marked).strip()

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from data_recipes.synthesis.problem import all_kinds
+from data_recipes.synthesis.draw import all_kinds
 from eval.compare import compare
 from eval.errors import EvalError
 from eval.model_loading import load_model

@@ -157,7 +157,7 @@ def publish(
 ) -> None:
     """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
     from data_recipes.rows.reader import PackedRows
-    from hub_cards.parquet import phases_in
+    from data_recipes.rows.verify import phases_in
     from hub_cards.parquet import publish as publish_folder
 
     if dry_run:

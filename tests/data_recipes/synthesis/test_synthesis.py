@@ -11,16 +11,10 @@ import pytest
 
 from data_recipes.errors import DataError
 from data_recipes.synthesis import documents as synthesis_documents
-from data_recipes.synthesis.problem import (
-    LANGUAGES,
-    ProblemSource,
-    all_kinds,
-    is_heldout,
-    load_words,
-    put_into_words,
-    read_answer,
-)
+from data_recipes.synthesis.draw import ProblemSource, all_kinds
+from data_recipes.synthesis.problem import LANGUAGES, is_heldout, load_words, put_into_words
 from data_recipes.synthesis.prose_zh import chinese_documents, in_words
+from eval.tasks.problems import read_answer
 
 LEVELS = {1: 1.0, 2: 1.0, 3: 1.0}
 
