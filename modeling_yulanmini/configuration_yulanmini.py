@@ -124,6 +124,8 @@ class YuLanMiniConfig(PreTrainedConfig):
         "layers.*.mlp.gate_proj": "colwise",
         "layers.*.mlp.up_proj": "colwise",
         "layers.*.mlp.down_proj": "rowwise",
+        # Last: vLLM takes the first pattern that a module's name begins with.
+        "layers.*.self_attn": "yulanmini_attention",
     }
     base_model_pp_plan: ClassVar = {
         "embed_tokens": (["input_ids"], ["inputs_embeds"]),
@@ -208,6 +210,14 @@ class YuLanMiniConfig(PreTrainedConfig):
             self.dim_model_base_logits = self.hidden_size
         if self.dim_model_base_lr is None:
             self.dim_model_base_lr = self.hidden_size
+
+        if self.qk_layernorm:
+            # Its weights are held head by head: the matrices are shared out, attention itself is whole on every rank.
+            plan = {**self.base_model_tp_plan, "layers.*.self_attn.o_proj": "rowwise_split_input"}
+            for name in ("q_proj", "k_proj", "v_proj"):
+                plan[f"layers.*.self_attn.{name}"] = "colwise_gather_output"
+            del plan["layers.*.self_attn"]
+            self.base_model_tp_plan = plan  # type: ignore[misc]
 
         super().__post_init__(**kwargs)
 

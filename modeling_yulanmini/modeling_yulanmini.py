@@ -21,19 +21,22 @@ Every multiplier acts inside `YuLanMiniModel`, the head's included: frameworks t
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
+from transformers.distributed.tensor_parallel import ALL_PARALLEL_STYLES, TensorParallelLayer
 from transformers.generation import GenerationMixin
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
@@ -296,6 +299,58 @@ def folded(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> tor
 def scale_by(activations: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """activations * alpha in the activations' dtype: a 1-element fp32 alpha would promote them, 0-dim does not."""
     return activations * (alpha if alpha.dtype == activations.dtype else alpha.view(()))
+
+
+class SumGradient(torch.autograd.Function):
+    """Its input; in the backward pass, the sum of the gradients of all ranks of a group."""
+
+    @staticmethod
+    def forward(ctx, tensor, group):
+        ctx.group = group
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        grad = grad.clone()
+        torch.distributed.all_reduce(grad, group=ctx.group)
+        return grad, None
+
+
+class YuLanMiniAttentionParallel(TensorParallelLayer):
+    """
+    Tensor-parallel style of attention. Its alphas are whole on every rank but act on the rank's own heads, so the
+    gradient that a rank has is a part of theirs: the parts are summed, in one message a layer.
+
+    Not transformers' "replicated_with_grad_allreduce", which sums `.grad`: when gradients are accumulated, that counts
+    every micro-batch but the last once for each rank.
+    """
+
+    def install_forward(self, module, mesh):
+        heads = module.config.num_key_value_heads
+        if heads % mesh.size() != 0:
+            raise ValueError(
+                f"tensor parallelism over {mesh.size()} ranks cannot share out {heads} key and value heads "
+                "(num_key_value_heads): choose a number of ranks that divides them."
+            )
+        return super().install_forward(module, mesh)
+
+    @contextmanager
+    def context_around_forward(self, module, mesh) -> Iterator[None]:
+        alphas = {name: alpha for name, alpha in module.named_parameters(recurse=False) if alpha.requires_grad}
+        if not alphas or not torch.is_grad_enabled():
+            yield
+            return
+        summed = SumGradient.apply(torch.cat(list(alphas.values())), mesh.get_group())
+        module._parameters.update(zip(alphas, summed.split(1), strict=True))
+        try:
+            yield
+        finally:
+            module._parameters.update(alphas)
+
+
+if torch.distributed.is_available():
+    ALL_PARALLEL_STYLES.register("yulanmini_attention", YuLanMiniAttentionParallel())
 
 
 class YuLanMiniMLP(nn.Module):
