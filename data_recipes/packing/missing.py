@@ -29,26 +29,32 @@ def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missi
     """Find the store of every subset, and treat those that have none as `missing` says."""
     subsets: list[Subset] = []
     stores: list[TokenStore] = []
-    absent: list[tuple[Subset, str]] = []
+    absent: list[tuple[Subset, SourceMissing]] = []
     for subset in recipe.subsets:
         try:
             stores.append(store_of(resolve_source(subset)))
             subsets.append(subset)
         except SourceMissing as error:
-            absent.append((subset, str(error)))
+            absent.append((subset, error))
     if absent and (missing == "fail" or not subsets):
         raise DataError(_refusal(recipe, absent, nothing_left=not subsets))
     if missing == "substitute":
         subsets = _substituted(recipe, subsets, absent)
     action = "skipped" if missing == "skip" else "substituted"
     left_out = tuple(
-        {"subset": subset.name, "domain": subset.domain, "tokens": subset.tokens, "action": action, "reason": reason}
-        for subset, reason in absent
+        {
+            "subset": subset.name,
+            "domain": subset.domain,
+            "tokens": subset.tokens,
+            "action": action,
+            "reason": error.public,
+        }
+        for subset, error in absent
     )
     return ReadableMix(recipe, tuple(subsets), tuple(stores), left_out)
 
 
-def _refusal(recipe: Recipe, absent: list[tuple[Subset, str]], *, nothing_left: bool) -> str:
+def _refusal(recipe: Recipe, absent: list[tuple[Subset, SourceMissing]], *, nothing_left: bool) -> str:
     share = sum(subset.tokens for subset, _ in absent) / recipe.tokens
     lines = [f"  {subset.name}  {subset.tokens:,} tokens  {reason}" for subset, reason in absent[:20]]
     if len(absent) > 20:
@@ -65,7 +71,7 @@ def _refusal(recipe: Recipe, absent: list[tuple[Subset, str]], *, nothing_left: 
     )
 
 
-def _substituted(recipe: Recipe, subsets: list[Subset], absent: list[tuple[Subset, str]]) -> list[Subset]:
+def _substituted(recipe: Recipe, subsets: list[Subset], absent: list[tuple[Subset, SourceMissing]]) -> list[Subset]:
     """Share the absent tokens of each domain among its readable subsets, in proportion."""
     result = list(subsets)
     for domain in dict.fromkeys(subset.domain for subset, _ in absent):

@@ -1,6 +1,5 @@
 """What a built phase's manifest says: its inputs by content, its quotas and what became of them, the ledger."""
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,7 @@ from data_recipes.tokens.store import TokenStore
 
 def source_names(stores: list[TokenStore]) -> list[str]:
     """How a phase calls its sources: their label, but no folder of this machine; each different."""
-    names = []
-    for store in stores:
-        label = store.source.label
-        names.append(Path(label).name if os.path.isabs(label) else label)
+    names = [store.source.public_label for store in stores]
     counts = Counter(names)
     return [
         name if counts[name] == 1 else f"{name} ({store.supply.fingerprint[:8]})"

@@ -99,6 +99,7 @@ def plan_mixes(
         raise DataError(f"{tokenizer.location}: BOS is asked for, but the tokenizer has no bos_token.")
     encoder, note = choose_encoder(tokenizer, dropout=dropout, seed=seed)
     stores: dict[str, TokenStore | Exception] = {}
+    same: dict[str, TokenStore] = {}
     with tqdm(desc="look at sources", unit="source", disable=None if progress else True, leave=False) as bar:
 
         def store_of(source: Source) -> TokenStore:
@@ -106,7 +107,9 @@ def plan_mixes(
             if key not in stores:
                 try:
                     supply = open_supply(source, workers=workers, memory=store / ".file-hashes.json")
-                    stores[key] = TokenStore(supply, tokenizer, store, seed, bos, dropout, encoder, note)
+                    opened = TokenStore(supply, tokenizer, store, seed, bos, dropout, encoder, note)
+                    # The same files may be given by two paths: they are one source, with one position.
+                    stores[key] = same.setdefault(opened.key, opened)
                 except DataError as error:
                     stores[key] = error
                 bar.update()

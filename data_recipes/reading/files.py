@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from data_recipes.errors import DataError, first_line
@@ -29,7 +30,12 @@ DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
 
 
 class SourceMissing(DataError):
-    """A source that cannot be read here at all: not there, not public, no access."""
+    """A source that cannot be read here at all: not there, not public, no access. `public` is the reason without
+    folders of this machine, for manifests and cards."""
+
+    def __init__(self, reason: str, public: str | None = None) -> None:
+        super().__init__(reason)
+        self.public = public or reason
 
 
 @dataclass(frozen=True)
@@ -111,30 +117,57 @@ def _found(source: Source) -> list[Path]:
             raise DataError(f"{source.label}: '{location}' is a file, but a glob is given; remove the glob.")
         return [location]
     if not location.is_dir():
-        raise SourceMissing(f"{location}: no such file or folder.")
-    try:
-        found = list(location.glob(source.glob or "**/*"))
-    except (ValueError, NotImplementedError, IndexError) as error:
+        raise SourceMissing(f"{location}: no such file or folder.", f"{source.public_label}: no such file or folder.")
+    pattern = source.glob or "**/*"
+    if any("**" in part and part != "**" for part in pattern.split("/")):
         raise DataError(
-            f"{source.label}: glob '{source.glob}' is not a pattern ({error}); such as '**/*.py'."
-        ) from error
-    files = sorted(path for path in found if path.is_file() and not _hidden(path.relative_to(location)))
+            f"{source.label}: glob '{pattern}' is not a pattern ('**' stands for folders only); such as '**/*.py'."
+        )
+    files = [path for path in _walk(location) if matches(path.relative_to(location).as_posix(), pattern)]
     if any(path.suffix in ARROW for path in files):
         files = [path for path in files if path.name not in DESCRIPTIONS]
+    for path in files:
+        if path.is_symlink() and not path.exists():
+            raise DataError(
+                f"{path}: a link to {path.readlink()}, which is not there. Mount what it leads to, or narrow the glob."
+            )
+    files = [path for path in files if path.is_file()]
     if not files:
-        raise SourceMissing(f"{location}: no file matches '{source.glob or '**/*'}'.")
-    if source._folder is not None:
-        for path in files:
-            if not path.resolve().is_relative_to(source._folder):
-                raise DataError(
-                    f"{path}: a link that leads out of the recipe's folder ({source._folder}). "
-                    "Copy the file in, or narrow the glob."
-                )
+        raise SourceMissing(f"{location}: no file matches '{pattern}'.", f"{source.public_label}: no file matches.")
     return files
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _walk(folder: Path) -> list[Path]:
+    """The files below a folder by name, hidden ones left out. Links are followed, as data often lies on other disks;
+    a folder that several lead to is read once."""
+
+    def refuse(error: OSError) -> None:
+        raise DataError(f"{error.filename}: {error.strerror}. Make it readable, or narrow the path.") from error
+
+    found = []
+    entered: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        stat = os.stat(place)
+        if (stat.st_dev, stat.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)
+
+
+def matches(file: str, pattern: str) -> bool:
+    """Whether a path fits a pattern; `*` stays within a folder, `**` spans any number of them."""
+    return _parts_match(file.split("/"), pattern.split("/"))
+
+
+def _parts_match(file: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not file
+    if pattern[0] == "**":
+        return any(_parts_match(file[skip:], pattern[1:]) for skip in range(len(file) + 1))
+    return bool(file) and fnmatchcase(file[0], pattern[0]) and _parts_match(file[1:], pattern[1:])
 
 
 def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> list[SourceFile]:

@@ -14,10 +14,9 @@ from typing import Any
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.reading import hub_retry
-from data_recipes.reading.files import SourceMissing, format_suffix
+from data_recipes.reading.files import SourceMissing, format_suffix, matches
 from data_recipes.reading.formats import Documents, batches, texts_of_rows
 from data_recipes.reading.hub_retry import patiently
-from data_recipes.reading.hub_status import matches
 from data_recipes.reading.supply import how_rows_become_text
 from data_recipes.recipes.source import Source, column_value
 from data_recipes.recipes.templates import MissingColumn, NoDecoder

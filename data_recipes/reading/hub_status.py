@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Any, Literal
 
 from data_recipes.errors import first_line
+from data_recipes.reading.files import matches
 from data_recipes.recipes.source import Source
 
 Status = Literal["ok", "moved", "gated", "gone", "unreachable"]
@@ -164,16 +164,3 @@ def _missing(entries: Mapping[str, Source], siblings: Any, card: Mapping[str, An
                     yield f"{name}: no file matches {pattern}"
         if configs and source.config is not None and source.config not in configs:
             yield f"{name}: no config '{source.config}' on the card"
-
-
-def matches(file: str, pattern: str) -> bool:
-    """Whether a repository path fits a pattern; `*` stays within a folder, `**` spans any number of them."""
-    return _parts_match(file.split("/"), pattern.split("/"))
-
-
-def _parts_match(file: list[str], pattern: list[str]) -> bool:
-    if not pattern:
-        return not file
-    if pattern[0] == "**":
-        return any(_parts_match(file[skip:], pattern[1:]) for skip in range(len(file) + 1))
-    return bool(file) and fnmatchcase(file[0], pattern[0]) and _parts_match(file[1:], pattern[1:])

@@ -25,7 +25,7 @@ from pydantic import (
 
 from data_recipes.errors import DataError
 from data_recipes.recipes.quotas import proportional_shares
-from data_recipes.recipes.source import Access, Filter, Source
+from data_recipes.recipes.source import Access, Filter, Source, typed_path
 from data_recipes.recipes.yaml_schema import nearest, read_yaml, validate
 
 __all__ = [
@@ -172,7 +172,7 @@ class Recipe(BaseModel):
         """The tokenizer as a path where there is such a folder beside the recipe, else as written (a Hub id)."""
         if self.tokenizer is None:
             return None
-        local = (self._folder or Path()) / self.tokenizer
+        local = typed_path(self.tokenizer, self._folder)
         return str(local) if local.exists() else self.tokenizer
 
     def scaled(
@@ -224,7 +224,7 @@ class Recipe(BaseModel):
 
 
 def parse_recipe(value: Any, *, where: str, folder: Path | None = None) -> Recipe:
-    """A recipe from a parsed YAML value; with `folder`, local paths count from it and must stay inside it."""
+    """A recipe from a parsed YAML value; with `folder`, relative paths count from it."""
     recipe = validate(Recipe, value, where=where)
     subsets = []
     for index, subset in enumerate(recipe.subsets):
@@ -234,10 +234,7 @@ def parse_recipe(value: Any, *, where: str, folder: Path | None = None) -> Recip
         elif folder is None:
             subsets.append(subset)
         else:
-            try:
-                subsets.append(subset.model_copy(update={"source": subset.source.inside(folder)}))
-            except ValueError as error:
-                raise DataError(f"{where}: subsets[{index}] '{subset.name}': {error}") from error
+            subsets.append(subset.model_copy(update={"source": subset.source.beside(folder)}))
     recipe = recipe.model_copy(update={"subsets": tuple(subsets)})
     recipe._folder = folder.resolve() if folder else None
     return recipe

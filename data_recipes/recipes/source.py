@@ -18,6 +18,11 @@ AUTHORS_RELEASE = "yulan-team/YuLan-Mini-Text-Datasets"
 Scalar = str | int | float | bool
 
 
+def typed_path(typed: str, folder: Path | None) -> Path:
+    """A path that a user has typed: `~` is the home folder, a relative one counts from `folder`."""
+    return (folder or Path()) / Path(typed).expanduser()
+
+
 def column_value(row: Mapping[str, Any], name: str) -> Any:
     """A column of a row; `a.b` reaches into a nested column. `KeyError` when it is not there."""
     if name in row:
@@ -125,7 +130,7 @@ class Source(BaseModel):
     def _patterns_stay_inside(cls, value: Any) -> Any:
         for pattern in (value,) if isinstance(value, str) else value or ():
             if PurePosixPath(pattern).is_absolute() or ".." in PurePosixPath(pattern).parts:
-                raise ValueError(f"'{pattern}' leaves its folder; give a pattern relative to it, without '..'.")
+                raise ValueError(f"'{pattern}' leaves its folder; give that folder as path, and a pattern below it.")
         return value
 
     @field_validator("hub")
@@ -168,10 +173,26 @@ class Source(BaseModel):
 
     @property
     def location(self) -> Path:
-        """The local file or folder, absolute; relative paths count from the recipe file's folder."""
+        """The local file or folder, absolute: anywhere on this machine, since the user has typed it. `~` is the home
+        folder; relative paths count from the recipe file's folder."""
         if self.path is None:
             raise DataError(f"{self.label}: not a local source.")
-        return ((self._folder or Path()) / self.path).resolve()
+        path = typed_path(self.path, self._folder)
+        # A link keeps its own name, which tells the format: the files in the Hub's cache are links to nameless ones.
+        return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
+
+    @property
+    def public_label(self) -> str:
+        """The label for published rows: without the folders of this machine that a path leads through."""
+        if self.path is None or self._is_beside:
+            return self.label
+        name = self.location.name
+        return f"{name}/{self.glob}" if self.glob else name
+
+    @property
+    def _is_beside(self) -> bool:
+        path = PurePosixPath(str(self.path))
+        return not path.is_absolute() and ".." not in path.parts and not str(path).startswith("~")
 
     @property
     def label(self) -> str:
@@ -204,7 +225,7 @@ class Source(BaseModel):
         from data_recipes.recipes.templates import column_renderer, decoding_renderer, template_renderer
 
         if self.decode_with is not None:
-            beside = (self._folder or Path()) / self.decode_with
+            beside = typed_path(self.decode_with, self._folder)
             return decoding_renderer(self.text_column, beside if beside.exists() else self.decode_with)
         if self.template is None:
             return column_renderer(self.text_column)
@@ -214,16 +235,8 @@ class Source(BaseModel):
         """Whether the row passes every filter."""
         return all(condition.keeps(row) for condition in self.filters)
 
-    def inside(self, folder: Path) -> "Source":
-        """The same source with its path counted from `folder`; `ValueError` when the path leaves it."""
-        if self.path is None:
-            return self
-        root = folder.resolve()
-        if Path(self.path).is_absolute() or not (root / self.path).resolve().is_relative_to(root):
-            raise ValueError(
-                f"path '{self.path}' leads out of the recipe's folder ({folder}); move or copy the files (or the "
-                "recipe) so that the path is relative and stays inside."
-            )
+    def beside(self, folder: Path) -> "Source":
+        """The same source with its relative paths counted from `folder`, where the recipe file is."""
         bound = self.model_copy()
-        bound._folder = root
+        bound._folder = folder.resolve()
         return bound

@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import os
 import re
 from collections import Counter
 
@@ -221,14 +220,32 @@ def test_too_few_tokens_for_a_row_are_refused(tmp_path, build):
         build(recipe(source, tokens=30))
 
 
-def test_a_link_out_of_the_recipes_folder_is_refused(tmp_path, build):
-    outside = write_jsonl(tmp_path / "outside" / "a.jsonl", GOOD)
-    folder = tmp_path / "recipe" / "data"
-    folder.mkdir(parents=True)
-    os.symlink(outside, folder / "link.jsonl")
-    source = Source(path="data").inside(tmp_path / "recipe")
-    with pytest.raises(DataError, match=r"link\.jsonl: a link that leads out of the recipe's folder"):
-        build(recipe(source))
+def test_text_on_another_disk_is_read_and_its_place_is_not_published(tmp_path, build):
+    disk, folder = tmp_path / "disk", tmp_path / "recipe"
+    write_jsonl(disk / "deep" / "a.jsonl", GOOD)
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "linked").symlink_to(disk, target_is_directory=True)
+    (disk / "deep" / "round").symlink_to(disk, target_is_directory=True)  # a circle of links is gone through once
+    subsets = tuple(
+        Subset(name=name, tokens=640, source=Source(path=path).beside(folder))
+        for name, path in (("linked", "data"), ("absolute", str(disk)), ("up", "../disk"))
+    )
+    gone = Subset(name="gone", tokens=640, source=Source(path=str(tmp_path / "gone.jsonl")))
+    built = build(Recipe(name="mix", context_length=64, subsets=(*subsets, gone)), missing="skip")
+    tables = json.loads((built.folder / "sources.json").read_text())
+    assert {name for table in tables for name in table["files"]} == {"linked/deep/a.jsonl", "deep/a.jsonl"}
+    manifest = built.manifest
+    assert [source["location"] for source in manifest["sources"]] == [str(folder / "data"), str(disk)]
+    published = json.dumps([tables, manifest["config"], manifest["subsets"], manifest["inputs"]])
+    assert str(tmp_path) not in published
+    assert "gone.jsonl: no such file or folder" in published
+
+
+def test_a_link_to_what_is_not_there_is_an_error(tmp_path, build):
+    write_jsonl(tmp_path / "data" / "a.jsonl", GOOD)
+    (tmp_path / "data" / "b.jsonl").symlink_to(tmp_path / "not-mounted.jsonl")
+    with pytest.raises(DataError, match=r"b\.jsonl: a link to .*not-mounted\.jsonl, which is not there\. Mount"):
+        build(recipe(Source(path=str(tmp_path / "data"))))
 
 
 def test_two_builds_in_one_folder_exclude_each_other(tmp_path, build):

@@ -11,7 +11,8 @@ from urllib.parse import urlparse
 import pytest
 from hub_server import SHA, Hub, serve
 
-from data_recipes.reading.hub_status import check_on_hub, matches
+from data_recipes.reading.files import matches
+from data_recipes.reading.hub_status import check_on_hub
 from data_recipes.recipes.source import Source
 
 # Name of a repository to the Hub's refusal: status, error code, further headers.
