@@ -1,16 +1,36 @@
-"""Files that a later run goes on from: hashed as they are written, and again before a later run uses them.
+"""Files that appear whole, and files that a later run resumes from.
 
-They are not flushed to the disk one by one, which would hold a build up for longer than it takes to make them; what a
-crash of the machine has spoilt shows when it is hashed again.
+`write_whole` is for small files: new content or old, never half. `HashedFile` is for the large ones that a build
+leaves: hashed as they are written, and again before a later run uses them. Those are not flushed to the disk one by
+one, which would hold a build up for longer than it takes to make them; what a crash of the machine has spoilt shows
+when it is hashed again.
 """
 
 import hashlib
 import io
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from data_recipes.manifest import sha256_file
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Replace a file by new content (text as UTF-8) in one step, flushed to the disk.
+
+    The temporary name is this process's own, so that two processes that write the same file cannot mix their bytes.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 class HashedFile(io.RawIOBase):

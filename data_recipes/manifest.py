@@ -76,7 +76,8 @@ def write_manifest(
     files = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and path != folder / MANIFEST_NAME:
+        # A hidden `.partial` is what a killed process left of a file; it belongs to nothing.
+        if path.is_file() and path != folder / MANIFEST_NAME and not path.name.endswith(".partial"):
             digest = known[name]["sha256"] if name in known else sha256_file(path)
             files[name] = {"sha256": digest, "bytes": path.stat().st_size}
     identity = {"kind": kind, "inputs": dict(inputs), "config": dict(config), "seed": seed, "files": files}

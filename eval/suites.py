@@ -1,7 +1,6 @@
 """Suites of scores and their file: what is measured, on what, with which versions, written as scores.json."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from importlib.metadata import version
@@ -9,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from data_recipes.files import write_whole
 from eval import corpus_folder
 from eval.errors import EvalError
 from eval.model_loading import LoadedModel, load_model
@@ -127,7 +127,5 @@ def write_scores(folder: Path, result: dict[str, Any]) -> Path:
     """Write scores.json whole or not at all; replaces an older one."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / SCORES_NAME
-    partial = folder / f".{SCORES_NAME}.partial"
-    partial.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return path

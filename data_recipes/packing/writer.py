@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.files import HashedFile, intact
+from data_recipes.files import HashedFile, intact, write_whole
 from data_recipes.packing.draw import Draw, Stretches
 from data_recipes.packing.gather import Rows, gather
 from data_recipes.packing.mixing import interleave, occurrences
@@ -143,9 +143,7 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
             progress.update((stop - start) * plan.context_length)
     said = sink.said
     partial.replace(path)
-    note = folder / f".{name}.json.partial"
-    note.write_text(json.dumps(said))
-    note.replace(done)
+    write_whole(done, json.dumps(said))
     return name, said
 
 

@@ -2,12 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from data_recipes.files import write_whole
 
 
 class RunLog:
@@ -22,12 +23,7 @@ class RunLog:
         if not self._active or not self.path.exists():
             return
         kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        write_whole(self.path, "".join(kept))
 
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Write the lines in one go, so that a reader never sees half of them in the ordinary case."""

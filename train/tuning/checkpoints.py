@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from data_recipes.files import write_whole
 from data_recipes.manifest import fsync_tree, sha256_file
 from train.errors import TrainError
 
@@ -43,9 +44,7 @@ def claim_work_folder(work: Path, identity: dict[str, Any]) -> None:
         )
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    partial = work / f".{IDENTITY_FILE}.partial"
-    partial.write_text(yaml.safe_dump(identity, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    partial.rename(path)
+    write_whole(path, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -65,9 +64,7 @@ def seal(checkpoint: Path) -> None:
         if path.is_file()
     }
     fsync_tree(checkpoint)
-    partial = checkpoint / f".{SEAL}.partial"
-    partial.write_text(json.dumps(files, indent=1))
-    partial.rename(checkpoint / SEAL)
+    write_whole(checkpoint / SEAL, json.dumps(files, indent=1))
 
 
 def step_of(checkpoint: Path) -> int:
@@ -112,6 +109,4 @@ def keep_metrics_until(work: Path, step: int) -> None:
                 kept.append(line + "\n")
         except json.JSONDecodeError:  # the last line of a killed run
             break
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept))
-    partial.rename(path)
+    write_whole(path, "".join(kept))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from data_recipes.files import write_whole
 from train.errors import TrainError
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -129,8 +130,7 @@ def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, worke
     if counts["tokens"] == 0:
         raise TrainError(f"{path}: no dialogue to train on ({counts['dialogues']} read, {counts['dropped']} dropped).")
     summary = {"counts": dict(counts), "stop_ids": sorted(stop_ids)}
-    summary_path.with_suffix(".partial").write_text(json.dumps(summary))
-    summary_path.with_suffix(".partial").rename(summary_path)
+    write_whole(summary_path, json.dumps(summary))
     return summary
 
 

@@ -1,7 +1,6 @@
 """Write `report.html` and `report.json`: the template filled with charts, and with what the sections say."""
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from data_recipes.files import write_whole
 from yulanmini.report import sections, units
 from yulanmini.report.collect import collect
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
@@ -33,19 +33,9 @@ def write_report(run: Path) -> tuple[Path, Path]:
     """
     report = collect(run)
     page, figures = Path(run) / "report.html", Path(run) / "report.json"
-    replace_file(figures, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
-    replace_file(page, render(report))
+    write_whole(figures, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+    write_whole(page, render(report))
     return page, figures
-
-
-def replace_file(path: Path, content: str) -> None:
-    """The new content or the old, never half of one."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.rename(path)
 
 
 def render(report: dict[str, Any]) -> str:

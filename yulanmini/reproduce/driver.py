@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME, verify_files
 from yulanmini.console import say
 from yulanmini.errors import RunError
@@ -46,9 +47,7 @@ def claim_folder(out: Path, identity: dict[str, Any]) -> None:
         raise RunError(
             f"{out} is not empty and holds no run ({', '.join(sorted(strangers)[:5])}). Choose another --out."
         )
-    partial = out / f".{RUN_FILE}.partial"
-    partial.write_text(yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
-    partial.rename(run_file)
+    write_whole(run_file, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
 
 
 @contextmanager
