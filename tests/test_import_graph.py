@@ -23,6 +23,7 @@ FLOORS = {
         ("files", "ordering"),
         ("recipes",),
         ("reading",),
+        ("cleaning",),
         ("synthesis",),
         ("corpus",),
         ("tokens",),

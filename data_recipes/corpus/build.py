@@ -1,24 +1,26 @@
 """The miniature's corpus: texts by domain, held-out text set aside first, dialogues for fine-tuning.
 
-Without a folder of the user's own it uses text found on this machine (`corpus_installed`); mathematics,
+Without a folder of the user's own it uses text found on this machine (`installed.py`); mathematics,
 instruction data and dialogues are generated (`synthesis`), and Chinese is filled up with computed prose.
 """
 
 import json
 from collections.abc import Iterable, Iterator
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from data_recipes.corpus import folder as corpus_files
-from data_recipes.corpus import installed as corpus_installed
-from data_recipes.corpus.document import CopyFilter, Document, clean_text, group_order, hash_unit, units
+from data_recipes.cleaning.near_copies import CopyFilter, clean_text, hash_unit, units
+from data_recipes.corpus import installed
+from data_recipes.corpus.folder import Reading, read_folder
+from data_recipes.corpus.installed import Document
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, whole_folder, write_manifest
-from data_recipes.synthesis import documents as synthesis_documents
-from data_recipes.synthesis import prose_zh as synthesis_prose
+from data_recipes.synthesis import documents as generated_documents
+from data_recipes.synthesis.prose_zh import chinese_documents
 
 # Bytes of training text by domain for 1,008 steps of 3,584 tokens: each domain's share of the published
 # tokens (facts.md, 4.6) times the bytes a token of it takes, so that little has to be seen twice.
@@ -67,12 +69,12 @@ def build_corpus(
     """
     budgets = {domain: size * target_bytes // sum(DOMAIN_BYTES.values()) for domain, size in DOMAIN_BYTES.items()}
     copies = CopyFilter()
-    reading = corpus_files.Reading()
+    reading = Reading()
     with tqdm(total=target_bytes, unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
         if corpus is None:
             found = gather_installed(budgets, seed=seed, copies=copies, bar=bar)
         else:
-            stream = corpus_files.read_folder(
+            stream = read_folder(
                 Path(corpus),
                 seed=seed,
                 reading=reading,
@@ -97,9 +99,9 @@ def build_corpus(
                 if pair[index]:
                     write_lines(folder / name / f"{domain}.jsonl", (text.as_record() for text in pair[index]))
         (folder / "dialogues").mkdir()
-        training = synthesis_documents.training_dialogues(dialogues, seed=seed)
-        unseen = synthesis_documents.heldout_dialogues(HELDOUT_PER_KIND, seed=seed)
-        said = {
+        training = generated_documents.training_dialogues(dialogues, seed=seed)
+        unseen = generated_documents.heldout_dialogues(HELDOUT_PER_KIND, seed=seed)
+        dialogue_counts = {
             "train": write_lines(folder / "dialogues" / "train.jsonl", training),
             "heldout": write_lines(folder / "dialogues" / "heldout.jsonl", unseen),
         }
@@ -115,7 +117,7 @@ def build_corpus(
             },
             counts={
                 "domains": {domain: describe(*pair) for domain, pair in sides.items()},
-                "dialogues": said,
+                "dialogues": dialogue_counts,
                 "dropped": {**copies.dropped, "near_heldout": dropped},
                 "files": {
                     "used": len(reading.used),
@@ -140,10 +142,10 @@ def heldout_size(budget: int) -> int:
 def gather_installed(budgets: dict[str, int], *, seed: int, copies: CopyFilter, bar: tqdm) -> dict[str, list[Document]]:
     """Texts of this machine up to each domain's budget and its held-out part."""
     streams = {
-        "books-papers-encyclopedia": corpus_installed.reference_documents(seed=seed),
-        "web-zh": corpus_installed.chinese_documents(seed=seed),
-        "code": corpus_installed.code_documents(seed=seed),
-        "web-en": corpus_installed.english_documents(seed=seed),
+        "books-papers-encyclopedia": installed.reference_documents(seed=seed),
+        "web-zh": installed.chinese_documents(seed=seed),
+        "code": installed.code_documents(seed=seed),
+        "web-en": installed.english_documents(seed=seed),
     }
     found: dict[str, list[Document]] = {}
     for domain, stream in streams.items():
@@ -204,6 +206,14 @@ def split(documents: list[Document], *, seed: int) -> tuple[list[Document], list
     )
 
 
+def group_order(texts: Iterable[str], *, seed: int) -> bytes:
+    """Where a group stands in the queue for the held-out side: a hash of its content, not of its name."""
+    digest = sha256(f"{seed}".encode())
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
 def cut(document: Document) -> tuple[list[Document], list[Document]]:
     """A document as its beginning and its last lines, about a tenth of it; one line cannot be cut."""
     lines = document.text.splitlines(keepends=True)
@@ -218,7 +228,7 @@ def cut(document: Document) -> tuple[list[Document], list[Document]]:
 
 def generated(domain: str, *, seed: int, heldout: bool) -> Iterator[Document]:
     """Endless generated documents of a domain."""
-    make = synthesis_documents.math_documents if domain == "math" else synthesis_documents.instruction_documents
+    make = generated_documents.math_documents if domain == "math" else generated_documents.instruction_documents
     for text, language in make(seed=seed, heldout=heldout):
         yield Document(text, f"generated:{domain}", language)
 
@@ -242,7 +252,7 @@ def add_computed_chinese(
     """Fill both sides of the Chinese domain up with computed prose, each side from a stream of its own."""
     for side, amount in zip(sides, (heldout_size(budget), budget), strict=True):
         amount -= size(side)
-        stream = synthesis_prose.chinese_documents(seed=seed, heldout=side is sides[0])
+        stream = chinese_documents(seed=seed, heldout=side is sides[0])
         for text in islice(stream, 100_000):
             if amount <= 0:
                 break
@@ -269,7 +279,7 @@ def keep_apart(sides: dict[str, tuple[list[Document], list[Document]]]) -> int:
     return dropped
 
 
-def refuse_without_text(folder: Path, found: dict[str, list[Document]], reading: corpus_files.Reading) -> None:
+def refuse_without_text(folder: Path, found: dict[str, list[Document]], reading: Reading) -> None:
     """`DataError` when a user's folder gave nothing."""
     if any(found.values()):
         return

@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from data_recipes.corpus.document import Document, chinese_share
+from data_recipes.cleaning.near_copies import chinese_share
 from data_recipes.corpus.formats import CODE_SUFFIXES, UnreadableFile, format_of, read_records
-from data_recipes.corpus.installed import split_long
+from data_recipes.corpus.installed import Document, split_long
 from data_recipes.errors import DataError
 
 LONG_PROSE_CHARACTERS = 20_000  # a single text of this length counts as a book

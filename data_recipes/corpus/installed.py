@@ -11,12 +11,13 @@ import re
 import sys
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from hashlib import sha256
 from inspect import cleandoc
 from pathlib import Path
 
-from data_recipes.corpus.document import Document, chinese_share
+from data_recipes.cleaning.near_copies import chinese_share
 
 # Benchmarks and their prompts must not be trained on; the others hold no prose or code of people.
 EXCLUDED_PACKAGES = ("lm_eval", "lm-eval", "evaluate", "rouge_score", "sacrebleu", "nltk", "__pycache__")
@@ -27,6 +28,24 @@ PROSE_SUFFIXES = (".md", ".rst", ".txt")
 LICENCE_NAME = re.compile(r"(?i)licen[sc]e|copying|notice|authors")
 DEFINITION = re.compile(r"\b(?:def|class)\s+(\w+)")
 MAX_FILE_BYTES = 200_000
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text with where it comes from; texts of one `group` stay on one side of the held-out split."""
+
+    text: str
+    origin: str
+    language: str
+    group: str = field(compare=False, default="")
+
+    @property
+    def size(self) -> int:
+        """Bytes in UTF-8."""
+        return len(self.text.encode())
+
+    def as_record(self) -> dict[str, str]:
+        return {"text": self.text, "origin": self.origin, "language": self.language}
 
 
 def folders() -> tuple[Path, Path]:

@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from data_recipes.cleaning.near_copies import CopyFilter, units
 from data_recipes.corpus.build import DOMAINS, build_corpus
-from data_recipes.corpus.document import CopyFilter, units
 from data_recipes.corpus.folder import domain_of
 from data_recipes.corpus.formats import UnreadableFile, decode
 from data_recipes.corpus.installed import docstrings

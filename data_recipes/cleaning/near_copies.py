@@ -1,32 +1,12 @@
-"""A document on its way into the corpus, and the filter that keeps each text once and the two sides apart."""
+"""Text put into one form, and the filter that keeps each text once, by whole texts and by sentences and lines."""
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 
 # A document is a near-copy when more than this share of its sentences and lines (by characters) was seen before.
 NEAR_COPY_SHARE = 0.5
 UNIT_ENDS = re.compile(r"\n+|(?<=[.!?])\s+|(?<=[。！？；])")
 CHINESE = re.compile("[\u3400-\u9fff]")
-
-
-@dataclass(frozen=True)
-class Document:
-    """One text with where it comes from; texts of one `group` stay on one side of the held-out split."""
-
-    text: str
-    origin: str
-    language: str
-    group: str = field(compare=False, default="")
-
-    @property
-    def size(self) -> int:
-        """Bytes in UTF-8."""
-        return len(self.text.encode())
-
-    def as_record(self) -> dict[str, str]:
-        return {"text": self.text, "origin": self.origin, "language": self.language}
 
 
 def chinese_share(text: str) -> float:
@@ -79,11 +59,3 @@ class CopyFilter:
 def hash_unit(piece: str) -> int:
     """A 64-bit hash that does not change from one process to the next."""
     return int.from_bytes(sha256(piece.encode("utf-8", "surrogatepass")).digest()[:8], "big")
-
-
-def group_order(texts: Iterable[str], *, seed: int) -> bytes:
-    """Where a group stands in the queue for the held-out side: a hash of its content, not of its name."""
-    digest = sha256(f"{seed}".encode())
-    for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.digest()
