@@ -1,15 +1,20 @@
 """Does the best learning rate stay where it is when the model gets wider? Sweeps over widths, by parametrization.
 
-At each width the rates are tried on a grid of factors of 2, from the best rate of the width before outwards until
-the best one has two worse ones on either side; a parabola through the lowest three gives the best rate itself.
+At each width the rates are tried on a grid of factors of 2, from the best rate of the width before outwards, until
+two in a row on either side are worse by more than the seeds differ among themselves: a smaller difference may be
+noise, and the best rate may lie behind it. A parabola through the lowest mean and its neighbours gives the best rate,
+resampling the seeds its interval.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
+
+import numpy as np
 
 from train.errors import TrainError
 from train.studies.trials import CONFIGS, parametrization_changes, run_trial, settings_of
@@ -18,25 +23,62 @@ BASE = CONFIGS / "proxy-wide" / "pretrain.yaml"
 HEAD_DIM = 32
 FIRST_EXPONENT = -7.0
 LOWEST, HIGHEST = -15.0, 1.0
-WORSE = 1
+CLEARLY_WORSE_IN_A_ROW = 2
+RESAMPLES, INTERVAL = 2000, (2.5, 97.5)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """Final loss by exponent (the rate is 2 ** exponent) of one width; infinite where the training broke down."""
+    """Final losses of the seeds by exponent (the rate is 2 ** exponent) of one width; infinite: it broke down."""
 
     width: int
-    losses: dict[float, float]
+    losses: Mapping[float, Sequence[float]]
+
+    @property
+    def means(self) -> dict[float, float]:
+        return {exponent: fmean(losses) for exponent, losses in sorted(self.losses.items())}
 
     @property
     def best_exponent(self) -> float:
-        """Where the parabola through the lowest point and its neighbours (in log2 of the rate) has its minimum."""
-        best = min(self.losses, key=self.losses.__getitem__)
-        left, middle, right = (self.losses.get(best + shift, math.inf) for shift in (-1, 0, 1))
-        curvature = left - 2 * middle + right
-        if not math.isfinite(curvature) or curvature <= 0:
-            return best
-        return best + (left - right) / (2 * curvature)
+        return lowest_point(self.means)
+
+    @property
+    def bracketed(self) -> bool:
+        """Whether a rate on either side is clearly worse; if not, the best rate may lie outside the range searched."""
+        best = min(self.means, key=self.means.__getitem__)
+        worse = [exponent for exponent in self.losses if clearly_worse(self.losses[exponent], self.losses[best])]
+        return any(exponent < best for exponent in worse) and any(exponent > best for exponent in worse)
+
+    @cached_property
+    def resampled(self) -> np.ndarray:
+        """Best exponents of `RESAMPLES` sets of as many seeds, drawn from these with replacement (the bootstrap)."""
+        exponents = sorted(self.losses)
+        losses = np.array([self.losses[exponent] for exponent in exponents])
+        seeds = losses.shape[1]
+        draws = np.random.default_rng(self.width).integers(seeds, size=(RESAMPLES, seeds))
+        means = losses[:, draws].mean(axis=2)
+        return np.array([lowest_point(dict(zip(exponents, column, strict=True))) for column in means.T.tolist()])
+
+
+def lowest_point(losses: Mapping[float, float]) -> float:
+    """Where the parabola through the lowest loss and its neighbours (in log2 of the rate) has its minimum."""
+    best = min(losses, key=losses.__getitem__)
+    left, middle, right = (losses.get(best + shift, math.inf) for shift in (-1, 0, 1))
+    curvature = left - 2 * middle + right
+    if not math.isfinite(curvature) or curvature <= 0:
+        return best
+    return best + (left - right) / (2 * curvature)
+
+
+def clearly_worse(losses: Sequence[float], best: Sequence[float]) -> bool:
+    """Whether the mean of `losses` is above that of `best` by more than the seeds of either spread about theirs."""
+    if not math.isfinite(fmean(losses)):
+        return math.isfinite(fmean(best))
+    return fmean(losses) - fmean(best) > max(_spread(losses), _spread(best))
+
+
+def _spread(losses: Sequence[float]) -> float:
+    return stdev(losses) if len(losses) > 1 else 0.0
 
 
 def width_settings(width: int) -> dict[str, Any]:
@@ -52,23 +94,29 @@ def width_settings(width: int) -> dict[str, Any]:
     }
 
 
-def search(loss_at: Callable[[float], float], start: float) -> dict[float, float]:
-    """Evaluate exponents around `start` until the lowest loss has `WORSE` evaluated points on either side."""
-    losses: dict[float, float] = {}
-    wanted = [start]
-    while wanted:
-        exponent = wanted[0]
-        losses[exponent] = loss_at(exponent)
-        best = min(losses, key=losses.__getitem__)
-        around = [best + shift for shift in (*range(-1, -WORSE - 1, -1), *range(1, WORSE + 1))]
-        wanted = [e for e in around if e not in losses and LOWEST <= e <= HIGHEST and _useful(losses, best, e)]
+def search(losses_at: Callable[[float], Sequence[float]], start: float) -> dict[float, Sequence[float]]:
+    """Losses by exponent, from `start` outwards until both sides of the best are settled or the range ends."""
+    losses: dict[float, Sequence[float]] = {}
+    wanted: float | None = start
+    while wanted is not None:
+        losses[wanted] = losses_at(wanted)
+        wanted = _next(losses)
     return losses
 
 
-def _useful(losses: dict[float, float], best: float, exponent: float) -> bool:
-    """Beyond a rate that broke the training down nothing is to be learned."""
-    between = [e for e in losses if min(best, exponent) < e < max(best, exponent)]
-    return all(math.isfinite(losses[e]) for e in between)
+def _next(losses: Mapping[float, Sequence[float]]) -> float | None:
+    """The nearest exponent beside the best one that has to be tried yet."""
+    best = min(losses, key=lambda exponent: fmean(losses[exponent]))
+    for direction in (-1, 1):
+        exponent, in_a_row = best + direction, 0
+        while LOWEST <= exponent <= HIGHEST and in_a_row < CLEARLY_WORSE_IN_A_ROW:
+            if exponent not in losses:
+                return exponent
+            in_a_row = in_a_row + 1 if clearly_worse(losses[exponent], losses[best]) else 0
+            if direction > 0 and not math.isfinite(fmean(losses[exponent])):
+                break  # above a rate that broke the training down nothing is to be learned
+            exponent += direction
+    return None
 
 
 def lr_transfer(
@@ -78,20 +126,20 @@ def lr_transfer(
     widths: Sequence[int],
     columns: Sequence[str],
     steps: int,
-    seeds: int = 1,
+    seeds: int,
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Sweep every width under every parametrization (names of `PARAMETRIZATIONS`) on `inputs`, a folder that
-    `yulanmini reproduce` made; a loss is the mean of `seeds` initialisations. Trials go to `out`. Returns the table
-    that `yulanmini train lr-transfer` prints."""
+    `yulanmini reproduce` made, from `seeds` initialisations each. Trials go to `out`. Returns the table that
+    `yulanmini train lr-transfer` prints."""
     tail = max(steps // 5, 1)
     found: dict[str, list[Sweep]] = {}
     for column in columns:
         start = FIRST_EXPONENT
         for width in sorted(widths):
 
-            def loss_at(exponent: float, column: str = column, width: int = width) -> float:
+            def losses_at(exponent: float, column: str = column, width: int = width) -> list[float]:
                 changes = {
                     **width_settings(width),
                     **parametrization_changes(column),
@@ -108,9 +156,11 @@ def lr_transfer(
                     losses.append(math.inf if loss is None else loss)
                 shown = ", ".join(f"{loss:.4f}" if math.isfinite(loss) else "broke down" for loss in losses)
                 say(f"{column}, width {width}, rate 2^{exponent:g}: {shown}")
-                return fmean(losses)
+                return losses
 
-            sweep = Sweep(width, search(loss_at, start))
+            sweep = Sweep(width, search(losses_at, start))
+            if not math.isfinite(min(sweep.means.values())):
+                raise TrainError(f"{column}, width {width}: training broke down at every rate down to 2^{LOWEST:g}.")
             found.setdefault(column, []).append(sweep)
             start = float(round(sweep.best_exponent))
     return {
@@ -118,24 +168,30 @@ def lr_transfer(
         "steps": steps,
         "seeds": seeds,
         "loss_over_last_steps": tail,
-        "columns": _table(found),
+        "columns": {column: _table(sweeps) for column, sweeps in found.items()},
     }
 
 
-def _table(found: dict[str, list[Sweep]]) -> dict[str, Any]:
-    table = {}
-    for column, sweeps in found.items():
-        exponents = [sweep.best_exponent for sweep in sweeps]
-        table[column] = {
-            "best_lr": {str(sweep.width): 2**sweep.best_exponent for sweep in sweeps},
-            "best_loss": {str(sweep.width): min(sweep.losses.values()) for sweep in sweeps},
-            "moves_by": 2 ** (max(exponents) - min(exponents)),
-            "losses": {
-                str(sweep.width): {
-                    f"{2**exponent:.6g}": loss if math.isfinite(loss) else None
-                    for exponent, loss in sorted(sweep.losses.items())
-                }
-                for sweep in sweeps
-            },
-        }
-    return table
+def _table(sweeps: list[Sweep]) -> dict[str, Any]:
+    """One parametrization: best rates with intervals, and how the widest model's compares with the narrowest's."""
+    narrowest, widest = sweeps[0], sweeps[-1]
+    return {
+        "best_lr": {str(sweep.width): 2**sweep.best_exponent for sweep in sweeps},
+        "best_lr_interval": {str(sweep.width): _interval(sweep.resampled) for sweep in sweeps},
+        "bracketed": {str(sweep.width): sweep.bracketed for sweep in sweeps},
+        "best_loss": {str(sweep.width): min(sweep.means.values()) for sweep in sweeps},
+        "widest_over_narrowest": 2 ** (widest.best_exponent - narrowest.best_exponent),
+        # Initialisations of two widths have nothing in common, so their resampled sets are paired at random.
+        "widest_over_narrowest_interval": _interval(widest.resampled - narrowest.resampled),
+        "losses": {
+            str(sweep.width): {
+                f"{2**exponent:.6g}": [loss if math.isfinite(loss) else None for loss in losses]
+                for exponent, losses in sorted(sweep.losses.items())
+            }
+            for sweep in sweeps
+        },
+    }
+
+
+def _interval(exponents: np.ndarray) -> list[float]:
+    return [float(2**bound) for bound in np.percentile(exponents, INTERVAL)]

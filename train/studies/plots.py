@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from train.studies import charts
@@ -42,23 +43,31 @@ def plot_coordinate_check(result: dict[str, Any], path: Path) -> None:
 
 
 def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
-    """Loss over the base rate, a curve a width, a panel a parametrization; the best rates marked."""
+    """Loss over the base rate, a panel a parametrization and a colour a width: each seed a dot, the mean a curve, and
+    below them the best rates with their intervals."""
     columns = result["columns"]
+    best = [loss for found in columns.values() for loss in found["best_loss"].values()]
+    bottom, top = min(best) - 0.45, max(best) + 0.4
     with charts.styled():
-        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharex=True, sharey=True)
-        best = [loss for found in columns.values() for loss in found["best_loss"].values()]
+        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.2, sharex=True, sharey=True)
         for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
-            for (width, losses), colour in zip(
-                found["losses"].items(), charts.shades(len(found["losses"])), strict=True
-            ):
-                points = [(float(rate), loss) for rate, loss in losses.items() if loss is not None]
-                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colour, label=f"width {width}")
-                axis.axvline(found["best_lr"][width], color=colour, linewidth=0.8, linestyle=":")
+            colours = charts.shades(len(found["losses"]))
+            for index, (width, by_rate) in enumerate(found["losses"].items()):
+                colour = colours[index]
+                seeds = [(float(rate), loss) for rate, losses in by_rate.items() for loss in losses if loss is not None]
+                axis.plot(*zip(*seeds, strict=True), linestyle="", marker=".", markersize=3, alpha=0.5, color=colour)
+                means = [(float(rate), fmean(losses)) for rate, losses in by_rate.items() if None not in losses]
+                axis.plot(*zip(*means, strict=True), color=colour, label=f"width {width}")
+                height = bottom + 0.06 * (index + 1)
+                axis.plot(found["best_lr_interval"][width], [height] * 2, color=colour, linewidth=2.5)
+                axis.plot(found["best_lr"][width], height, color=colour, marker="|", markersize=9)
+            low, high = found["widest_over_narrowest_interval"]
+            ratio = f"widest / narrowest {found['widest_over_narrowest']:.2f} ({low:.2f} to {high:.2f})"
+            axis.set_title(f"{NAMES[column]}\n{ratio}", fontsize=9)
             axis.set_xscale("log", base=2)
-            axis.set_ylim(min(best) - 0.1, max(best) + 0.3)
-            axis.set_title(f"{NAMES[column]}\nbest rate moves by {found['moves_by']:.1f}x")
+            axis.set_ylim(bottom, top)
             axis.set_xlabel("base learning rate")
-        axes[0, 0].legend(loc="lower left")
+        axes[0, 0].legend(loc="upper left")
         axes[0, 0].set_ylabel(f"training loss, last {result['loss_over_last_steps']} of {result['steps']} steps")
         charts.save(figure, path)
 

@@ -108,16 +108,16 @@ def coordinate_check(
 def lr_transfer(
     run: Inputs = Path("runs/tiny"),
     out: Out = Path("studies/lr-transfer"),
-    widths: Widths = "64,128,256,512",
+    widths: Widths = "64,128,256",
     columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
     steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 100,
-    seeds: Annotated[int, typer.Option(min=1, help="Initialisations to average over.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Initialisations at each rate; intervals need several.")] = 6,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """The best learning rate by width: it stays under muP and falls with the width under standard initialisation."""
+    """The best learning rate by width, with its interval: does it stay, or fall as models get wider?"""
     if dry_run:
-        _would(f"sweep {columns} at widths {widths}, about 5 rates, {seeds} trainings of {steps} steps each", out)
+        _would(f"sweep {columns} at widths {widths}, about 6 rates, {seeds} trainings of {steps} steps each", out)
         return
     from train.studies.lr_transfer import lr_transfer as study
     from train.studies.plots import plot_lr_transfer
@@ -128,10 +128,14 @@ def lr_transfer(
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
     rows = [
-        [name, *(f"{found['best_lr'][width]:.2g}" for width in shown), f"{found['moves_by']:.1f}x"]
+        [
+            name,
+            *(_between(found["best_lr"][width], found["best_lr_interval"][width], "#.2g") for width in shown),
+            _between(found["widest_over_narrowest"], found["widest_over_narrowest_interval"], ".2f"),
+        ]
         for name, found in result["columns"].items()
     ]
-    _show(result, ["best rate at width", *shown, "moves by"], rows, out, as_json)
+    _show(result, ["best rate at width", *shown, "widest / narrowest"], rows, out, as_json)
 
 
 @app.command(
@@ -166,6 +170,11 @@ def stability_study(
         for name, row in result["rows"].items()
     ]
     _show(result, ["row", *(f"rate {rate}" for rate in shown), "step time"], rows, out, as_json)
+
+
+def _between(value: float, interval: list[float], form: str) -> str:
+    low, high = interval
+    return f"{value:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _outcome(runs: list[dict[str, Any]]) -> str:
