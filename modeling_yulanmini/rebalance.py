@@ -1,15 +1,19 @@
 """Move the scale of each matrix between the matrix and its learnable WeSaR scale; the function stays the same.
 
-The published phases were each continued from a re-balanced checkpoint ("-rms_norm"), whose script was never
-released. Here: every matrix gets the RMS asked for, its scale takes up the rest. Where the optimizer's moments are
-moved along (`moment_factor`), training goes on as if nothing had happened, up to weight decay, which acts on what it
-finds.
+By default all matrices get one root mean square, the (geometric) mean of what they have: equal again, as they began.
+Going on from there is not the same training to the bit. The size of AdamW's step is the rate, whatever the size of a
+weight, so a matrix that grew by f is moved by 1/f of what it was, relative to itself (`Rebalancing.steps`); with the
+mean these ratios stay near 1. Where the moments are moved along (`moment_factor`), the direction of the next step
+stays. Weight decay is a factor and acts on the product as before. An RMS far from the mean is for models that are not
+trained further: at the one where training began (5e-5 in the published run) the next step is many times the weight.
 """
 
 import math
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -29,80 +33,103 @@ from modeling_yulanmini.errors import CheckpointError
 BlocksOf = Callable[[str], Iterator[torch.Tensor]]
 
 
+@dataclass(frozen=True)
+class Rebalancing:
+    """`factors`: by parameter name, what each is multiplied by so that every scaled matrix has RMS `rms`."""
+
+    rms: float
+    factors: dict[str, float]
+
+    @property
+    def steps(self) -> dict[str, float]:
+        """By parameter name, by how much an optimizer step is larger relative to the parameter than before."""
+        return {name: 1 / factor for name, factor in self.factors.items()}
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"rms": self.rms, "factors": self.factors, "steps": self.steps}
+
+    def summary(self) -> str:
+        """How many tensors, the RMS, and the steps that change most."""
+        steps = sorted(self.steps.items(), key=lambda item: item[1])
+        (smallest, low), (largest, high) = steps[0], steps[-1]
+        return (
+            f"{len(self.factors)} tensors re-balanced to an RMS of {self.rms:.3g}; a training step relative to the "
+            f"weights is now {low:.3g} ({smallest}) to {high:.3g} ({largest}) times what it was"
+        )
+
+
 def rebalance(
     src: str | os.PathLike[str],
     dst: str | os.PathLike[str],
     *,
     rms: float | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Rebalancing:
     """Write the model in `src` to `dst` with every matrix that has a scale at root mean square `rms`.
 
-    `rms` defaults to the config's `initializer_range`, where every matrix began. Returns `rms` and, by tensor name,
-    the factors applied. Raises `CheckpointError` for a model without scales, a matrix of zeros, or bad input.
+    `rms` defaults to the matrices' mean. Raises `CheckpointError` for a model without scales, a matrix of zeros, or
+    bad input.
     """
     refuse_used_destination(Path(dst))
     folder = ModelFolder(src)
-    wanted = float(rms if rms is not None else folder.config.get("initializer_range", 0))
-    factors = rebalancing_factors(
-        sorted(folder.tensors),
-        folder.blocks,
-        layers=folder.config.get("num_hidden_layers", 0),
-        tied=bool(folder.config.get("tie_word_embeddings")),
-        rms=wanted,
-    )
-    if not factors:
+    change = rebalancing(sorted(folder.tensors), folder.blocks, rms=rms)
+    if change is None:
         raise CheckpointError(
             f"{folder.path / CONFIG_NAME}: a model without learnable scales (wesar_weights off, or merged already); "
             "there is nothing to move a matrix's norm into."
         )
-    to_write = [scaled_tensor(folder, name, factors.get(name, 1.0)) for name in sorted(folder.tensors)]
+    to_write = [scaled_tensor(folder, name, change.factors.get(name, 1.0)) for name in sorted(folder.tensors)]
     with new_folder(dst) as out:
         write_config(out, folder.config)
         copy_files([*folder.companions(), *folder.remote_code()], out)
         total = sum(tensor.nbytes for tensor in to_write)
         with tqdm(total=total, unit="B", unit_scale=True, desc="rebalance", disable=not progress) as bar:
             write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
-    return {"rms": wanted, "factors": factors}
+    return change
 
 
-def rebalancing_factors(names: list[str], blocks: BlocksOf, *, layers: int, tied: bool, rms: float) -> dict[str, float]:
-    """By parameter name, what each is multiplied by so that every scaled matrix has root mean square `rms`.
+def rebalancing(names: list[str], blocks: BlocksOf, *, rms: float | None) -> Rebalancing | None:
+    """What brings every scaled matrix to root mean square `rms` (default: their mean); None where there is no scale.
 
     `blocks` gives a parameter's values in float64. Gate and up share one scale, in front of both: the gate sets it
     (silu is not linear), and what the up projection then has too much or too little goes into the scale of the down
-    projection, which is linear in it. A tied head stays as it is: its matrix is also the embedding, which has no
-    scale.
+    projection, which is linear in it. The head stays as it is: tied, it is the embedding, which has no scale; untied,
+    it trains at another rate, and its size says nothing about the layers'.
     """
-    if not (math.isfinite(rms) and rms > 0):
+    if rms is not None and not (math.isfinite(rms) and rms > 0):
         raise CheckpointError(f"an RMS of {rms} was asked for; expected a number above 0.")
-    known = set(names)
-    factors: dict[str, float] = {}
+    projections = scaled_projections(names)
+    found = {}
+    for name in (name for scaled in projections.values() for name in scaled):
+        found[name] = root_mean_square(blocks(f"{name}.weight"))
+        if found[name] == 0:
+            raise CheckpointError(f"tensor {name}.weight is all zeros; no factor gives it a root mean square.")
+    if not found:
+        return None
+    wanted = rms if rms is not None else math.exp(fmean(math.log(value) for value in found.values()))
+    factors = {f"{name}.weight": wanted / value for name, value in found.items()}
+    # A bias is added before the scale multiplies the projection's output (facts.md 1.1).
+    factors |= {f"{name}.bias": wanted / value for name, value in found.items() if f"{name}.bias" in names}
+    factors |= {scale: found[scaled[0]] / wanted for scale, scaled in projections.items()}
+    for scale, scaled in projections.items():
+        if len(scaled) == 2:
+            gate, up = scaled
+            factors[scale.replace("gate_up_proj_alpha", "down_proj_alpha")] *= found[up] / found[gate]
+    return Rebalancing(wanted, factors)
 
-    def shrink(matrix: str) -> float:
-        """Bring a matrix to the RMS; returns what its scale must be multiplied by in return."""
-        found = root_mean_square(blocks(matrix))
-        if found == 0:
-            raise CheckpointError(f"tensor {matrix} is all zeros; no factor gives it an RMS of {rms}.")
-        factors[matrix] = rms / found
-        return found / rms
 
-    for layer in range(layers):
-        at = f"model.layers.{layer}"
-        for letter in "qkvo":
-            prefix = f"{at}.self_attn.{letter}_proj"
-            if f"{prefix}_alpha" not in known:
-                continue
-            factors[f"{prefix}_alpha"] = shrink(f"{prefix}.weight")
-            if f"{prefix}.bias" in known:
-                factors[f"{prefix}.bias"] = factors[f"{prefix}.weight"]
-        if f"{at}.gate_up_proj_alpha" in known:
-            gate = factors[f"{at}.gate_up_proj_alpha"] = shrink(f"{at}.mlp.gate_proj.weight")
-            up = shrink(f"{at}.mlp.up_proj.weight")
-            factors[f"{at}.down_proj_alpha"] = shrink(f"{at}.mlp.down_proj.weight") * up / gate
-    if "lm_head_alpha" in known and "lm_head.weight" in known and not tied:
-        factors["lm_head_alpha"] = shrink("lm_head.weight")
-    return factors
+def scaled_projections(names: list[str]) -> dict[str, list[str]]:
+    """By the name of each learnable scale of a layer, the projections that it scales."""
+    found = {}
+    for name in names:
+        layer, _, leaf = name.rpartition(".")
+        if leaf == "gate_up_proj_alpha":
+            found[name] = [f"{layer}.mlp.gate_proj", f"{layer}.mlp.up_proj"]
+        elif leaf == "down_proj_alpha":
+            found[name] = [f"{layer}.mlp.down_proj"]
+        elif leaf.endswith("_proj_alpha"):
+            found[name] = [name.removesuffix("_alpha")]
+    return found
 
 
 def root_mean_square(blocks: Iterator[torch.Tensor]) -> float:

@@ -109,8 +109,9 @@ class RecomputationSettings(Settings):
 class StageSettings(Settings):
     """What holds for a range of phases. `context_length`, if given, is checked against the data.
 
-    `rebalance`: at the end of each of these phases, bring every scaled matrix back to RMS `initializer_range` and let
-    its alpha take up the rest. The published phases were continued so; it does not change the function.
+    `rebalance`: at the end of each of these phases, bring every scaled matrix to their mean RMS and let its alpha take
+    up the rest. The function stays the same; a step relative to the weights changes by what the run then says
+    (docs/merging.md). The authors did such a step and saw no difference in ablation, so it is off.
     """
 
     phases: list[PhaseName] | PhaseName

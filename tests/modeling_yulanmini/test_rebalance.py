@@ -1,4 +1,4 @@
-"""Re-balancing changes the split between matrix and scale, not the function, nor where the optimizer goes next."""
+"""Re-balancing changes the split between matrix and scale, not the function, and says what it changes of a step."""
 
 import pytest
 import torch
@@ -25,7 +25,7 @@ def test_every_matrix_has_the_rms_and_the_function_is_the_same(tmp_path, overrid
             name = f"model.layers.{layer}.{matrix}.weight"
             assert after[name].square().mean().sqrt().item() == pytest.approx(0.03, rel=1e-5)
             assert before[name].square().mean().sqrt().item() > 0.1
-    untouched = [name for name in before if "norm" in name or "embed" in name]
+    untouched = [name for name in before if "norm" in name or "embed" in name or "head" in name]
     assert all(torch.equal(before[name], after[name]) for name in untouched)
     # What is computed is the products, so the merged models are the test: equal to rounding of float32.
     for name in ("src", "dst"):
@@ -36,15 +36,42 @@ def test_every_matrix_has_the_rms_and_the_function_is_the_same(tmp_path, overrid
     torch.testing.assert_close(first, second, atol=2e-5, rtol=0)
 
 
-def test_default_rms_is_where_the_matrices_began(tmp_path):
-    result = rebalance(write_small(tmp_path / "src", initializer_range=0.014), tmp_path / "dst")
-    assert result["rms"] == 0.014
+def test_by_default_all_matrices_get_their_mean_and_a_second_time_nothing_changes(tmp_path):
+    src = write_small(tmp_path / "src")
+    before = load_file(src / "model.safetensors")
+    matrices = [f"model.layers.{layer}.{matrix}.weight" for layer in range(3) for matrix in MATRICES]
+    found = torch.stack([before[name].double().square().mean().sqrt() for name in matrices])
+    change = rebalance(src, tmp_path / "dst")
+    assert change.rms == pytest.approx(found.log().mean().exp().item(), rel=1e-6)
+    assert found.min() < change.rms < found.max()
+    again = rebalance(tmp_path / "dst", tmp_path / "again")
+    assert again.factors.values() == pytest.approx([1.0] * len(again.factors), abs=1e-5)
+
+
+def test_a_step_relative_to_the_weights_changes_as_reported(tmp_path):
+    """One AdamW step, whose size is the rate, moves each model's parameters by so much of their size."""
+    change = rebalance(write_small(tmp_path / "src"), tmp_path / "dst", rms=0.03)
+    moved = {}
+    for name in ("src", "dst"):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / name)
+        before = {key: value.detach().clone() for key, value in model.named_parameters()}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, eps=1e-15, weight_decay=0.0)
+        model(IDS, labels=IDS).loss.backward()
+        optimizer.step()
+        moved[name] = {
+            key: ((value.detach() - before[key]).norm() / before[key].norm()).item()
+            for key, value in model.named_parameters()
+        }
+    for parameter, ratio in change.steps.items():
+        assert moved["dst"][parameter] / moved["src"][parameter] == pytest.approx(ratio, rel=0.01), parameter
+    assert max(change.steps.values()) > 2
+    assert f"to {max(change.steps.values()):.3g} (" in change.summary()
 
 
 def test_moments_moved_along_are_those_of_the_rebalanced_model(tmp_path):
     """After one AdamW step from zero, the state of each model comes from its own gradients."""
     src = write_small(tmp_path / "src", tie_word_embeddings=False)
-    factors = rebalance(src, tmp_path / "dst", rms=0.03)["factors"]
+    factors = rebalance(src, tmp_path / "dst", rms=0.03).factors
     state = {}
     for name in ("src", "dst"):
         model = AutoModelForCausalLM.from_pretrained(tmp_path / name)

@@ -30,6 +30,14 @@ SCRIPT = REPOSITORY / "train" / "pretrain.py"
 TOKENS_PER_STEP = 384
 STEPS_PER_PHASE = 6
 PHASES = ((1, 32), (2, 32), (26, 96))
+SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 80,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.02,
+}
 TOTAL_STEPS = STEPS_PER_PHASE * len(PHASES)
 
 
@@ -46,7 +54,7 @@ def write_text(path: Path, *, seed: int, documents: int, words: int = 40) -> Pat
     return path
 
 
-def write_inputs(folder: Path) -> Path:
+def write_inputs(folder: Path, *, steps_per_phase: int = STEPS_PER_PHASE) -> Path:
     """Build tokenizer, packed phases and held-out text below `folder`; returns it."""
     tokenizer = write_tokenizer(folder / "tokenizer")
     sources = [
@@ -59,7 +67,7 @@ def write_inputs(folder: Path) -> Path:
                 "phase": phase,
                 "context_length": context,
                 "subsets": [
-                    {"name": path.stem, "tokens": STEPS_PER_PHASE * TOKENS_PER_STEP // 2, "source": {"path": str(path)}}
+                    {"name": path.stem, "tokens": steps_per_phase * TOKENS_PER_STEP // 2, "source": {"path": str(path)}}
                     for path in sources
                 ],
             }
@@ -76,14 +84,7 @@ def write_run_config(inputs: Path, path: Path, **changes: Any) -> Path:
     """A config of a run over the three phases; `changes` replace whole top-level keys."""
     config = {
         "output_dir": str(path.parent / "run"),
-        "model": {
-            "hidden_size": 32,
-            "intermediate_size": 80,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "initializer_range": 0.02,
-        },
+        "model": SHAPE,
         "tokenizer": str(inputs / "tokenizer"),
         "data": {"dir": str(inputs / "data"), "phases": [1, 2, 26]},
         "heldout": {"dir": str(inputs / "heldout"), "bytes_per_domain": 800},

@@ -1,7 +1,7 @@
-"""Re-balance a training checkpoint between phases: matrices to one RMS, scales take up the rest, moments moved along.
+"""Re-balance a training checkpoint: matrices to one RMS, scales take up the rest, AdamW's moments moved along.
 
-The published phases each continued from such a checkpoint (facts.md 1.1). What is computed and where AdamW goes next
-stay the same, up to weight decay, which acts on the matrices as it finds them.
+What is computed stays the same, and so does the direction of the next step; its size relative to the weights changes
+as `Rebalancing.steps` says (modeling_yulanmini/rebalance.py).
 """
 
 from collections.abc import Iterator
@@ -11,41 +11,32 @@ from typing import Any
 import torch
 
 from data_recipes.manifest import whole_folder
-from modeling_yulanmini.rebalance import moment_factor, rebalancing_factors
+from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
 from train.checkpoints.sharded import TRAINER_FILE, read_trainer
 from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_checkpoint
 from train.errors import TrainError
 
 
-def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None = None) -> dict[str, Any]:
+def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None = None) -> Rebalancing:
     """Write the checkpoint `source` to `destination` with every scaled matrix at root mean square `rms`.
 
-    `rms` defaults to the model's `initializer_range`. Returns `rms` and the factor of each parameter. Raises
-    `TrainError` for a damaged checkpoint or one without learnable scales.
+    `rms` defaults to the matrices' mean. Raises `TrainError` for a damaged checkpoint or one without learnable scales.
     """
     trainer = read_trainer(Path(source))
-    config = trainer["model_config"]
     entries = CheckpointEntries(Path(source))
     tensors = entries.tensors()
-    wanted = float(rms if rms is not None else config["initializer_range"])
     # In the checkpoint a parameter is `model.` and its name in the module, where the head's scale is inside `model`.
     stored = {published(name.removeprefix("model.")): name for name in tensors if name.startswith("model.")}
 
     def blocks(name: str) -> Iterator[torch.Tensor]:
         yield entries.read(stored[name]).double()
 
-    factors = rebalancing_factors(
-        sorted(stored),
-        blocks,
-        layers=config["num_hidden_layers"],
-        tied=config["tie_word_embeddings"],
-        rms=wanted,
-    )
-    if not factors:
+    change = rebalancing(sorted(stored), blocks, rms=rms)
+    if change is None:
         raise TrainError(f"{source}: a model without learnable scales (wesar_weights off); nothing to re-balance.")
 
     def scaled(name: str) -> LazyTensor:
-        factor = factor_of(name, factors)
+        factor = factor_of(name, change.factors)
         entry = tensors[name]
         return LazyTensor(tuple(entry.size), entry.properties.dtype, lambda: scale(entries.read(name), factor))
 
@@ -56,7 +47,7 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
         for random_state in sorted(Path(source).glob("rng-*.pt")):
             (folder / random_state.name).write_bytes(random_state.read_bytes())
         write_checkpoint(folder, as_lists(state), {key: trainer[key] for key in trainer if key != "files"})
-    return {"rms": wanted, "factors": factors}
+    return change
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -47,6 +47,11 @@ def model_config(config: PretrainConfig, *, vocab_size: int) -> tuple[YuLanMiniC
             f"{where}.vocab_size: {built.vocab_size}, but the tokenizer in {config.tokenizer} has {vocab_size} tokens. "
             "Leave the key out to take the tokenizer's."
         )
+    if not built.wesar_weights and any(stage.rebalance for stage in config.stages):
+        raise TrainError(
+            "stages: rebalance is true, but this model has no learnable scales (wesar_weights is off). Set rebalance "
+            "to false, or take a parametrization with WeSaR."
+        )
     return built, parametrization
 
 

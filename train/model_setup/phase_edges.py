@@ -5,11 +5,9 @@ from typing import Any
 
 import torch
 
-from modeling_yulanmini.rebalance import moment_factor, rebalancing_factors
+from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
 from train.curriculum.plan import Phase
 from train.model_setup.recomputation import set_layer_execution
-
-HEAD_SCALE = "model.lm_head_alpha"  # its name in the module; `lm_head_alpha` in files
 
 
 def enter_phase(model: Any, phase: Phase, *, compile: bool) -> None:
@@ -33,33 +31,26 @@ def set_rope_theta(model: Any, theta: float) -> None:
 
 
 @torch.no_grad()
-def rebalance_live(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
-    """Bring every scaled matrix back to RMS `initializer_range`, its alpha and AdamW's moments along with it.
+def rebalance_live(model: Any, optimizer: torch.optim.Optimizer) -> Rebalancing:
+    """Bring every scaled matrix to their mean RMS, its alpha and AdamW's moments along with it.
 
-    The published phases were each continued from such a checkpoint (facts.md 1.1, 1.5). The function of the model
-    stays the same. Collective under sharding. Returns the factor of each parameter.
+    The function of the model stays the same. Collective under sharding. A model without scales is refused earlier
+    (train/build_model.py).
     """
-    parameters = {
-        "lm_head_alpha" if name == HEAD_SCALE else name: parameter for name, parameter in model.named_parameters()
-    }
+    parameters = dict(model.named_parameters())
 
     def blocks(name: str) -> Iterator[torch.Tensor]:
         parameter = parameters[name]
         whole = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
         yield whole.double()
 
-    factors = rebalancing_factors(
-        sorted(parameters),
-        blocks,
-        layers=model.config.num_hidden_layers,
-        tied=model.config.tie_word_embeddings,
-        rms=model.config.initializer_range,
-    )
-    for name, factor in factors.items():
+    change = rebalancing(sorted(parameters), blocks, rms=None)
+    assert change is not None
+    for name, factor in change.factors.items():
         parameter = parameters[name]
         parameter.mul_(factor)
         for kind, value in optimizer.state[parameter].items():
-            change = moment_factor(kind, factor)
-            if change != 1.0:
-                value.mul_(change)
-    return factors
+            along = moment_factor(kind, factor)
+            if along != 1.0:
+                value.mul_(along)
+    return change

@@ -171,9 +171,7 @@ class Run:
     def rebalance(self, phase: Phase) -> None:
         """Move the matrices' scale into their alphas at the end of a phase that asks for it."""
         if phase.rebalance:
-            factors = rebalance_live(self.model, self.optimizer)
-            largest = max(factors, key=lambda name: abs(math.log(factors[name])))
-            self.say(f"phase {phase.name}: re-balanced {len(factors)} tensors, {largest} by {factors[largest]:.3g}")
+            self.say(f"phase {phase.name}: {rebalance_live(self.model, self.optimizer).summary()}")
 
     def save(self) -> None:
         """Checkpoint of the current step."""

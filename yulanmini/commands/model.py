@@ -102,30 +102,31 @@ def params(
     emit_table(["parameters", "count"], rows)
 
 
-@app.command(epilog="Example: yulanmini model rebalance phase-10 phase-10-rebalanced --rms 0.02")
+@app.command(epilog="Example: yulanmini model rebalance phase-10 phase-10-rebalanced")
 def rebalance(
     src: Source,
     dst: Destination,
     rms: Annotated[
-        float | None, typer.Option(help="Root mean square of each matrix; default: the config's initializer_range.")
+        float | None, typer.Option(help="Root mean square of each matrix; default: the mean of what they have.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Move norm between each matrix and its learnable scale; the function stays the same.
 
-    SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along.
+    SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along. Training goes on
+    from the default nearly as before; another RMS changes how far a step moves the weights, by the ratios reported.
     """
     from modeling_yulanmini.rebalance import rebalance as rebalance_model
     from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
     from yulanmini.console import emit_json, say
 
     if is_checkpoint(src):
-        result = rebalance_checkpoint(src, dst, rms=rms)
+        change = rebalance_checkpoint(src, dst, rms=rms)
     else:
-        result = rebalance_model(src, dst, rms=rms, progress=True)
-    say(f"Wrote {dst}: {len(result['factors'])} tensors re-balanced to an RMS of {result['rms']:g}")
+        change = rebalance_model(src, dst, rms=rms, progress=True)
+    say(f"Wrote {dst}: {change.summary()}")
     if as_json:
-        emit_json(result)
+        emit_json(change.as_dict())
 
 
 @app.command(

@@ -180,21 +180,18 @@ def save_checkpoint(folder: Path, model, optimizer) -> Path:
     return folder
 
 
-def test_a_rebalanced_run_takes_the_same_steps(tmp_path):
-    # Without weight decay: that acts on a matrix as it finds it, and is the one thing re-balancing changes.
-    model, optimizer = build(small_config(), seed=0, weight_decay=0.0)
-    for _ in range(3):
-        step(model, optimizer)
+def test_a_rebalanced_checkpoint_has_the_function_and_the_next_steps_direction(tmp_path, trained):
+    model, optimizer = trained
     source = save_checkpoint(tmp_path / "step-3", model, optimizer)
-    factors = rebalance_checkpoint(source, tmp_path / "rebalanced", rms=0.07)["factors"]
+    factors = rebalance_checkpoint(source, tmp_path / "rebalanced", rms=0.07).factors
     assert read_trainer(tmp_path / "rebalanced")["step"] == 3
-    moved, moved_optimizer = build(small_config(), seed=1, weight_decay=0.0)
+    moved, moved_optimizer = build(small_config(), seed=1)
     load_state(tmp_path / "rebalanced", moved, moved_optimizer)
     weight = moved.model.layers[1].mlp.down_proj.weight
     assert weight.square().mean().sqrt().item() == pytest.approx(0.07, rel=1e-5)
     with torch.no_grad():
         torch.testing.assert_close(moved(IDS).logits, model(IDS).logits, atol=1e-5, rtol=0)
-    # The direction and relative size of what AdamW would do next is unchanged: m / sqrt(v) is, and the state is.
+    # What AdamW would do next, m / sqrt(v), is unchanged.
     for (name, theirs), (_, ours) in zip(model.named_parameters(), moved.named_parameters(), strict=True):
         old, new = optimizer.state[theirs], moved_optimizer.state[ours]
         assert old["step"] == new["step"]
@@ -203,6 +200,28 @@ def test_a_rebalanced_run_takes_the_same_steps(tmp_path):
         )
         factor = factors.get(published_name(name), 1.0)
         torch.testing.assert_close(new["exp_avg"] * factor, old["exp_avg"], atol=0, rtol=1e-5)
+
+
+def test_training_goes_on_from_a_rebalanced_checkpoint_as_from_the_one_before(tmp_path):
+    """Fifty steps beside a control, from matrices that began at the published size."""
+    model, optimizer = build(small_config(initializer_range=5e-5), seed=0)
+    for number in range(30):
+        step(model, optimizer, progressions(number))
+    source = save_checkpoint(tmp_path / "step-30", model, optimizer)
+    change = rebalance_checkpoint(source, tmp_path / "rebalanced")
+    assert max(change.steps.values()) > 1.1, "the matrices were equal already; nothing was tested"
+    moved, moved_optimizer = build(small_config(), seed=1)
+    load_state(tmp_path / "rebalanced", moved, moved_optimizer)
+    for number in range(30, 80):
+        losses = [step(m, o, progressions(number)) for m, o in ((moved, moved_optimizer), (model, optimizer))]
+        assert losses[0] == pytest.approx(losses[1], abs=0.05), number
+
+
+def progressions(number: int) -> torch.Tensor:
+    """Rows that count up by 1, 2 or 3: new ones at each step, and something to learn."""
+    generator = torch.Generator().manual_seed(number)
+    first, by = (torch.randint(low, high, (4, 1), generator=generator) for low, high in ((0, 90), (1, 4)))
+    return (first + by * torch.arange(24)) % 90
 
 
 def test_a_checkpoint_is_told_from_a_model_folder(tmp_path, trained):

@@ -1,6 +1,7 @@
 """What a step computes: documents kept apart, recomputation, re-balancing, held-out text, time limits, bad data."""
 
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
-from pretrain_miniature import launch_ranks, metrics, pretrain, same_weights, weights, write_inputs, write_run_config
+from pretrain_miniature import (
+    SHAPE,
+    launch_ranks,
+    metrics,
+    pretrain,
+    same_weights,
+    weights,
+    write_inputs,
+    write_run_config,
+)
 from transformers import AutoTokenizer
 
 from data_recipes.rows.reader import PackedRows
@@ -154,28 +163,60 @@ def test_the_rope_base_of_a_live_model_is_that_of_a_new_one() -> None:
     assert model.config.rope_parameters["rope_theta"] == 490_000
 
 
-def test_re_balancing_between_phases_leaves_the_function_and_the_way_on(
-    inputs: Path, finished: Path, tmp_path: Path
-) -> None:
-    stages = yaml.safe_load((finished / "config.yaml").read_text())["stages"]
-    stages[0]["rebalance"] = True
-    # Without decay, which acts on what it finds, the run goes on as if nothing had been moved.
-    for name, changes in {"moved": {"stages": stages}, "plain": {}}.items():
+def test_a_run_goes_on_after_re_balancing_as_one_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fifty steps beyond it beside a control, at the published rate, decay, clipping and initial size of matrices."""
+    inputs = write_inputs(tmp_path / "inputs", steps_per_phase=50)
+    for name in ("moved", "plain"):
         config = write_run_config(
             inputs,
             tmp_path / f"{name}.yaml",
             output_dir=str(tmp_path / name),
-            optimizer={"lr": 3e-3, "weight_decay": 0.0, "clip": None},
-            **changes,
+            model=SHAPE | {"initializer_range": 5e-5},
+            data={"dir": str(inputs / "data"), "phases": [1, 2]},
+            optimizer={"lr": 1e-2, "weight_decay": 0.1, "clip": 1.0},
+            schedule={"warmup_steps": 4},
+            stages=[{"phases": 1, "rebalance": name == "moved"}, {"phases": 2}],
+            heldout=None,
+            checkpoint={},
         )
-        assert pretrain(config, "--set", "max_steps=7") == 0
-    matrix = weights(tmp_path / "moved", "phase-01")["model.layers.1.mlp.gate_proj.weight"]
-    assert matrix.square().mean().sqrt().item() == pytest.approx(0.02, rel=1e-5)
-    plain = weights(tmp_path / "plain", "phase-01")["model.layers.1.mlp.gate_proj.weight"]
-    assert plain.square().mean().sqrt().item() != pytest.approx(0.02, rel=1e-3)
-    losses = [[line["loss"] for line in metrics(tmp_path / name)] for name in ("moved", "plain")]
-    assert losses[0][:6] == losses[1][:6]
-    assert losses[0][6] == pytest.approx(losses[1][6], abs=2e-5)
+        assert pretrain(config) == 0
+    said = capsys.readouterr().err
+    assert re.search(r"phase 1: \d+ tensors re-balanced to an RMS of .* times what it was", said)
+
+    matrices = {name: rms for name, rms in root_mean_squares(tmp_path / "moved").items() if "_proj.weight" in name}
+    assert max(matrices.values()) == pytest.approx(min(matrices.values()), rel=1e-5)
+    before = {name: rms for name, rms in root_mean_squares(tmp_path / "plain").items() if "_proj.weight" in name}
+    assert min(before.values()) < min(matrices.values()) < max(before.values())
+
+    losses, norms = (
+        {name: [line[key] for line in metrics(tmp_path / name)] for name in ("moved", "plain")}
+        for key in ("loss", "grad_norm")
+    )
+    assert len(losses["moved"]) == 100
+    assert losses["moved"][:50] == losses["plain"][:50]
+    assert losses["moved"][50] == pytest.approx(losses["plain"][50], abs=1e-5)
+    assert losses["moved"][51:] != losses["plain"][51:]
+    for step in range(50, 100):
+        assert losses["moved"][step] == pytest.approx(losses["plain"][step], abs=0.02), f"step {step + 1}"
+    assert max(norms["moved"][50:]) < 1.5 * max(norms["plain"][50:])
+
+
+def root_mean_squares(run: Path) -> dict[str, float]:
+    """Of each tensor of the model after phase 1."""
+    return {name: tensor.square().mean().sqrt().item() for name, tensor in weights(run, "phase-01").items()}
+
+
+def test_re_balancing_a_model_without_scales_is_refused(
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_run_config(
+        inputs,
+        tmp_path / "run.yaml",
+        parametrization={"name": "standard"},
+        stages=[{"phases": "1-26", "rebalance": True}],
+    )
+    assert pretrain(config) == 2
+    assert "rebalance is true, but this model has no learnable scales" in capsys.readouterr().err
 
 
 def test_held_out_text_counts_every_token_and_byte_once(inputs: Path, tmp_path: Path) -> None:
