@@ -35,7 +35,7 @@ def rebalance_live(model: Any, optimizer: torch.optim.Optimizer) -> Rebalancing:
     """Bring every scaled matrix to their mean RMS, its alpha and AdamW's moments along with it.
 
     The function of the model stays the same. Collective under sharding. A model without scales is refused earlier
-    (train/build_model.py).
+    (train/model_setup/build.py).
     """
     parameters = dict(model.named_parameters())
 
