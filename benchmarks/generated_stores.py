@@ -31,19 +31,16 @@ class GeneratedSupply:
 
     def write(self, store: Any, number: int) -> None:
         """A unit as the store would have written it."""
-        from data_recipes.tokens.store import UnitRecord
-
         generator = np.random.default_rng([number, int(self.fingerprint, 36)])
         lengths = np.clip(generator.lognormal(6.5, 1.1, 30_000).astype(np.int64), 2, 200_000)
         ends = np.cumsum(lengths)
         ends = np.append(ends[ends < self.unit_tokens], self.unit_tokens)
         ids = generator.integers(3, store.tokenizer.vocab_size, self.unit_tokens, dtype=store.dtype)
         ids[ends - 1] = store.tokenizer.eos_id
-        store.folder.mkdir(parents=True, exist_ok=True)
-        ids.tofile(store.folder / f"unit-{number:05d}.tokens")
-        table = np.stack([ends, np.zeros_like(ends), np.arange(len(ends))])
-        np.save(store.folder / f"unit-{number:05d}.documents.npy", table)
-        store.records[number] = UnitRecord(int(ends[-1]), len(ends), 0, {}, False, [], {})
+        with store.units.new(number) as unit:
+            unit.close_documents(ends, np.zeros_like(ends), np.arange(len(ends)))
+            unit.append(ids)
+            store.records[number] = unit.finish(characters=0, drops={}, last=False, notes=[])
 
 
 def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:

@@ -10,7 +10,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from data_recipes.recipes.recipe import PUBLISHED_KEYS, Recipe
 from data_recipes.rows.layout import SOURCES_NAME
 from data_recipes.rows.reader import KIND
 from data_recipes.tokens.tokenizer import load_tokenizer
+from data_recipes.tokens.units import maps
 
 
 def build_phases(
@@ -62,7 +63,7 @@ def build_phases(
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"two recipes are called {', '.join(twice)}; each needs a name of its own.")
     out.mkdir(parents=True, exist_ok=True)
-    with only_one(out):
+    with only_one(out), closing(maps):
         chain = in_order([*before, *recipes])
         planned = plan_mixes(
             chain,

@@ -8,7 +8,8 @@ import numpy as np
 
 from data_recipes.packing.draw import Stretches
 from data_recipes.packing.stream import groups_of, plain
-from data_recipes.tokens.store import TokenStore, drop_pages
+from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.units import drop_pages
 
 
 @dataclass(frozen=True)
@@ -55,24 +56,22 @@ def gather(
     # Stretches grouped by (store, unit), so that each compiled call has one array to read from.
     keys = store_of * (int(stretches.unit.max(initial=0)) + 1) + stretches.unit
     groups = groups_of(keys)
-    tables = []
-    for group in groups:
-        store, unit = stores[int(store_of[group[0]])], int(stretches.unit[group[0]])
+    units = [(stores[int(store_of[group[0]])], int(stretches.unit[group[0]])) for group in groups]
+    for group, (store, unit) in zip(groups, units, strict=True):
         start, stop = stretches.start[group], stretches.stop[group]
         tokens = store.tokens_of(unit)
         _copy(plain(tokens), start, stop, target[group], flat)
         # At once, not at the end of the batch: a page of a large folio brings the whole folio into memory.
         drop_pages(tokens)
-        table = plain(store.documents_of(unit))
-        _count_documents(table[0], start, stop, group, first_document, documents)
-        tables.append(table)
+        ends = plain(store.documents_of(unit))[0]
+        _count_documents(ends, start, stop, group, first_document, documents)
 
     segment_stop = np.cumsum(documents)
     segments = int(segment_stop[-1]) if len(segment_stop) else 0
     columns = np.empty((4, segments), dtype=np.int64)
-    for group, table in zip(groups, tables, strict=True):
+    for group, (store, unit) in zip(groups, units, strict=True):
         _list_documents(
-            table,
+            plain(store.documents_of(unit)),
             stretches.start[group],
             stretches.stop[group],
             first_document[group],

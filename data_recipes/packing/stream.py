@@ -228,17 +228,22 @@ def total_tokens(store: TokenStore) -> int:
 
 def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The finished units in an epoch's order, and where each ends in that epoch (int64)."""
-    order = store.unit_order(epoch)
-    if not store.complete:
-        known = np.array([int(number) in store.records for number in order])
-        order = order[: len(order) if known.all() else int(np.argmin(known))]
-    return order, np.cumsum([store.records[int(number)].tokens for number in order], dtype=np.int64)
+    # Looked up for every unit of a draw: made anew each time, a phase of 5,000 units takes hours.
+    key = (epoch, len(store.records))
+    if key not in store.ends:
+        order = store.unit_order(epoch)
+        if not store.complete:
+            known = np.array([int(number) in store.records for number in order])
+            order = order[: len(order) if known.all() else int(np.argmin(known))]
+        ends = np.cumsum([store.records[int(number)].tokens for number in order], dtype=np.int64)
+        store.ends[key] = order, ends
+    return store.ends[key]
 
 
 def locate(store: TokenStore, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each position of the stream: the unit, the token in it, and how many tokens follow in that unit."""
     if store.complete:
-        epochs, offsets = np.divmod(positions, total_tokens(store))
+        epochs, offsets = np.divmod(positions, int(unit_ends(store, 0)[1][-1]))
     else:
         epochs, offsets = np.zeros_like(positions), positions
     unit = np.empty_like(positions)

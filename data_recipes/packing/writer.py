@@ -21,6 +21,7 @@ from data_recipes.packing.gather import Rows, gather
 from data_recipes.packing.mixing import interleave, occurrences
 from data_recipes.rows.layout import shard_name
 from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.units import maps
 
 SHARD_TOKENS = 16 * 2**20
 BATCH_TOKENS = 4 * 2**20
@@ -138,8 +139,7 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
         for start in range(first, last, step):
             stop = min(last, start + step)
             writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
-            for store in plan.stores:
-                store.release()
+            maps.release()
             progress.update((stop - start) * plan.context_length)
     said = sink.said
     partial.replace(path)

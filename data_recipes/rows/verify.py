@@ -1,6 +1,5 @@
 """Re-check a built phase: every checksum, every count, and that the rows are what rows must be."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files
 from data_recipes.rows.layout import read_file_tables
 from data_recipes.rows.reader import KIND, PackedRows, piece_lengths
+from data_recipes.tokens.units import read_record
 
 UNIT_RECORDS = "unit-*.json"
 
@@ -53,8 +53,12 @@ def verify(folder: Path) -> list[str]:
 def check_units(folder: Path) -> list[str]:
     """What differs between the units of a source's tokens and their records."""
     problems = []
-    for record in sorted(folder.glob(UNIT_RECORDS)):
-        for name, said in json.loads(record.read_text())["files"].items():
+    for place in sorted(folder.glob(UNIT_RECORDS)):
+        record = read_record(place)
+        if record is None:
+            problems.append(f"{place}: not the record that was written; the next build makes the unit anew")
+            continue
+        for name, said in record.files.items():
             path = folder / name
             if not path.is_file():
                 problems.append(f"{path}: missing")

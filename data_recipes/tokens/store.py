@@ -3,25 +3,21 @@
 A unit leaves `unit-N.tokens` (raw ids, each document closed by EOS; uint16 where the vocabulary allows, else
 uint32), `unit-N.documents.npy` (int64 `[3, documents]`: end in the unit's tokens, file, row) and, last,
 `unit-N.json` with its counts and hashes. Documents are shuffled within blocks of a unit, units as wholes: both
-by seed. A unit is a pure function of its input, the tokenizer and the seed.
+by seed. A unit is a pure function of its input, the tokenizer and the seed, so it does not matter which of the
+processes that share a store makes it.
 """
 
-import json
-import mmap
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
-from typing import Any
 
 import numpy as np
 
 from data_recipes.errors import DataError
-from data_recipes.files import HashedFile, intact, right_size
 from data_recipes.manifest import fingerprint_of
 from data_recipes.ordering import permutation, seed_of
 from data_recipes.reading.supply import Supply, columns_said
@@ -30,21 +26,9 @@ from data_recipes.tokens import blocks as shuffled_blocks
 from data_recipes.tokens.blocks import EncodedBatch, arrange, blocks
 from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder, Mismatch
 from data_recipes.tokens.tokenizer import LoadedTokenizer
+from data_recipes.tokens.units import UnitFolder, UnitRecord
 
 FORMAT = 1
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """What is known of a finished unit. `last`: the end of a stream whose length was not known before."""
-
-    tokens: int
-    documents: int
-    characters: int
-    drops: dict[str, int]
-    last: bool
-    notes: list[str]
-    files: dict[str, dict[str, Any]]
 
 
 @dataclass
@@ -60,18 +44,15 @@ class TokenStore:
     encoder: Encoder | None = None
     encoder_note: str | None = None
     records: dict[int, UnitRecord] = field(default_factory=dict)
-    _open: dict[str, np.ndarray] = field(default_factory=dict)
-    _unchecked: set[str] = field(default_factory=set)
-    _lock: Lock = field(default_factory=Lock)
+    # Order and ends of the units, by epoch and number of finished units: see `packing.stream.unit_ends`.
+    ends: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         number = 0
         while self.supply.unit_count is None or number < self.supply.unit_count:
-            record = self._read_record(number)
+            record = self.units.read(number)
             if record is not None:
-                self.records[number] = record
-                if record.last:
-                    self.supply.unit_count = number + 1
+                self._keep(number, record)
             elif self.supply.unit_count is None:
                 break  # such units are made one after the other
             number += 1
@@ -102,6 +83,10 @@ class TokenStore:
     def folder(self) -> Path:
         return self.root / self.key
 
+    @cached_property
+    def units(self) -> UnitFolder:
+        return UnitFolder(self.folder, self.dtype)
+
     @property
     def dtype(self) -> np.dtype:
         return np.dtype("<u2" if self.tokenizer.vocab_size <= 2**16 else "<u4")
@@ -129,40 +114,12 @@ class TokenStore:
         return total
 
     def tokens_of(self, number: int) -> np.ndarray:
-        """A unit's ids, memory-mapped."""
-        return self._mapped(number, "tokens", lambda path: np.memmap(path, self.dtype, "r"), np.empty(0, self.dtype))
+        """A unit's ids, memory-mapped. `DataError` if what an earlier run has left of it is damaged."""
+        return self.units.tokens(number, self.records[number])
 
     def documents_of(self, number: int) -> np.ndarray:
         """A unit's document table, memory-mapped: int64 `[3, documents]` (end, file, row)."""
-        return self._mapped(
-            number, "documents.npy", lambda path: np.load(path, mmap_mode="r"), np.empty((3, 0), np.int64)
-        )
-
-    def _mapped(
-        self, number: int, kind: str, open_file: Callable[[Path], np.ndarray], nothing: np.ndarray
-    ) -> np.ndarray:
-        """One of a unit's files, hashed first if an earlier run has left it. `DataError` if it is damaged."""
-        record, name = self.records[number], f"unit-{number:05d}.{kind}"
-        if record.documents == 0:
-            return nothing
-        with self._lock:
-            if name not in self._open:
-                path = self.folder / name
-                if name in self._unchecked and not intact(path, record.files[name]):
-                    (self.folder / f"unit-{number:05d}.json").unlink()
-                    raise DataError(
-                        f"{path}: its content is not what was written there. Run the same command again: the unit is "
-                        "tokenised anew."
-                    )
-                self._unchecked.discard(name)
-                self._open[name] = open_file(path)
-            return self._open[name]
-
-    def release(self) -> None:
-        """Give mapped pages back: what a build has read does not stay in its memory."""
-        with self._lock:
-            for mapped in self._open.values():
-                drop_pages(mapped)
+        return self.units.documents(number, self.records[number])
 
     def drops(self) -> dict[str, int]:
         """Rows that gave no document, by reason, over the finished units."""
@@ -175,21 +132,20 @@ class TokenStore:
         """What the units say of how they were made, such as a back end that was given up."""
         return sorted({note for record in self.records.values() for note in record.notes})
 
-    def _read_record(self, number: int) -> UnitRecord | None:
-        path = self.folder / f"unit-{number:05d}.json"
-        try:
-            record = UnitRecord(**json.loads(path.read_text()))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, TypeError):
-            return None  # cut short by a crash of the machine: made again
-        if not all(right_size(self.folder / name, said) for name, said in record.files.items()):
-            return None
-        self._unchecked.update(record.files)
-        return record
+    def _keep(self, number: int, record: UnitRecord) -> None:
+        self.records[number] = record
+        if record.last:
+            self.supply.unit_count = number + 1
 
     def tokenise_unit(self, number: int) -> UnitRecord:
-        """Read, encode, shuffle and write one unit; once more with `tokenizers` if the fast back end is wrong."""
+        """Read, encode, shuffle and write one unit, unless another process has done it meanwhile."""
+        with self.units.making(number):
+            record = self.units.read(number) or self._made(number)
+        self._keep(number, record)
+        return record
+
+    def _made(self, number: int) -> UnitRecord:
+        """Once more with `tokenizers` if the fast back end is wrong."""
         reference = HuggingFaceEncoder(self.tokenizer)
         try:
             return self._tokenise(number, self.encoder or reference, self.encoder_note)
@@ -199,42 +155,24 @@ class TokenStore:
     def _tokenise(self, number: int, encoder: Encoder, note: str | None) -> UnitRecord:
         drops: Counter[str] = Counter()
         bos = self.tokenizer.bos_id if self.add_bos else None
-        stem = f"unit-{number:05d}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        tables: list[np.ndarray] = []
-        written = 0
         characters = 0
-        tokens_path = self.folder / f".{stem}.tokens.partial"
-        with HashedFile(tokens_path) as stream:
+        with self.units.new(number) as unit:
             for number_of_block, block in enumerate(blocks(self._encoded(number, encoder, drops))):
                 seed = seed_of("documents", self.seed, self.supply.fingerprint, number, number_of_block)
                 order = permutation(sum(len(batch.lengths) for batch in block), seed)
                 arranged, ends = arrange(block, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype)
-                stream.write(arranged.data)
                 files, rows = (
                     np.concatenate([getattr(batch, name) for batch in block])[order] for name in ("files", "rows")
                 )
-                tables.append(np.stack([ends + written, files, rows]))
-                written += len(arranged)
+                unit.close_documents(unit.tokens + ends, files, rows)
+                unit.append(arranged)
                 characters += sum(batch.characters for batch in block)
-        table = np.concatenate(tables, axis=1) if tables else np.empty((3, 0), np.int64)
-        table_path = self.folder / f".{stem}.documents.partial"
-        with HashedFile(table_path) as table_stream:
-            np.save(table_stream, table)
-        files_said = {}
-        for path, name, said in (
-            (tokens_path, f"{stem}.tokens", stream.said),
-            (table_path, f"{stem}.documents.npy", table_stream.said),
-        ):
-            files_said[name] = said
-            path.replace(self.folder / name)
-        last = self.supply.sequential and self.supply.unit_count == number + 1
-        notes = [] if note is None else [note]
-        counted = dict(sorted(drops.items()))
-        record = UnitRecord(written, table.shape[1], characters, counted, last, notes, files_said)
-        _write_whole(self.folder / f"{stem}.json", json.dumps(record.__dict__, ensure_ascii=False) + "\n")
-        self.records[number] = record
-        return record
+            return unit.finish(
+                characters=characters,
+                drops=dict(sorted(drops.items())),
+                last=self.supply.sequential and self.supply.unit_count == number + 1,
+                notes=[] if note is None else [note],
+            )
 
     def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator[EncodedBatch]:
         first = True
@@ -287,15 +225,3 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
     # A shade fewer than the estimate, so that no unit is tokenised in vain.
     per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
     return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]
-
-
-def drop_pages(mapped: np.ndarray) -> None:
-    """Give the pages of a memory-mapped file back; they are read again when they are looked at again."""
-    if isinstance(mapped, np.memmap):
-        mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    partial.replace(path)
