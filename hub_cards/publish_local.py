@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from data_recipes.manifest import fsync_tree
+from data_recipes.recipes.phases import phase_number
 from hub_cards import files, run_files
 from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
 from hub_cards.errors import HubError
@@ -69,8 +70,7 @@ def write_checkpoints(run: Path, repo: Path, names: Names, licence: str) -> None
     for model in models:
         manifest = f"{run_files.PRETRAIN}/models/{model.name}/manifest.json"
         step = figures.value(manifest, "/counts/step")
-        phase = run_files.phase_key(model)[0]
-        revision = revision_name(phase, step, step * tokens_per_step)
+        revision = revision_name(phase_number(model.name), step, step * tokens_per_step)
         files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run)
         cells = [figures.figure(manifest, "/counts/step")]
         entries.append(

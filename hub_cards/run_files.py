@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_recipes.recipes.phases import training_order
 from hub_cards.errors import HubError
 
 DATA, PRETRAIN, MERGED, SFT, SCORES = "03-data", "04-pretrain", "05-merged", "06-sft", "07-scores"
@@ -58,7 +59,7 @@ class Names:
 def phase_folders(run: Path) -> list[Path]:
     """Built mixes of the run, in training order (`phase-26-4k` before `phase-26`)."""
     folders = [path for path in (run / DATA).glob("phase-*") if (path / "manifest.json").is_file()]
-    return sorted(folders, key=phase_key)
+    return sorted(folders, key=lambda folder: training_order(folder.name))
 
 
 def phase_models(run: Path) -> list[Path]:
@@ -66,9 +67,4 @@ def phase_models(run: Path) -> list[Path]:
     folders = [path for path in (run / PRETRAIN / "models").glob("phase-*") if (path / "config.json").is_file()]
     if not folders:
         raise HubError(f"{run / PRETRAIN / 'models'}: no exported model; finish pretraining first.")
-    return sorted(folders, key=phase_key)
-
-
-def phase_key(folder: Path) -> tuple[int, bool]:
-    number, _, variant = folder.name.removeprefix("phase-").partition("-")
-    return int(number), not variant
+    return sorted(folders, key=lambda folder: training_order(folder.name))

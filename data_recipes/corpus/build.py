@@ -19,6 +19,7 @@ from data_recipes.corpus.folder import Reading, read_folder
 from data_recipes.corpus.installed import Document
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, whole_folder, write_manifest
+from data_recipes.recipes.recipe import DOMAINS
 from data_recipes.synthesis import documents as generated_documents
 from data_recipes.synthesis.prose_zh import chinese_documents
 
@@ -32,7 +33,6 @@ DOMAIN_BYTES = {
     "books-papers-encyclopedia": 1_200_000,
     "instruction-synthetic": 900_000,
 }
-DOMAINS = tuple(DOMAIN_BYTES)
 GENERATED = ("math", "instruction-synthetic")
 # Whose text stands in for a domain that the user's folder lacks, first choice first.
 SUBSTITUTES = {

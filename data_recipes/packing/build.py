@@ -20,9 +20,10 @@ from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, fingerprint_of, fsync_tree, read_manifest, write_manifest
 from data_recipes.packing.missing import Missing
 from data_recipes.packing.phase_manifest import config_of, counts_of, details_of, file_tables, inputs_of
-from data_recipes.packing.plan import PACKINGS, Packing, PlannedPhase, folder_name, plan_mixes, plan_phases
+from data_recipes.packing.plan import PACKINGS, Packing, PlannedPhase, plan_mixes, plan_phases
 from data_recipes.packing.writer import PhasePlan, write_rows
-from data_recipes.recipes.recipe import PUBLISHED_KEYS, Recipe
+from data_recipes.recipes.phases import PUBLISHED_KEYS
+from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.layout import SOURCES_NAME
 from data_recipes.rows.reader import KIND
 from data_recipes.tokens.tokenizer import load_tokenizer
@@ -58,7 +59,7 @@ def build_phases(
     if packing not in PACKINGS:
         raise DataError(f"packing '{packing}'; expected one of {', '.join(PACKINGS)}.")
     loaded = load_tokenizer(tokenizer)
-    names = [folder_name(recipe) for recipe in recipes]
+    names = [recipe.folder for recipe in recipes]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"two recipes are called {', '.join(twice)}; each needs a name of its own.")
@@ -80,8 +81,8 @@ def build_phases(
             len(before) :
         ]
         for phase in phases:
-            check_finished(phase, out / phase.folder_name)
-        return [write_phase(phase, out / phase.folder_name, workers=workers, progress=progress) for phase in phases]
+            check_finished(phase, out / phase.recipe.folder)
+        return [write_phase(phase, out / phase.recipe.folder, workers=workers, progress=progress) for phase in phases]
 
 
 def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:

@@ -68,17 +68,6 @@ class PlannedPhase:
         """Each store once, in the order of the subsets."""
         return list({store.key: store for store in self.planned.mix.stores}.values())
 
-    @property
-    def folder_name(self) -> str:
-        return folder_name(self.recipe)
-
-
-def folder_name(recipe: Recipe) -> str:
-    """`phase-07`, `phase-26-4k`, or the name of a user's recipe."""
-    if recipe.phase is None:
-        return recipe.name
-    return f"phase-{recipe.phase:02d}{f'-{recipe.variant}' if recipe.variant else ''}"
-
 
 def plan_mixes(
     chain: Sequence[Recipe],

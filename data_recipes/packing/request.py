@@ -12,7 +12,8 @@ from data_recipes.manifest import MANIFEST_NAME, read_manifest
 from data_recipes.packing.build import build_phases, in_order
 from data_recipes.packing.missing import Missing
 from data_recipes.packing.plan import Packing, PlannedMix, plan_mixes
-from data_recipes.recipes.recipe import PUBLISHED_KEYS, Recipe, load_recipe
+from data_recipes.recipes.phases import PUBLISHED_KEYS, is_branch, phase_number
+from data_recipes.recipes.recipe import Recipe, load_recipe
 from data_recipes.recipes.source import Source
 from data_recipes.tokens.tokenizer import load_tokenizer
 
@@ -137,7 +138,7 @@ def expand(names: Sequence[str]) -> list[str]:
         first, last = int(bounds[1]), int(bounds[2])
         if not 1 <= first <= last <= 27:
             raise DataError(f"phases {name}: expected a range within 1-27.")
-        keys += [key for key in PUBLISHED_KEYS if first <= int(key.partition("-")[0]) <= last]
+        keys += [key for key in PUBLISHED_KEYS if first <= phase_number(key) <= last]
     return list(dict.fromkeys(keys))
 
 
@@ -147,8 +148,7 @@ def earlier_phases(recipes: Sequence[Recipe]) -> list[str]:
     if not asked:
         return []
     last = max(PUBLISHED_KEYS.index(key) for key in asked)
-    # 26-4k is a branch: nothing goes on from it.
-    return [key for key in PUBLISHED_KEYS[:last] if key not in asked and "-" not in key]
+    return [key for key in PUBLISHED_KEYS[:last] if key not in asked and not is_branch(key)]
 
 
 def corpus_sources(corpus: Path) -> dict[str, Source]:

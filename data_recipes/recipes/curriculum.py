@@ -28,7 +28,7 @@ def published_totals() -> dict[str, Any]:
 
 def domain_tokens(recipe: Recipe) -> dict[str, int]:
     """Tokens of each of the six domains, in their order, zeros included."""
-    sums: dict[str, int] = dict.fromkeys(map(str, DOMAINS), 0)
+    sums: dict[str, int] = dict.fromkeys(DOMAINS, 0)
     for subset in recipe.subsets:
         if subset.domain is not None:
             sums[subset.domain] += subset.tokens

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_recipes.errors import DataError
 from data_recipes.recipes.curriculum import domain_tokens
+from data_recipes.recipes.phases import ANNEALING_PHASE
 from data_recipes.recipes.recipe import DOMAINS, Recipe, Subset, published_recipes
 from data_recipes.recipes.yaml_schema import nearest
 
@@ -146,7 +147,7 @@ def _positions(recipes: Sequence[Recipe]) -> list[float]:
     """Where the bars stand: one apart, with a gap before annealing and between the variants of phase 26."""
     positions, x = [], 0.0
     for index, recipe in enumerate(recipes):
-        if index and recipe.phase == 26:
+        if index and recipe.phase == ANNEALING_PHASE:
             x += 0.5
         positions.append(x)
         x += 1
@@ -156,7 +157,7 @@ def _positions(recipes: Sequence[Recipe]) -> list[float]:
 def _label(recipe: Recipe) -> str:
     if recipe.phase is None:
         return recipe.name
-    if recipe.phase < 26:
+    if recipe.phase < ANNEALING_PHASE:
         return str(recipe.phase)
     return f"{recipe.phase}\n{'4K' if recipe.variant else '28K'}"
 
@@ -167,7 +168,7 @@ def _mark_stages(axes: Any, recipes: Sequence[Recipe], positions: list[float], *
     for recipe, x in zip(recipes, positions, strict=True):
         if recipe.phase is None:
             continue
-        if recipe.phase < 26:
+        if recipe.phase < ANNEALING_PHASE:
             stage = "warm-up (10B tokens) and stable learning rate, 4K context"
         else:
             stage = "annealing\n4K" if recipe.variant else "annealing\n28K"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -24,13 +24,13 @@ from pydantic import (
 )
 
 from data_recipes.errors import DataError
+from data_recipes.recipes.phases import PUBLISHED_KEYS, phase_folder, phase_key
 from data_recipes.recipes.quotas import proportional_shares
 from data_recipes.recipes.source import Access, Filter, Source, typed_path
 from data_recipes.recipes.yaml_schema import nearest, read_yaml, validate
 
 __all__ = [
     "DOMAINS",
-    "PUBLISHED_KEYS",
     "Access",
     "Domain",
     "Filter",
@@ -44,17 +44,8 @@ __all__ = [
 ]
 
 Domain = Literal["web-en", "web-zh", "code", "math", "books-papers-encyclopedia", "instruction-synthetic"]
-DOMAINS: tuple[Domain, ...] = (
-    "web-en",
-    "web-zh",
-    "code",
-    "math",
-    "books-papers-encyclopedia",
-    "instruction-synthetic",
-)
+DOMAINS: tuple[str, ...] = get_args(Domain)
 PHASES_FOLDER = Path(__file__).parents[1] / "phases"
-# In the order of training: both variants of phase 26 go on from phase 25; 27 goes on from the 28K one.
-PUBLISHED_KEYS = (*(str(phase) for phase in range(1, 26)), "26-4k", "26", "27")
 
 
 def _whole_number(value: Any) -> Any:
@@ -168,6 +159,11 @@ class Recipe(BaseModel):
         return f"{self.phase}-{self.variant}" if self.variant else str(self.phase)
 
     @property
+    def folder(self) -> str:
+        """What the built phase's folder is called: `phase-07`, `phase-26-4k`, or a user's recipe's name."""
+        return phase_folder(self.key)
+
+    @property
     def tokenizer_location(self) -> str | None:
         """The tokenizer as a path where there is such a folder beside the recipe, else as written (a Hub id)."""
         if self.tokenizer is None:
@@ -259,7 +255,7 @@ def load_recipe(path_or_phase: str | Path | int) -> Recipe:
         if path.parent.resolve() == PHASES_FOLDER:
             return parse_recipe(read_yaml(path), where=str(path))
         return parse_recipe(read_yaml(path), where=str(path), folder=path.parent)
-    key = re.sub(r"^(phase-)?0*(?=\d)", "", text.lower())
+    key = phase_key(text)
     if key not in PUBLISHED_KEYS:
         raise DataError(_unknown_phase(text, key))
     return _published(key)
@@ -277,8 +273,7 @@ def _unknown_phase(text: str, key: str) -> str:
 
 @cache
 def _published(key: str) -> Recipe:
-    phase, _, variant = key.partition("-")
-    path = PHASES_FOLDER / f"phase-{int(phase):02d}{f'-{variant}' if variant else ''}.yaml"
+    path = PHASES_FOLDER / f"{phase_folder(key)}.yaml"
     return parse_recipe(read_yaml(path), where=f"phases/{path.name}")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_recipes.manifest import read_manifest
+from data_recipes.recipes.phases import phase_folder, phase_number
 from train.config import PretrainConfig, RecomputationSettings, StageSettings, phase_names
 from train.curriculum.schedule import Schedule
 from train.errors import TrainError
@@ -103,22 +104,11 @@ class Curriculum:
         return self.phases[index] if index >= 0 and self.phases[index].end_step == step else None
 
 
-def folder_name(name: str) -> str:
-    """What a phase's folders are called: `phase-07` for 7, `phase-26-4k` for 26-4k, else the name itself."""
-    number, dash, variant = name.partition("-")
-    return f"phase-{int(number):02d}{dash}{variant}" if number.isdigit() else name
-
-
-def phase_folder(data_dir: Path, name: str) -> Path:
-    """Where a phase's rows lie."""
-    return data_dir / folder_name(name)
-
-
 def built_phases(config: PretrainConfig) -> list[PhaseSource]:
     """The phases that the config names, as built in `data.dir`; TrainError names the first one missing."""
     sources = []
     for name in phase_names(config.data.phases):
-        folder = phase_folder(config.data.dir, name)
+        folder = config.data.dir / phase_folder(name)
         if not folder.is_dir():
             present = sorted(path.parent.name for path in config.data.dir.glob("*/manifest.json"))
             raise TrainError(
@@ -192,12 +182,6 @@ def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, St
     return found
 
 
-def _number(name: str) -> int:
-    """26 for `26` and `26-4k`, -1 for a name without a number."""
-    first = name.partition("-")[0]
-    return int(first) if first.isdigit() else -1
-
-
 def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
     settings, annealing = config.schedule, config.schedule.annealing
     warmup = settings.warmup_steps or 0
@@ -211,7 +195,7 @@ def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
         known = [name for stage in config.stages for name in phase_names(stage.phases)] or list(starts)
         if str(annealing.start) not in known:
             raise TrainError(f"schedule.annealing.start: no phase '{annealing.start}'. Known: {', '.join(known)}.")
-        later = [name for name in starts if _number(name) >= _number(str(annealing.start))]
+        later = [name for name in starts if phase_number(name) >= phase_number(str(annealing.start))]
         if later:
             raise TrainError(
                 f"schedule.annealing.start: phase {annealing.start} is not in this run, but {', '.join(later)} is. "

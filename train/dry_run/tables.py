@@ -10,10 +10,11 @@ from typing import Any
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import read_manifest
+from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.recipe import Recipe, load_recipe
 from data_recipes.tokens.tokenizer import load_tokenizer
 from train.config import PretrainConfig, phase_names
-from train.curriculum.plan import Curriculum, Phase, PhaseSource, built_phases, make_curriculum, phase_folder
+from train.curriculum.plan import Curriculum, Phase, PhaseSource, built_phases, make_curriculum
 from train.dry_run import estimates
 from train.errors import TrainError
 from train.model_setup.build import model_config
@@ -79,7 +80,7 @@ def what_fits(config: PretrainConfig) -> str:
 def declared_phases(config: PretrainConfig) -> tuple[list[PhaseSource], dict[str, list[SourceRows]], str]:
     """The phases, what each is mixed from, and where both were read."""
     names = phase_names(config.data.phases)
-    if all(phase_folder(config.data.dir, name).is_dir() for name in names):
+    if all((config.data.dir / phase_folder(name)).is_dir() for name in names):
         phases = built_phases(config)
         sources = {}
         for phase in phases:

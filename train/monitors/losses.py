@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from data_recipes.manifest import read_manifest
+from data_recipes.recipes.phases import phase_folder
 from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
 from train.curriculum.batches import IGNORED, MicroBatch
-from train.curriculum.plan import Phase, phase_folder
+from train.curriculum.plan import Phase
 from train.monitors.base import Monitor
 
 
@@ -31,7 +32,7 @@ class LossBySource(Monitor):
     def sources_of(self, phase: str) -> list[tuple[str, str | None]]:
         """Name and domain of each subset of a phase's rows, by subset id."""
         if phase not in self._sources:
-            manifest = read_manifest(phase_folder(self.config.data.dir, phase))
+            manifest = read_manifest(self.config.data.dir / phase_folder(phase))
             self._sources[phase] = [(subset["name"], subset["domain"]) for subset in manifest["subsets"]]
         return self._sources[phase]
 

@@ -10,8 +10,8 @@ import psutil
 import torch
 
 from data_recipes.manifest import read_manifest
+from data_recipes.recipes.phases import phase_folder
 from modeling_yulanmini.flops import peak_flops, training_flops_per_token
-from train.curriculum.plan import phase_folder
 from train.monitors.base import Monitor
 
 MEASURED_BY_CLOCK = ("seconds", "waited", "tokens_per_second", "data_wait_share", "mfu", "peak_flops", "memory_gib")
@@ -53,7 +53,7 @@ class Speed(Monitor):
 
     def _context_length(self, phase: str) -> int:
         if phase not in self._contexts:
-            self._contexts[phase] = read_manifest(phase_folder(self.config.data.dir, phase))["context_length"]
+            self._contexts[phase] = read_manifest(self.config.data.dir / phase_folder(phase))["context_length"]
         return self._contexts[phase]
 
 

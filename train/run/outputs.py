@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from data_recipes.manifest import write_manifest
+from data_recipes.recipes.phases import phase_folder
 from train.checkpoints.export import export_model
 from train.config_file import resolved
-from train.curriculum.plan import Phase, folder_name
+from train.curriculum.plan import Phase
 from train.run.identity import fingerprint
 from train.scoring.downstream import score_phase
 from train.scoring.heldout import heldout_losses
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 def end_phase(run: "Run", phase: Phase) -> None:
     """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
     run.checkpoints.finish()
-    destination = run.folder / "models" / folder_name(phase.name)
+    destination = run.folder / "models" / phase_folder(phase.name)
     if run.config.export.phase_ends and run.main_says(not destination.exists()):
         export_model(
             run.model,

@@ -5,12 +5,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data_recipes.recipes.phases import is_annealing, phase_key, training_order
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
-from yulanmini.report.training_curves import heldout, instruction_tuning, is_annealing, pretraining
+from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
 
 SCHEMA_VERSION = 1
-DOMAINS = ("web-en", "web-zh", "code", "math", "books-papers-encyclopedia", "instruction-synthetic")
 STAGES = (
     ("corpus", "01-corpus"),
     ("tokenizer", "02-tokenizer"),
@@ -56,8 +56,9 @@ def collect(run: Path) -> dict[str, Any]:
 
 def in_order(domains: Iterable[str]) -> list[str]:
     """Domains in the order of the curriculum's tables, unknown ones after them."""
-    known = {domain: position for position, domain in enumerate(DOMAINS)}
-    return sorted(domains, key=lambda domain: (known.get(domain, len(known)), domain))
+    from data_recipes.recipes.recipe import DOMAINS
+
+    return sorted(domains, key=lambda domain: (DOMAINS.index(domain) if domain in DOMAINS else len(DOMAINS), domain))
 
 
 def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str, Any]]:
@@ -100,24 +101,9 @@ def published_shares() -> dict[str, dict[str, float]]:
     from data_recipes.recipes.recipe import published_recipes
 
     return {
-        phase_name(recipe.phase, recipe.variant, recipe.name): {
-            domain: tokens / recipe.tokens for domain, tokens in domain_tokens(recipe).items()
-        }
+        recipe.key: {domain: tokens / recipe.tokens for domain, tokens in domain_tokens(recipe).items()}
         for recipe in published_recipes()
     }
-
-
-def phase_name(phase: int | None, variant: str | None, name: str) -> str:
-    """`7`, `26-4k`, or the name of a recipe that is no phase."""
-    if phase is None:
-        return name
-    return f"{phase}-{variant}" if variant else str(phase)
-
-
-def phase_order(name: str) -> tuple[int, int, str]:
-    """1 … 25, 26-4k, 26, 27, then whatever else."""
-    number, _, variant = name.partition("-")
-    return (int(number) if number.isdigit() else 10**6, 0 if variant else 1, name)
 
 
 def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
@@ -133,7 +119,7 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
         for subset in subsets:
             domain = subset["domain"] or "no domain"
             by_domain[domain] = by_domain.get(domain, 0) + subset["tokens"]
-        phase = phase_name(manifest["phase"], manifest["variant"], manifest["name"])
+        phase = phase_key(Path(name).name)
         mixes.append(
             {
                 "phase": phase,
@@ -154,7 +140,7 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
                 ],
             }
         )
-    return sorted(mixes, key=lambda mix: phase_order(mix["phase"])) or None
+    return sorted(mixes, key=lambda mix: training_order(mix["phase"])) or None
 
 
 def scores(folder: RunFolder) -> dict[str, Any] | None:
@@ -210,7 +196,7 @@ def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
     phases = measured["phase"]
     curves = [domain["bits_per_byte"] for domain in measured["domains"].values()]
     averages = [mean(curve[index] for curve in curves) for index in range(len(phases))]
-    stable = [index for index, phase in enumerate(phases) if not is_annealing(phase)]
+    stable = [index for index, phase in enumerate(phases) if not is_annealing(phase or "")]
     annealed = stable and stable[-1] < len(phases) - 1
     return {
         "first": averages[0],

@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from data_recipes.recipes.phases import is_annealing, is_branch
 from yulanmini.report.collect import in_order
 from yulanmini.report.figure import FULL, NARROW, SHORT_NAMES, Figure, colour, domain_name, line_figure
 from yulanmini.report.line_chart import Band, Plot, Series
 from yulanmini.report.mixture_chart import Segment, Stack, draw_mixture
-from yulanmini.report.training_curves import is_annealing
 from yulanmini.report.units import compact, integer, percent, significant
 
 SUBSETS_SHOWN = 8
@@ -18,7 +18,7 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
     # A phase's name stands at its last measurement; those inside a phase (heldout.every_steps) have none.
     ends = [at for at in range(len(phases)) if at == len(phases) - 1 or phases[at + 1] != phases[at]]
     names = ["start" if phase is None else phase for phase in phases]
-    annealed = [at for at, phase in enumerate(phases) if is_annealing(phase)]
+    annealed = [at for at, phase in enumerate(phases) if is_annealing(phase or "")]
     bands = [Band(steps[max(annealed[0] - 1, 0)], steps[-1], "annealing", "annealing")] if annealed else []
     plot = Plot(
         identity="heldout",
@@ -97,7 +97,7 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
                 for domain in domains
                 if domain in mix["domains"]
             ],
-            branch="-" in mix["phase"],
+            branch=is_branch(mix["phase"]),
             annealing=is_annealing(mix["phase"]),
         )
         for mix in mixes

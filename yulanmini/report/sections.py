@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from data_recipes.recipes.phases import is_annealing
 from yulanmini.report import units
 from yulanmini.report.collect import in_order, pooled_problems
-from yulanmini.report.training_curves import is_annealing
 
 STAGE_NAMES = {
     "corpus": "Corpus",
@@ -209,7 +209,7 @@ def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
     """By domain: bits per byte before training, before annealing, at the end, and the change of annealing."""
     if not measured:
         return []
-    stable = [at for at, phase in enumerate(measured["phase"]) if not is_annealing(phase)]
+    stable = [at for at, phase in enumerate(measured["phase"]) if not is_annealing(phase or "")]
     rows = []
     for domain in in_order(measured["domains"]):
         values = measured["domains"][domain]["bits_per_byte"]

@@ -9,13 +9,6 @@ from yulanmini.report.reading import RunFolder, finite, mean, relative_to
 
 MOST_POINTS = 2000
 AT_PEAK = 0.999
-ANNEALING_PHASE = 26
-
-
-def is_annealing(phase: str | None) -> bool:
-    """Whether a phase (its name; None is before training) is one of the annealing phases of the curriculum."""
-    number = (phase or "").partition("-")[0]
-    return number.isdigit() and int(number) >= ANNEALING_PHASE
 
 
 def last_of_each(records: Sequence[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:

@@ -4,10 +4,10 @@ from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
+from data_recipes.recipes.phases import is_annealing
 from yulanmini.report.figure import FULL, HALF, Figure, line_figure
 from yulanmini.report.line_chart import Band, Plot, Series
 from yulanmini.report.svg import smooth
-from yulanmini.report.training_curves import is_annealing
 from yulanmini.report.units import compact, integer, percent, significant
 
 # A jump of so many nats at the median phase border is seen, and asks for its reason.

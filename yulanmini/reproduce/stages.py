@@ -12,13 +12,14 @@ from typing import Any
 import yaml
 
 from data_recipes.manifest import read_manifest, whole_folder, write_manifest
+from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
 from yulanmini.reproduce.launch import launch
 from yulanmini.reproduce.settings import Settings
 
 CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
 MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
 NAMESPACE = "your-name"
-ANNEALING_PHASE, SHORT_CONTEXT, LONG_CONTEXT = 26, 4096, 28_672
+SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Run:
     @property
     def base_model(self) -> Path:
         """The unmerged model after the last phase trained."""
-        return self.folder(PRETRAIN) / "models" / f"phase-{self.phases[-1]:02d}"
+        return self.folder(PRETRAIN) / "models" / phase_folder(str(self.phases[-1]))
 
 
 @dataclass(frozen=True)
@@ -94,15 +95,11 @@ def train_tokenizer(run: Run) -> None:
 
 def build_data(run: Run) -> None:
     from data_recipes.packing.build import build_phases
-    from data_recipes.recipes.recipe import Source, published_recipes
+    from data_recipes.packing.request import corpus_sources
+    from data_recipes.recipes.recipe import published_recipes
 
     corpus = run.folder(CORPUS)
-    substitutes = read_manifest(corpus)["substitutes"]
-    domains = sorted({path.stem for path in (corpus / "train").glob("*.jsonl")} | set(substitutes))
-    sources = {
-        domain: Source(path=str(corpus / "train" / f"{substitutes.get(domain, domain)}.jsonl"), text="text")
-        for domain in domains
-    }
+    sources = corpus_sources(corpus)
     recipes = [
         recipe.scaled(
             tokens=run.settings.tokens_per_phase,

@@ -10,12 +10,13 @@ import pytest
 import zstandard
 
 from data_recipes.cleaning.near_copies import CopyFilter, units
-from data_recipes.corpus.build import DOMAINS, build_corpus
+from data_recipes.corpus.build import build_corpus
 from data_recipes.corpus.folder import domain_of
 from data_recipes.corpus.formats import UnreadableFile, decode
 from data_recipes.corpus.installed import docstrings
 from data_recipes.errors import DataError
 from data_recipes.manifest import read_manifest, verify_files
+from data_recipes.recipes.recipe import DOMAINS
 
 WORDS = ("river", "stone", "paper", "light", "quiet", "early", "north", "engine", "letter", "garden", "winter")
 

@@ -17,7 +17,8 @@ from data_recipes.recipes.curriculum import (
     published_totals,
     share_changes,
 )
-from data_recipes.recipes.recipe import PUBLISHED_KEYS, load_recipe, published_recipes
+from data_recipes.recipes.phases import PUBLISHED_KEYS
+from data_recipes.recipes.recipe import load_recipe, published_recipes
 
 RELEASED = Path(__file__).parents[2] / "data" / "published_phases.csv.gz"
 

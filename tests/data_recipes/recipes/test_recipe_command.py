@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from data_recipes.errors import DataError
+from data_recipes.recipes.phases import PUBLISHED_KEYS
 from data_recipes.recipes.plot import FAMILIES, family_of, plot_curriculum
-from data_recipes.recipes.recipe import DOMAINS, PUBLISHED_KEYS, load_recipe, published_recipes
+from data_recipes.recipes.recipe import DOMAINS, load_recipe, published_recipes
 from yulanmini.commands.recipe import app
 
 
