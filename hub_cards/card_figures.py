@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hub_cards import run_files
 from hub_cards.figures import Figures, join
 
 Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
@@ -12,7 +11,8 @@ CHANCE_AND_COUNT = (("chance", ".1%"), ("count", ","))
 
 def training_table(figures: Figures) -> Table:
     """Size and length of the pretraining."""
-    manifest, config = run_files.PRETRAIN_MANIFEST, f"{run_files.MERGED}/config.json"
+    run = figures.run
+    manifest, config = run.pretrain_manifest, f"{run.merged}/config.json"
     rows = [
         ["parameters (tied embedding counted once)", figures.figure(manifest, "/counts/parameters")],
         ["layers", figures.figure(config, "/num_hidden_layers")],
@@ -29,32 +29,31 @@ def training_table(figures: Figures) -> Table:
 
 def heldout_table(figures: Figures) -> Table | None:
     """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end."""
-    if not figures.has(run_files.HELDOUT):
+    file = figures.run.heldout
+    if not figures.has(file):
         return None
-    lines = figures.value(run_files.HELDOUT)
+    lines = figures.value(file)
     steps = sorted({line["step"] for line in lines})
     last_stable = [line["step"] for line in lines if line["phase"] == "25" and line["step"] > 0]
     shown = sorted({steps[0], *steps[1:2], *last_stable, steps[-1]})
     headers = ["domain"]
     for step in shown:
         index = next(index for index, line in enumerate(lines) if line["step"] == step)
-        label = "start" if step == 0 else f"phase {figures.figure(run_files.HELDOUT, join(index, 'phase'), '')}"
-        headers.append(f"{label}, step {figures.figure(run_files.HELDOUT, join(index, 'step'))}")
+        label = "start" if step == 0 else f"phase {figures.figure(file, join(index, 'phase'), '')}"
+        headers.append(f"{label}, step {figures.figure(file, join(index, 'step'))}")
     rows = []
     for domain in dict.fromkeys(line["domain"] for line in lines):
         row = [domain]
         for step in shown:
             places = [i for i, line in enumerate(lines) if line["step"] == step and line["domain"] == domain]
-            row.append(
-                figures.figure(run_files.HELDOUT, join(places[0], "bits_per_byte"), ".3f") if places else "not scored"
-            )
+            row.append(figures.figure(file, join(places[0], "bits_per_byte"), ".3f") if places else "not scored")
         rows.append(row)
     return {"headers": headers, "rows": rows}
 
 
 def levels_table(figures: Figures, models: Sequence[str]) -> Table | None:
     """Exact match on unseen generated problems by level (1 is the easiest), for the models that were scored."""
-    files = [run_files.scores_file(model) for model in models if figures.has(run_files.scores_file(model))]
+    files = [file for file in map(figures.run.scores_file, models) if figures.has(file)]
     if not files or not figures.value(files[-1]).get("levels"):
         return None
     rows = []
@@ -69,7 +68,7 @@ def levels_table(figures: Figures, models: Sequence[str]) -> Table | None:
 
 def kinds_table(figures: Figures, model: str) -> Table | None:
     """Exact match on unseen generated problems, by kind and language."""
-    file = run_files.scores_file(model)
+    file = figures.run.scores_file(model)
     if not figures.has(file) or not figures.value(file).get("problems"):
         return None
     rows = []
@@ -83,7 +82,7 @@ def kinds_table(figures: Figures, model: str) -> Table | None:
 
 def merge_table(figures: Figures) -> Table | None:
     """How the merged model's logits compare with the unmerged one's."""
-    file = run_files.CERTIFICATE
+    file = f"{figures.run.merged}/merge_certificate.json"
     if not figures.has(file) or not figures.value(file).get("comparison"):
         return None
     rows = [
@@ -101,7 +100,7 @@ def merge_table(figures: Figures) -> Table | None:
 
 def tuning_table(figures: Figures) -> Table:
     """Data and settings of the instruction tuning."""
-    manifest, metrics = run_files.SFT_MANIFEST, run_files.SFT_METRICS
+    manifest, metrics = figures.run.sft_manifest, f"{figures.run.sft}/metrics.jsonl"
     last = len(figures.value(metrics)) - 1
     rows = [
         ["dialogues", figures.figure(manifest, "/counts/dialogues")],
@@ -118,7 +117,7 @@ def tuning_table(figures: Figures) -> Table:
 
 def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:
     """The first few answers as they came, right or wrong; text, so nothing to trace."""
-    file = run_files.scores_file(model)
+    file = figures.run.scores_file(model)
     if not figures.has(file):
         return []
     return figures.value(file).get("samples", [])[:count]
@@ -126,7 +125,7 @@ def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, A
 
 def corpus_table(figures: Figures) -> Table | None:
     """Documents and bytes of training text by domain, and how many of the bytes are from which kind of place."""
-    file = run_files.CORPUS_MANIFEST
+    file = figures.run.corpus_manifest
     if not figures.has(file) or "domains" not in figures.value(file, "/counts"):
         return None
     domains = figures.value(file, "/counts/domains")

@@ -1,16 +1,17 @@
 """README.md of each repo: metadata for the Hub on top, then a text whose every number has a file (figures.py)."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from hub_cards import card_figures, run_files
+from hub_cards import card_figures
 from hub_cards.errors import HubError
 from hub_cards.figures import Figures
-from hub_cards.run_files import Names
+from hub_cards.run_files import Names, RunFiles
 
 LANGUAGES = ["en", "zh"]
 TAGS = ["yulanmini", "reproduction"]
@@ -95,8 +96,8 @@ def checkpoints_card(figures: Figures, names: Names, *, licence: str, revisions:
 
 def parent_of(figures: Figures, names: Names) -> str:
     """The repo of the model that was tuned: the merged one if the tuning's manifest holds its fingerprint."""
-    merged = f"{run_files.MERGED}/manifest.json"
-    tuned_from = figures.value(run_files.SFT_MANIFEST).get("inputs", {}).get("model")
+    merged = f"{figures.run.merged}/manifest.json"
+    tuned_from = figures.value(figures.run.sft_manifest).get("inputs", {}).get("model")
     is_merged = figures.has(merged) and figures.value(merged, "/fingerprint") == tuned_from
     return names.base if is_merged else names.checkpoints
 
@@ -122,20 +123,22 @@ def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
 MODEL_CARDS: dict[str, Callable[..., str]] = {"base": base_card, "instruct": instruct_card}
 
 
-def model_card(run: Path, kind: str, names: Names, *, licence: str) -> tuple[str, Figures]:
+def model_card(run: RunFiles, kind: str, names: Names, *, licence: str) -> tuple[str, Figures]:
     """The card of the run's "base" or "instruct" model, and the figures it used."""
     figures = Figures(run)
     return MODEL_CARDS[kind](figures, names, licence=licence), figures
 
 
-def card_of(path: Path, kind: str | None, repo_id: str, *, licence: str) -> tuple[str, Figures]:
-    """The card of a run's model; `path` is the run's folder (`kind` says which model) or that of one of its stages."""
-    kinds = {run_files.MERGED: "base", run_files.SFT: "instruct"}
-    stage = kinds.get(path.resolve().name)
-    kind = kind or stage
+def card_of(run: RunFiles, kind: str | None, repo_id: str, *, licence: str) -> tuple[str, Figures]:
+    """The card of a run's model; `run.root` may also be the folder of the merged or the tuned model."""
+    kinds = {run.merged: "base", run.sft: "instruct"}
+    root = run.root.resolve()
+    kind = kind or kinds.get(root.name)
     if kind not in MODEL_CARDS:
-        raise HubError(f"{path}: which model? Expected --model {' or '.join(MODEL_CARDS)}; found {kind!r}.")
-    return model_card(path.resolve().parent if stage else path, kind, Names.parse(repo_id), licence=licence)
+        raise HubError(f"{run.root}: which model? Expected --model {' or '.join(MODEL_CARDS)}; found {kind!r}.")
+    if root.name in kinds:
+        run = replace(run, root=root.parent)
+    return model_card(run, kind, Names.parse(repo_id), licence=licence)
 
 
 def dataset_card(
@@ -144,7 +147,7 @@ def dataset_card(
     """Card of the recipes and packed phases. `configs` are the Hub's: a name and the files of each split."""
     rows = []
     for folder in mixes:
-        file = f"{run_files.DATA}/{folder.name}/manifest.json"
+        file = f"{figures.run.data}/{folder.name}/manifest.json"
         rows.append(
             [
                 folder.name,

@@ -12,6 +12,7 @@ import yaml
 
 from data_recipes.manifest import sha256_file
 from hub_cards.errors import HubError
+from hub_cards.run_files import RunFiles
 
 PROVENANCE_NAME = "provenance.json"
 
@@ -47,10 +48,11 @@ def join(*keys: str | int) -> str:
 
 
 class Figures:
-    """Figures of the run in folder `root`; file names are relative to it."""
+    """Figures of a run; file names are relative to its folder."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, run: RunFiles) -> None:
+        self.run = run
+        self.root = run.root
         self.claims: list[dict[str, Any]] = []
         self._contents: dict[str, Any] = {}
 
@@ -85,7 +87,7 @@ class Figures:
         }
 
 
-def trace(folder: Path, run: Path) -> list[str]:
+def trace(folder: Path, run: RunFiles) -> list[str]:
     """What no longer holds of the numbers on a repo's card, against the run they came from; empty when all do."""
     provenance = load(folder / PROVENANCE_NAME)
     card = (folder / "README.md").read_text(encoding="utf-8")

@@ -12,25 +12,25 @@ import yaml
 
 from data_recipes.manifest import fsync_tree
 from data_recipes.recipes.phases import phase_number
-from hub_cards import files, run_files
+from hub_cards import files
 from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
 from hub_cards.errors import HubError
 from hub_cards.eval_results import FOLDER, problem_entries, write_eval_results
 from hub_cards.figures import PROVENANCE_NAME, Figures, load
 from hub_cards.revisions import revision_name
-from hub_cards.run_files import Names
+from hub_cards.run_files import Names, RunFiles
 from hub_cards.validate import check_repo
 
 SIZE_LIMITS = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def publish_local(run: Path, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[Path]:
+def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[Path]:
     """Write every repo of `run` below `out`; returns their folders. Nothing is sent anywhere.
 
     Repos: NAME-checkpoints (unmerged, one revision a phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
     there is replaced. Raises HubError when the run lacks a stage, or when a repo would not pass its own check.
     """
-    run, names = Path(run), Names(namespace, name)
+    names = Names(namespace, name)
     writers = {
         names.checkpoints: write_checkpoints,
         names.base: write_base,
@@ -59,59 +59,61 @@ def publish_local(run: Path, out: Path, *, namespace: str, name: str, licence: s
     return repos
 
 
-def write_checkpoints(run: Path, repo: Path, names: Names, licence: str) -> None:
+def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The unmerged model of every phase as a revision, and the last also as `main`."""
     figures = Figures(run)
-    models = run_files.phase_models(run)
-    tokens_per_step = figures.value(run_files.PRETRAIN_MANIFEST, "/counts/tokens") // figures.value(
-        run_files.PRETRAIN_MANIFEST, "/counts/steps"
+    models = run.phase_models()
+    tokens_per_step = figures.value(run.pretrain_manifest, "/counts/tokens") // figures.value(
+        run.pretrain_manifest, "/counts/steps"
     )
     entries: list[dict[str, Any]] = []
     for model in models:
-        manifest = f"{run_files.PRETRAIN}/models/{model.name}/manifest.json"
+        manifest = f"{run.pretrain}/models/{model.name}/manifest.json"
         step = figures.value(manifest, "/counts/step")
         revision = revision_name(phase_number(model.name), step, step * tokens_per_step)
-        files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run)
+        files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run.root)
         cells = [figures.figure(manifest, "/counts/step")]
         entries.append(
             {"phase": model.name, "step": step, "tokens": step * tokens_per_step, "revision": revision, "cells": cells}
         )
-    files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run)
+    files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run.root)
     index = [{key: value for key, value in entry.items() if key != "cells"} for entry in entries]
     write_json(repo / "index.json", {"main": entries[-1]["revision"], "revisions": index})
-    write_training_files(run, repo, run_files.PRETRAIN, heldout=True)
+    write_training_files(run, repo, run.pretrain, heldout=True)
     write_card(repo, checkpoints_card(figures, names, licence=licence, revisions=entries), figures)
 
 
-def write_base(run: Path, repo: Path, names: Names, licence: str) -> None:
+def write_base(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The merged model, with its certificate, its scores and the training behind it."""
-    files.copy_allowed(stage(run, run_files.MERGED), repo, files.MODEL_FILES, run=run)
-    write_training_files(run, repo, run_files.PRETRAIN, heldout=True)
+    files.copy_allowed(stage(run, run.merged), repo, files.MODEL_FILES, run=run.root)
+    write_training_files(run, repo, run.pretrain, heldout=True)
     write_scores(run, repo, "base", names.base, names.data)
     write_card(repo, *model_card(run, "base", names, licence=licence))
 
 
-def write_instruct(run: Path, repo: Path, names: Names, licence: str) -> None:
+def write_instruct(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The instruction-tuned model, with its scores and the tuning behind it."""
-    files.copy_allowed(stage(run, run_files.SFT), repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run)
+    files.copy_allowed(stage(run, run.sft), repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run.root)
     adapter = repo / "adapter" / "adapter_config.json"
     if adapter.is_file():  # it names the folder of this machine that the adapter belongs to
         write_json(adapter, {**load(adapter), "base_model_name_or_path": parent_of(Figures(run), names)})
-    write_training_files(run, repo, run_files.SFT, heldout=False)
+    write_training_files(run, repo, run.sft, heldout=False)
     write_scores(run, repo, "instruct", names.instruct, names.data)
     write_card(repo, *model_card(run, "instruct", names, licence=licence))
 
 
-def write_dataset(run: Path, repo: Path, names: Names, licence: str) -> None:
+def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The mixes: recipe, packed rows in training order and manifest of each, one config a mix."""
     figures = Figures(run)
-    mixes = run_files.phase_folders(run)
+    mixes = run.phase_folders()
     if not mixes:
-        raise HubError(f"{run / run_files.DATA}: no built mix; finish the data stage first.")
+        raise HubError(f"{run.root / run.data}: no built mix; finish the data stage first.")
     configs = []
     (repo / "recipes").mkdir()
     for mix in mixes:
-        names_copied = files.copy_allowed(mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", "*.json"), run=run)
+        names_copied = files.copy_allowed(
+            mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", "*.json"), run=run.root
+        )
         suffix = ".parquet" if any(item.endswith(".parquet") for item in names_copied) else ".arrow"
         config = {
             "config_name": mix.name,
@@ -121,35 +123,35 @@ def write_dataset(run: Path, repo: Path, names: Names, licence: str) -> None:
         recipe = load(mix / "manifest.json").get("recipe")
         if recipe is not None:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-            (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run), encoding="utf-8")
+            (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run.root), encoding="utf-8")
     rows = sum(load(mix / "manifest.json")["counts"]["rows"] for mix in mixes)
     category = next((category for limit, category in SIZE_LIMITS if rows < limit), "10M<n<100M")
     write_card(repo, dataset_card(figures, names, mixes=mixes, configs=configs, size_category=category), figures)
 
 
-def stage(run: Path, name: str) -> Path:
+def stage(run: RunFiles, name: str) -> Path:
     """The folder of a finished stage; HubError when it is not there."""
-    folder = run / name
+    folder = run.root / name
     if not (folder / "config.json").is_file():
         raise HubError(f"{folder}: no model there; finish that stage of the run first.")
     return folder
 
 
-def write_training_files(run: Path, repo: Path, folder: str, *, heldout: bool) -> None:
+def write_training_files(run: RunFiles, repo: Path, folder: str, *, heldout: bool) -> None:
     """Config and metrics of the training behind a model, without this machine's paths."""
-    config = (run / folder / "config.yaml").read_text(encoding="utf-8")
-    (repo / "training_config.yaml").write_text(files.without_run_path(config, run), encoding="utf-8")
+    config = (run.root / folder / "config.yaml").read_text(encoding="utf-8")
+    (repo / "training_config.yaml").write_text(files.without_run_path(config, run.root), encoding="utf-8")
     for name in ("metrics.jsonl", *(["heldout.jsonl"] if heldout else [])):
-        if (run / folder / name).is_file():
-            shutil.copyfile(run / folder / name, repo / name)
+        if (run.root / folder / name).is_file():
+            shutil.copyfile(run.root / folder / name, repo / name)
 
 
-def write_scores(run: Path, repo: Path, model: str, repo_id: str, dataset_id: str) -> None:
+def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str, dataset_id: str) -> None:
     """scores.json as it is, and in the Hub's form; nothing where the model was not scored."""
-    scores = run / run_files.scores_file(model)
+    scores = run.root / run.scores_file(model)
     if not scores.is_file():
         return
-    text = files.without_run_path(scores.read_text(encoding="utf-8"), run)
+    text = files.without_run_path(scores.read_text(encoding="utf-8"), run.root)
     (repo / "scores.json").write_text(text, encoding="utf-8")
     url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
     entries = problem_entries(repo / "scores.json", dataset_id=dataset_id, source_url=url)

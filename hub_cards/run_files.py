@@ -1,27 +1,64 @@
-"""Where a finished `yulanmini reproduce` run keeps what cards and repos are made of."""
+"""The files of a finished run that cards and repos are made of, and what its repos are called."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_recipes.manifest import MANIFEST_NAME
 from data_recipes.recipes.phases import training_order
 from hub_cards.errors import HubError
 
-DATA, PRETRAIN, MERGED, SFT, SCORES = "03-data", "04-pretrain", "05-merged", "06-sft", "07-scores"
-CORPUS = "01-corpus"
 
-PRETRAIN_MANIFEST = f"{PRETRAIN}/manifest.json"
-PRETRAIN_CONFIG = f"{PRETRAIN}/config.yaml"
-PRETRAIN_METRICS = f"{PRETRAIN}/metrics.jsonl"
-HELDOUT = f"{PRETRAIN}/heldout.jsonl"
-CERTIFICATE = f"{MERGED}/merge_certificate.json"
-SFT_MANIFEST = f"{SFT}/manifest.json"
-SFT_METRICS = f"{SFT}/metrics.jsonl"
-CORPUS_MANIFEST = f"{CORPUS}/manifest.json"
+@dataclass(frozen=True)
+class RunFiles:
+    """A run's folder, and the names of the folders in it that hold the result of each stage."""
+
+    root: Path
+    corpus: str
+    data: str
+    pretrain: str
+    merged: str
+    sft: str
+    scores: str
+
+    @property
+    def corpus_manifest(self) -> str:
+        return f"{self.corpus}/{MANIFEST_NAME}"
+
+    @property
+    def pretrain_manifest(self) -> str:
+        return f"{self.pretrain}/{MANIFEST_NAME}"
+
+    @property
+    def heldout(self) -> str:
+        return f"{self.pretrain}/heldout.jsonl"
+
+    @property
+    def sft_manifest(self) -> str:
+        return f"{self.sft}/{MANIFEST_NAME}"
+
+    def scores_file(self, model: str) -> str:
+        """Scores of "base" or "instruct"."""
+        return f"{self.scores}/{model}/scores.json"
+
+    def phase_folders(self) -> list[Path]:
+        """Built mixes of the run, in training order."""
+        return _in_training_order(self.root / self.data, MANIFEST_NAME)
+
+    def phase_models(self) -> list[Path]:
+        """Exported models at phase ends, in training order; HubError when there is none."""
+        folder = self.root / self.pretrain / "models"
+        models = _in_training_order(folder, "config.json")
+        if not models:
+            raise HubError(f"{folder}: no exported model; finish pretraining first.")
+        return models
 
 
-def scores_file(model: str) -> str:
-    """Scores of "base" or "instruct"."""
-    return f"{SCORES}/{model}/scores.json"
+def _in_training_order(folder: Path, file: str) -> list[Path]:
+    """The phases below `folder` that hold `file`."""
+    return sorted(
+        (path for path in folder.glob("phase-*") if (path / file).is_file()),
+        key=lambda path: training_order(path.name),
+    )
 
 
 @dataclass(frozen=True)
@@ -54,17 +91,3 @@ class Names:
     @property
     def data(self) -> str:
         return f"{self.base}-data"
-
-
-def phase_folders(run: Path) -> list[Path]:
-    """Built mixes of the run, in training order (`phase-26-4k` before `phase-26`)."""
-    folders = [path for path in (run / DATA).glob("phase-*") if (path / "manifest.json").is_file()]
-    return sorted(folders, key=lambda folder: training_order(folder.name))
-
-
-def phase_models(run: Path) -> list[Path]:
-    """Exported models at phase ends, in training order; HubError when there is none."""
-    folders = [path for path in (run / PRETRAIN / "models").glob("phase-*") if (path / "config.json").is_file()]
-    if not folders:
-        raise HubError(f"{run / PRETRAIN / 'models'}: no exported model; finish pretraining first.")
-    return sorted(folders, key=lambda folder: training_order(folder.name))

@@ -17,6 +17,7 @@ from hub_cards.errors import HubError
 from hub_cards.eval_results import FOLDER as EVAL_FOLDER
 from hub_cards.eval_results import shape_problems
 from hub_cards.figures import PROVENANCE_NAME, trace
+from hub_cards.run_files import RunFiles
 
 RepoType = Literal["model", "dataset"]
 
@@ -43,7 +44,7 @@ def parse_repo_type(text: str | None) -> RepoType | None:
     raise HubError(f"repo type '{text}': expected model or dataset.")
 
 
-def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: Path | None = None) -> list[Finding]:
+def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles | None = None) -> list[Finding]:
     """Everything that is wrong with a repo's folder. With `run`, each number on the card is looked up there again."""
     folder = Path(folder)
     if not folder.is_dir():

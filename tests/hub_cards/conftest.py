@@ -5,6 +5,7 @@ import pytest
 from small_run import write_small_run
 
 from hub_cards.publish_local import publish_local
+from yulanmini.run_layout import card_files
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,7 @@ def small_run(tmp_path_factory) -> Path:
 def published(small_run, tmp_path_factory) -> Path:
     """The folder of the namespace that the small run's repos are in; not to be changed."""
     out = tmp_path_factory.mktemp("hub")
-    publish_local(small_run, out, namespace="someone", name="tiny")
+    publish_local(card_files(small_run), out, namespace="someone", name="tiny")
     return out / "someone"
 
 

@@ -21,11 +21,12 @@ from hub_cards.run_files import Names
 from hub_cards.validate import check_repo
 
 REPOS = ("tiny-checkpoints", "tiny", "tiny-instruct", "tiny-data")
+from yulanmini.run_layout import card_files
 
 
 @pytest.mark.parametrize("repo", REPOS)
 def test_every_repo_passes_its_own_check_and_its_numbers_trace_to_the_run(published, small_run, repo):
-    assert check_repo(published / repo, run=small_run) == []
+    assert check_repo(published / repo, run=card_files(small_run)) == []
 
 
 def test_main_and_every_revision_load_and_main_is_the_last_phase(published):
@@ -73,7 +74,7 @@ def test_the_instruct_card_names_the_model_that_was_tuned(tmp_path, parent):
     manifest = json.loads((run / "06-sft" / "manifest.json").read_text())
     manifest["inputs"]["model"] = merged["fingerprint"] if parent == "tiny" else "of another"
     (run / "06-sft" / "manifest.json").write_text(json.dumps(manifest))
-    card, _ = model_card(run, "instruct", Names("someone", "tiny"), licence="mit")
+    card, _ = model_card(card_files(run), "instruct", Names("someone", "tiny"), licence="mit")
     assert f"base_model: someone/{parent}\n" in card
     assert ("plain Llama" in card) == (parent == "tiny")
 
@@ -83,7 +84,7 @@ def test_an_adapter_names_the_repo_it_belongs_to_instead_of_a_folder(tmp_path):
     (run / "06-sft" / "adapter").mkdir()
     config = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/else/05-merged"}
     (run / "06-sft" / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+    publish_local(card_files(run), tmp_path / "hub", namespace="someone", name="tiny")
     published_config = load(tmp_path / "hub" / "someone" / "tiny-instruct" / "adapter" / "adapter_config.json")
     assert published_config == {"peft_type": "LORA", "base_model_name_or_path": "someone/tiny-checkpoints"}
 
@@ -118,19 +119,21 @@ def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, 
     scores = json.loads((run / "07-scores" / "base" / "scores.json").read_text())
     scores["levels"][0]["exact_match"] = 0.5
     (run / "07-scores" / "base" / "scores.json").write_text(json.dumps(scores))
-    assert trace(repo, run) == [
+    assert trace(repo, card_files(run)) == [
         "07-scores/base/scores.json /levels/0/exact_match: the card says 6.0%, the run says 50.0%"
     ]
     readme = repo / "README.md"
     readme.write_text(readme.read_text().replace("12,345", "99,345"))
-    assert any("12,345 is in provenance.json and not on the card" in problem for problem in trace(repo, run))
+    assert any(
+        "12,345 is in provenance.json and not on the card" in problem for problem in trace(repo, card_files(run))
+    )
 
 
 def test_a_missing_stage_is_named_and_leaves_no_half_repo(tmp_path):
     run = write_small_run(tmp_path / "run")
     (run / "06-sft" / "config.json").unlink()
     with pytest.raises(HubError, match="06-sft: no model there"):
-        publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+        publish_local(card_files(run), tmp_path / "hub", namespace="someone", name="tiny")
     assert sorted(path.name for path in (tmp_path / "hub" / "someone").iterdir()) == ["tiny", "tiny-checkpoints"]
 
 
@@ -139,7 +142,7 @@ def test_a_model_cut_short_is_not_published(tmp_path):
     weights = run / "05-merged" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
     with pytest.raises(HubError, match=r"model\.safetensors: truncated"):
-        publish_local(run, tmp_path / "hub", namespace="someone", name="tiny")
+        publish_local(card_files(run), tmp_path / "hub", namespace="someone", name="tiny")
 
 
 def test_a_models_answer_cannot_break_out_of_its_block(published):

@@ -16,19 +16,18 @@ import torch
 from torch import nn
 
 from data_recipes.recipes.yaml_schema import validate
-from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig
 from train.model_setup.build import build_model
 from train.model_setup.parameter_groups import parameter_groups
 from train.studies.lr_transfer import BASE, width_settings
-from train.studies.trials import parametrization_changes, settings_of
+from train.studies.trials import Inputs, parametrization_changes, settings_of
 
 LEARNING_RATE = 2.0**-7
 ROWS = 8
 
 
 def coordinate_check(
-    inputs: Path,
+    inputs: Inputs,
     *,
     widths: Sequence[int],
     columns: Sequence[str],
@@ -37,10 +36,11 @@ def coordinate_check(
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Check every parametrization of `columns` over `widths` on rows of phase 1 of `inputs` (a folder that `yulanmini
-    reproduce` made). Returns per column, place and width the change after each update, and the slope after the last.
+    """Check every parametrization of `columns` over `widths` on rows of phase 1.
+
+    Returns per column, place and width the change after each update, and the slope after the last.
     """
-    rows = PackedRows(inputs / "03-data" / "phase-01").rows(0, ROWS)
+    rows = inputs.first_phase().rows(0, ROWS)
     input_ids = torch.from_numpy(rows.input_ids.astype("int64"))
     columns_found: dict[str, Any] = {}
     for column in columns:
@@ -77,7 +77,7 @@ def slope(widths: Sequence[int], values: Sequence[float]) -> float:
     return sum((at - x_mean) * (value - y_mean) for at, value in zip(x, y, strict=True)) / spread
 
 
-def _config(base: Path, inputs: Path, column: str, width: int, seed: int) -> PretrainConfig:
+def _config(base: Path, inputs: Inputs, column: str, width: int, seed: int) -> PretrainConfig:
     changes = {
         **width_settings(width),
         **parametrization_changes(column),

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from train.errors import TrainError
-from train.studies.trials import CONFIGS, parametrization_changes, run_trial, settings_of
+from train.studies.trials import CONFIGS, Inputs, parametrization_changes, run_trial, settings_of
 
 BASE = CONFIGS / "proxy-wide" / "pretrain.yaml"
 HEAD_DIM = 32
@@ -120,7 +120,7 @@ def _next(losses: Mapping[float, Sequence[float]]) -> float | None:
 
 
 def lr_transfer(
-    inputs: Path,
+    inputs: Inputs,
     out: Path,
     *,
     widths: Sequence[int],
@@ -130,9 +130,11 @@ def lr_transfer(
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Sweep every width under every parametrization (names of `PARAMETRIZATIONS`) on `inputs`, a folder that
-    `yulanmini reproduce` made, from `seeds` initialisations each. Trials go to `out`. Returns the table that
-    `yulanmini train lr-transfer` prints."""
+    """Sweep every width under every parametrization (names of `PARAMETRIZATIONS`) on `inputs`.
+
+    Each loss is measured from `seeds` initialisations; trials go to `out`. Returns the table that `yulanmini train
+    lr-transfer` prints.
+    """
     tail = max(steps // 5, 1)
     found: dict[str, list[Sweep]] = {}
     for column in columns:

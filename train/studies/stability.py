@@ -15,11 +15,10 @@ from typing import Any
 import torch
 
 from data_recipes.recipes.yaml_schema import validate
-from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig
 from train.model_setup.build import build_model
 from train.model_setup.parameter_groups import parameter_groups
-from train.studies.trials import CONFIGS, Trial, run_trial, settings_of
+from train.studies.trials import CONFIGS, Inputs, Trial, run_trial, settings_of
 
 BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"
 LEARNING_RATES = (2e-3, 1.6e-2, 1.28e-1)
@@ -50,7 +49,7 @@ SPIKE, SPIKE_WINDOW = 10.0, 32
 
 
 def stability_study(
-    inputs: Path,
+    inputs: Inputs,
     out: Path,
     *,
     steps: int,
@@ -60,7 +59,7 @@ def stability_study(
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Train every row at every rate on `inputs` (a folder that `yulanmini reproduce` made), trials in `out`; time them.
+    """Train every row at every rate on `inputs`, trials in `out`; time them.
 
     Returns, by row and rate, one entry for each of `seeds` initialisations: state (stable, spiking, exploding,
     diverged), losses, gradient norms, hidden-state variance by layer over the steps, largest attention logit; by row
@@ -153,7 +152,7 @@ def count_spikes(norms: Sequence[float | None]) -> int:
     return found
 
 
-def relative_step_times(inputs: Path, base: Path, steps: int) -> dict[str, float]:
+def relative_step_times(inputs: Inputs, base: Path, steps: int) -> dict[str, float]:
     """Median time of a whole step of each row over the baseline's, the rows taking turns so that all see the same
     load of the machine."""
     prepared = {}
@@ -171,7 +170,7 @@ def relative_step_times(inputs: Path, base: Path, steps: int) -> dict[str, float
     return {name: median(a / b for a, b in zip(times[name], times[first], strict=True)) for name in prepared}
 
 
-def _step_function(config: PretrainConfig, inputs: Path) -> Callable[[], None]:
+def _step_function(config: PretrainConfig, inputs: Inputs) -> Callable[[], None]:
     from transformers import AutoTokenizer
 
     vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
@@ -181,7 +180,7 @@ def _step_function(config: PretrainConfig, inputs: Path) -> Callable[[], None]:
     for group in groups:
         group["lr"] = 1e-4 * group["lr_factor"]
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)
-    rows = PackedRows(inputs / "03-data" / "phase-01")
+    rows = inputs.first_phase()
     count = config.tokens_per_step // rows.context_length
     input_ids = torch.from_numpy(rows.rows(0, count).input_ids.astype("int64"))
 

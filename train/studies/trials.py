@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from data_recipes.recipes.phases import phase_folder
+from data_recipes.rows.reader import PackedRows
 from train.config_file import set_key
 from train.errors import TrainError
 from train.run.log import RunLog
@@ -33,6 +35,18 @@ PARAMETRIZATIONS: Mapping[str, dict[str, Any]] = {
         "overrides": {"matrix_lr": "1/sqrt(m_width)", "logits_scale": "1/m_width"},
     },
 }
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every trial of a study trains on."""
+
+    tokenizer: Path
+    data: Path
+
+    def first_phase(self) -> PackedRows:
+        """The rows of phase 1."""
+        return PackedRows(self.data / phase_folder("1"))
 
 
 @dataclass(frozen=True)
@@ -60,18 +74,19 @@ def parametrization_changes(name: str) -> dict[str, Any]:
     return {f"parametrization.{key}": value for key, value in PARAMETRIZATIONS[name].items()}
 
 
-def settings_of(base: Path, inputs: Path, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The base config as plain values, tokenizer and data taken from a folder that `yulanmini reproduce` made, with
-    `changes` (dotted keys) applied. TrainError where the folder does not hold them."""
-    tokenizer, data = inputs / "02-tokenizer", inputs / "03-data"
-    for folder in (tokenizer, data):
+def settings_of(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The base config as plain values, with the tokenizer and data of `inputs` and `changes` (dotted keys) applied.
+
+    Raises TrainError where one of the inputs is missing.
+    """
+    for folder in (inputs.tokenizer, inputs.data):
         if not (folder / "manifest.json").is_file():
             raise TrainError(
-                f"{inputs}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; "
-                f"`yulanmini reproduce --scale tiny --out {inputs}` makes it (the first three stages are enough)."
+                f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
+                f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
             )
     settings = yaml.safe_load(base.read_text())
-    everything = {"tokenizer": str(tokenizer), "data.dir": str(data), "device": "cpu", **changes}
+    everything = {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu", **changes}
     for dotted, value in everything.items():
         set_key(settings, dotted, value)
     return settings

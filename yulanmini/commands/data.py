@@ -8,11 +8,12 @@ import typer
 from yulanmini.commands.data_build import build
 from yulanmini.commands.data_sources import sources
 from yulanmini.console import emit_json, emit_table, say
+from yulanmini.run_layout import CORPUS, TOKENIZER
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.command(
     epilog="Example: yulanmini data build my-anneal.yaml --out data    "
-    "or: yulanmini data build 1-27 --corpus runs/tiny/01-corpus --tokenizer runs/tiny/02-tokenizer "
+    f"or: yulanmini data build 1-27 --corpus runs/tiny/{CORPUS} --tokenizer runs/tiny/{TOKENIZER} "
     "--scale 1e-6 --context-length 128 --out data"
 )(build)
 app.command(epilog="Example: yulanmini data sources 26    or: yulanmini data sources --online --json")(sources)
@@ -178,7 +179,7 @@ def publish(
         say(f"wrote {out}: {result['counts']['phases']} configs, {result['counts']['tokens']:,} tokens")
 
 
-@app.command(epilog="Example: yulanmini data tokenizer runs/tiny/01-corpus --out tokenizer --vocab-size 3000")
+@app.command(epilog=f"Example: yulanmini data tokenizer runs/tiny/{CORPUS} --out tokenizer --vocab-size 3000")
 def tokenizer(
     corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus folder, as the main job makes it.")],
     out: Annotated[Path, typer.Option("--out", help="The tokenizer's folder; must not exist.")],

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from yulanmini.console import emit_json, emit_table, say
+from yulanmini.run_layout import CORPUS, MERGED
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
@@ -17,7 +18,7 @@ def eval() -> None:
     """Scores with their method: held-out bits per byte, exact match on unseen problems."""
 
 
-@app.command(epilog="Example: yulanmini eval run runs/tiny/05-merged --data runs/tiny/01-corpus --out scores/base")
+@app.command(epilog=f"Example: yulanmini eval run runs/tiny/{MERGED} --data runs/tiny/{CORPUS} --out scores/base")
 def run(
     model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
     data: Annotated[Path, typer.Option(help="Corpus folder with heldout/ and dialogues/.")],

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from yulanmini.run_layout import MERGED, SFT, card_files
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -20,7 +22,7 @@ def hub() -> None:
 
 @app.command(epilog="Example: yulanmini hub card runs/tiny --model instruct --repo-id me/tiny > README.md")
 def card(
-    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`, or its 05-merged or 06-sft.")],
+    run: Annotated[Path, typer.Argument(help=f"Run folder of `yulanmini reproduce`, or its {MERGED} or {SFT}.")],
     model: Annotated[str | None, typer.Option(help="base or instruct; known where a stage's folder is given.")] = None,
     repo_id: Annotated[str, typer.Option(help="What the base model's repo is called; links follow from it.")] = (
         "your-name/yulanmini"
@@ -32,7 +34,7 @@ def card(
     from hub_cards.cards import card_of
     from yulanmini.console import emit_json
 
-    text, figures = card_of(run, model, repo_id, licence=licence)
+    text, figures = card_of(card_files(run), model, repo_id, licence=licence)
     if as_json:
         emit_json({"card": text, "provenance": figures.provenance()})
     else:
@@ -57,7 +59,7 @@ def layout(
     if dry_run:
         folders = [out / name for name in (names.checkpoints, names.base, names.instruct, names.data)]
     else:
-        folders = publish_local(run, out, namespace=names.namespace, name=names.name, licence=licence)
+        folders = publish_local(card_files(run), out, namespace=names.namespace, name=names.name, licence=licence)
     if as_json:
         emit_json({"repos": [str(folder) for folder in folders], "written": not dry_run})
     else:
@@ -78,7 +80,7 @@ def check(
     from hub_cards.validate import check_repo, parse_repo_type
     from yulanmini.console import emit_json, emit_table, say
 
-    findings = check_repo(folder, repo_type=parse_repo_type(repo_type), run=run)
+    findings = check_repo(folder, repo_type=parse_repo_type(repo_type), run=card_files(run) if run else None)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         emit_json({"errors": errors, "findings": [vars(finding) for finding in findings]})

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from yulanmini.run_layout import PRETRAIN
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 Source = Annotated[Path, typer.Argument(help="Model folder: config.json and safetensors.")]
@@ -18,7 +20,7 @@ def model() -> None:
     """Create, count, merge, re-balance, average and export models."""
 
 
-@app.command(epilog="Example: yulanmini model merge runs/tiny/04-pretrain/models/phase-27 merged --dtype bfloat16")
+@app.command(epilog=f"Example: yulanmini model merge runs/tiny/{PRETRAIN}/models/phase-27 merged --dtype bfloat16")
 def merge(
     src: Source,
     dst: Destination,

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from yulanmini.run_layout import PRETRAIN, study_inputs
+
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -25,7 +27,7 @@ def train() -> None:
     """Report on runs, export checkpoints, study what keeps training stable."""
 
 
-@app.command(epilog="Example: yulanmini train report runs/tiny/04-pretrain --out dynamics.html")
+@app.command(epilog=f"Example: yulanmini train report runs/tiny/{PRETRAIN} --out dynamics.html")
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a pretraining run, or its metrics.jsonl.")],
     out: Annotated[
@@ -49,7 +51,7 @@ def report(
         emit_table(["figure", ""], [(key.replace("_", " "), shown(value)) for key, value in figures.items()])
 
 
-@app.command(epilog="Example: yulanmini train export runs/tiny/04-pretrain/checkpoints/step-00000875 exported")
+@app.command(epilog=f"Example: yulanmini train export runs/tiny/{PRETRAIN}/checkpoints/step-00000875 exported")
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run: RUN/checkpoints/step-N.")],
     dst: Annotated[Path, typer.Argument(help="New model folder; must not exist.")],
@@ -96,7 +98,8 @@ def coordinate_check(
     from train.studies.plots import plot_coordinate_check
     from yulanmini.console import say
 
-    result = study(run, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
+    inputs = study_inputs(run)
+    result = study(inputs, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
     _keep(result, out / "coordinate-check.json")
     plot_coordinate_check(result, out / "coordinate-check.svg")
     places = list(next(iter(result["columns"].values()))["slope"])
@@ -123,7 +126,8 @@ def lr_transfer(
     from train.studies.plots import plot_lr_transfer
     from yulanmini.console import say
 
-    result = study(run, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
+    inputs = study_inputs(run)
+    result = study(inputs, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
     _keep(result, out / "lr-transfer.json")
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
@@ -160,7 +164,8 @@ def stability_study(
     from train.studies.stability import without_curves
     from yulanmini.console import say
 
-    result = study(run, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
+    inputs = study_inputs(run)
+    result = study(inputs, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
     plot_stability(result, out / "stability.svg")
     result = without_curves(result)
     _keep(result, out / "stability.json")

@@ -9,19 +9,9 @@ from data_recipes.recipes.phases import is_annealing, phase_key, training_order
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
+from yulanmini.run_layout import DATA, FOLDERS, HUB, MERGED, PRETRAIN, RUN_FILE, SCORES, SFT, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
-STAGES = (
-    ("corpus", "01-corpus"),
-    ("tokenizer", "02-tokenizer"),
-    ("data", "03-data"),
-    ("pretrain", "04-pretrain"),
-    ("merge", "05-merged"),
-    ("sft", "06-sft"),
-    ("scores", "07-scores"),
-    ("hub", "08-hub"),
-)
-FOLDER = dict(STAGES)
 
 
 def collect(run: Path) -> dict[str, Any]:
@@ -32,19 +22,19 @@ def collect(run: Path) -> dict[str, Any]:
     if not Path(run).is_dir():
         raise RunError(f"{run}: not a folder. Give the --out folder of `yulanmini reproduce`.")
     folder = RunFolder(Path(run))
-    manifests = {stage: folder.json(f"{name}/manifest.json") for stage, name in STAGES}
+    manifests = {stage: folder.json(f"{name}/manifest.json") for stage, name in FOLDERS.items()}
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run": Path(run).resolve().name,
-        "settings": folder.yaml("run.yaml"),
+        "settings": folder.yaml(RUN_FILE),
         "stages": stage_figures(folder, manifests),
         "corpus": corpus(manifests["corpus"]),
         "tokenizer": tokenizer(manifests["tokenizer"]),
         "mixture": mixture(folder),
-        "pretraining": pretraining(folder, FOLDER["pretrain"]),
-        "heldout": heldout(folder, FOLDER["pretrain"]),
-        "merge": folder.json(f"{FOLDER['merge']}/merge_certificate.json"),
-        "sft": instruction_tuning(folder, FOLDER["sft"]),
+        "pretraining": pretraining(folder, PRETRAIN),
+        "heldout": heldout(folder, PRETRAIN),
+        "merge": folder.json(f"{MERGED}/merge_certificate.json"),
+        "sft": instruction_tuning(folder, SFT),
         "scores": scores(folder),
         "hub": hub(folder, manifests["hub"]),
         "provenance": provenance(manifests),
@@ -63,9 +53,9 @@ def in_order(domains: Iterable[str]) -> list[str]:
 
 def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry a stage: done, interrupted or not run; time over all attempts, peak memory."""
-    timings = folder.lines("timings.jsonl")
+    timings = folder.lines(TIMINGS_FILE)
     figures = []
-    for stage, name in STAGES:
+    for stage, name in FOLDERS.items():
         attempts = [line for line in timings if line.get("stage") == stage]
         started = bool(attempts) or (folder.root / name).is_dir()
         status = "done" if manifests[stage] else "interrupted" if started else "not run"
@@ -109,7 +99,7 @@ def published_shares() -> dict[str, dict[str, float]]:
 def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
     """One entry a mix: tokens by domain, and every subset with its share."""
     mixes = []
-    for name in folder.folders(f"{FOLDER['data']}/phase-*"):
+    for name in folder.folders(f"{DATA}/phase-*"):
         manifest = folder.json(f"{name}/manifest.json")
         if manifest is None:
             continue
@@ -145,7 +135,7 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
 
 def scores(folder: RunFolder) -> dict[str, Any] | None:
     """The scores of base and instruct as `eval` wrote them."""
-    found = {model: folder.json(f"{FOLDER['scores']}/{model}/scores.json") for model in ("base", "instruct")}
+    found = {model: folder.json(f"{SCORES}/{model}/scores.json") for model in ("base", "instruct")}
     return found if any(found.values()) else None
 
 
@@ -153,7 +143,7 @@ def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | 
     """The folders laid out as Hub repositories."""
     if manifest is None:
         return None
-    cards = sorted((folder.root / FOLDER["hub"]).rglob("README.md"))
+    cards = sorted((folder.root / HUB).rglob("README.md"))
     return {"repos": [card.parent.relative_to(folder.root).as_posix() for card in cards], "counts": manifest["counts"]}
 
 

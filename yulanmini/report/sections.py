@@ -7,6 +7,7 @@ from typing import Any
 from data_recipes.recipes.phases import is_annealing
 from yulanmini.report import units
 from yulanmini.report.collect import in_order, pooled_problems
+from yulanmini.run_layout import MERGED, PRETRAIN, SFT
 
 STAGE_NAMES = {
     "corpus": "Corpus",
@@ -250,23 +251,23 @@ def parity(certificate: dict[str, Any] | None) -> list[dict[str, str]]:
     ]
 
 
-LOAD = """from transformers import AutoModelForCausalLM, AutoTokenizer
+LOAD = f"""from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("05-merged")
-tokenizer = AutoTokenizer.from_pretrained("05-merged")
+model = AutoModelForCausalLM.from_pretrained("{MERGED}")
+tokenizer = AutoTokenizer.from_pretrained("{MERGED}")
 inputs = tokenizer("def main(", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0], skip_special_tokens=True))"""
-CHAT = """from transformers import pipeline
+CHAT = f"""from transformers import pipeline
 
-chat = pipeline("text-generation", "06-sft")
-messages = [{"role": "user", "content": "What is the first item? rain, apple, train."}]
+chat = pipeline("text-generation", "{SFT}")
+messages = [{{"role": "user", "content": "What is the first item? rain, apple, train."}}]
 print(chat(messages, max_new_tokens=40)[0]["generated_text"][-1]["content"])"""
 UNMERGED = """import modeling_yulanmini
 from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
 print(model.model.norm_alpha, model.model.layers[0].self_attn.q_proj_alpha)"""
-AGAIN = """accelerate launch -m train.pretrain 04-pretrain/config.yaml --set output_dir=again max_steps=100"""
+AGAIN = f"""accelerate launch -m train.pretrain {PRETRAIN}/config.yaml --set output_dir=again max_steps=100"""
 
 
 def commands(report: dict[str, Any]) -> list[dict[str, str]]:

@@ -15,10 +15,9 @@ from yulanmini.console import say
 from yulanmini.errors import RunError
 from yulanmini.reproduce.clock import stage_clock
 from yulanmini.reproduce.stages import STAGES, Run, Stage
+from yulanmini.run_layout import RUN_FILE, TIMINGS_FILE
 
-RUN_FILE = "run.yaml"
 LOCK_FILE = ".lock"
-TIMINGS_FILE = "timings.jsonl"
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

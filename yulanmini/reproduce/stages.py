@@ -15,9 +15,8 @@ from data_recipes.manifest import read_manifest, whole_folder, write_manifest
 from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
 from yulanmini.reproduce.launch import launch
 from yulanmini.reproduce.settings import Settings
+from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, TOKENIZER, card_files
 
-CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
-MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
 NAMESPACE = "your-name"
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
@@ -234,7 +233,7 @@ def publish(run: Run) -> None:
     from hub_cards.publish_local import publish_local
 
     with whole_folder(run.folder(HUB)) as partial:
-        repos = publish_local(run.out, partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
+        repos = publish_local(card_files(run.out), partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
         write_manifest(
             partial,
             kind="hub-repos",

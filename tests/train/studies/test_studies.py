@@ -18,20 +18,20 @@ from train.studies.coordinate_check import coordinate_check, slope
 from train.studies.lr_transfer import Sweep, search, width_settings
 from train.studies.plots import plot_coordinate_check, plot_lr_transfer, plot_stability
 from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study, without_curves
-from train.studies.trials import CONFIGS, Trial, parametrization_changes, run_trial, settings_of
+from train.studies.trials import CONFIGS, Inputs, Trial, parametrization_changes, run_trial, settings_of
+from yulanmini.run_layout import study_inputs
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a study reads, at the places where `yulanmini reproduce` puts it."""
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """What a study reads."""
     folder = write_inputs(tmp_path_factory.mktemp("inputs"))
-    (folder / "data").rename(folder / "03-data")
-    (folder / "tokenizer").rename(folder / "02-tokenizer")
-    for name in ("02-tokenizer", "03-data"):
-        manifest = folder / name / "manifest.json"
+    found = Inputs(tokenizer=folder / "tokenizer", data=folder / "data")
+    for part in (found.tokenizer, found.data):
+        manifest = part / "manifest.json"
         if not manifest.exists():
             manifest.write_text("{}")
-    return folder
+    return found
 
 
 def small_base(tmp_path: Path, name: str, **changes: Any) -> Path:
@@ -148,7 +148,7 @@ def test_exploding_hidden_states_are_seen_though_the_loss_is_calm() -> None:
     assert describe(Trial(records, True), 60)["state"] == "stable"
 
 
-def test_a_trial_is_run_once_and_again_when_its_settings_change(inputs: Path, tmp_path: Path) -> None:
+def test_a_trial_is_run_once_and_again_when_its_settings_change(inputs: Inputs, tmp_path: Path) -> None:
     base = small_base(tmp_path, "proxy-wide")
     settings = settings_of(base, inputs, {"max_steps": 3, "optimizer.lr": 0.001})
     trial = run_trial(tmp_path / "trial", settings)
@@ -163,7 +163,7 @@ def test_a_trial_is_run_once_and_again_when_its_settings_change(inputs: Path, tm
     assert run_trial(tmp_path / "trial", changed).losses != trial.losses
 
 
-def test_a_trial_that_breaks_down_is_a_result(inputs: Path, tmp_path: Path) -> None:
+def test_a_trial_that_breaks_down_is_a_result(inputs: Inputs, tmp_path: Path) -> None:
     base = small_base(tmp_path, "proxy-wide")
     trial = run_trial(tmp_path / "trial", settings_of(base, inputs, {"max_steps": 12, "optimizer.lr": 1e30}))
     assert not trial.finished
@@ -173,7 +173,7 @@ def test_a_trial_that_breaks_down_is_a_result(inputs: Path, tmp_path: Path) -> N
 
 def test_inputs_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(TrainError, match=r"no 02-tokenizer.*yulanmini reproduce"):
-        settings_of(transfer.BASE, tmp_path, {})
+        settings_of(transfer.BASE, study_inputs(tmp_path), {})
 
 
 def test_an_outcome_counts_the_states_of_its_seeds() -> None:
@@ -186,7 +186,7 @@ def test_an_unknown_parametrization_is_named() -> None:
         parametrization_changes("mup")
 
 
-def test_coordinate_check_is_flat_under_mup_and_steep_without(inputs: Path, tmp_path: Path) -> None:
+def test_coordinate_check_is_flat_under_mup_and_steep_without(inputs: Inputs, tmp_path: Path) -> None:
     result = coordinate_check(
         inputs,
         widths=[64, 128, 256],
@@ -203,7 +203,7 @@ def test_coordinate_check_is_flat_under_mup_and_steep_without(inputs: Path, tmp_
     assert (tmp_path / "check.svg").stat().st_size > 5000
 
 
-def test_lr_transfer_sweeps_each_width_and_draws(inputs: Path, tmp_path: Path) -> None:
+def test_lr_transfer_sweeps_each_width_and_draws(inputs: Inputs, tmp_path: Path) -> None:
     result = transfer.lr_transfer(
         inputs,
         tmp_path / "out",
@@ -230,7 +230,7 @@ def test_lr_transfer_sweeps_each_width_and_draws(inputs: Path, tmp_path: Path) -
     plot_lr_transfer(json.loads(json.dumps(result)), tmp_path / "transfer.svg")
 
 
-def test_stability_study_trains_every_row_and_draws(inputs: Path, tmp_path: Path) -> None:
+def test_stability_study_trains_every_row_and_draws(inputs: Inputs, tmp_path: Path) -> None:
     result = stability_study(
         inputs,
         tmp_path / "out",

@@ -1,0 +1,37 @@
+"""Where a run of `yulanmini reproduce` keeps the result of each stage; nothing else knows these names."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hub_cards.run_files import RunFiles
+    from train.studies.trials import Inputs
+
+CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
+MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
+
+FOLDERS = {
+    "corpus": CORPUS,
+    "tokenizer": TOKENIZER,
+    "data": DATA,
+    "pretrain": PRETRAIN,
+    "merge": MERGED,
+    "sft": SFT,
+    "scores": SCORES,
+    "hub": HUB,
+}
+RUN_FILE, TIMINGS_FILE = "run.yaml", "timings.jsonl"
+
+
+def card_files(run: Path) -> "RunFiles":
+    """The run as the Hub's cards and repos are made from it."""
+    from hub_cards.run_files import RunFiles
+
+    return RunFiles(run, corpus=CORPUS, data=DATA, pretrain=PRETRAIN, merged=MERGED, sft=SFT, scores=SCORES)
+
+
+def study_inputs(run: Path) -> "Inputs":
+    """The run's tokenizer and packed rows, which studies train on."""
+    from train.studies.trials import Inputs
+
+    return Inputs(tokenizer=run / TOKENIZER, data=run / DATA)
