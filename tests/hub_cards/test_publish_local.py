@@ -19,9 +19,9 @@ from hub_cards.publish_local import publish_local
 from hub_cards.revisions import parse_revision, revision_name, short_count
 from hub_cards.run_files import Names
 from hub_cards.validate import check_repo
+from yulanmini.run_layout import card_files
 
 REPOS = ("tiny-checkpoints", "tiny", "tiny-instruct", "tiny-data")
-from yulanmini.run_layout import card_files
 
 
 @pytest.mark.parametrize("repo", REPOS)
