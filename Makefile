@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OUT ?= runs/tiny
 WORKERS ?= 2
 
-.PHONY: help setup reproduce test test-slow lint format clean
+.PHONY: help setup reproduce test test-slow test-transformers lint format clean
 
 help:
 	@echo "make reproduce   set up, then run the whole life of the model in miniature (OUT=$(OUT))"
@@ -14,6 +14,7 @@ help:
 	@echo "make setup       only set up $(VENV)"
 	@echo "make lint        ruff, mypy, mlinter"
 	@echo "make test-slow   the tests that take minutes"
+	@echo "make test-transformers   transformers' own model tests, fetched by pip, on this model (SOURCE=checkout for all)"
 	@echo "make format      let ruff rewrite the sources"
 	@echo "make clean       remove $(VENV) and caches (never runs/)"
 
@@ -49,6 +50,9 @@ test: lint
 
 test-slow: setup
 	@$(BIN)/python -m pytest -m slow
+
+test-transformers: setup
+	@$(BIN)/python tests/transformers_suite/run_suite.py $(if $(SOURCE),--source $(SOURCE))
 
 format: setup
 	@$(BIN)/ruff check --fix .

@@ -21,7 +21,7 @@ from modeling_yulanmini.checkpoint_writer import (
     write_config,
     write_weights,
 )
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What may differ between checkpoints of one run: bookkeeping, not architecture.
 BOOKKEEPING_KEYS = {

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedConfig
 
 from modeling_yulanmini.checkpoint_reader import ModelFolder
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.streamed_logits import ReadTensor, streamed_logits
 
 # Of the largest |logit|. Float32 through 56 layers stays two orders below, a forgotten scale lies orders above.

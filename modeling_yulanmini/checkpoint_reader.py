@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, refuse_unsafe_keys
 from modeling_yulanmini.remote_code import REMOTE_FILES
 
 CONFIG_NAME = "config.json"
@@ -76,7 +76,7 @@ class ModelFolder:
 
     def _read_config(self) -> dict[str, Any]:
         config = read_json(self.path / CONFIG_NAME)
-        refuse_unsafe_config(config, self.path / CONFIG_NAME)
+        refuse_unsafe_keys(config, where=str(self.path / CONFIG_NAME))
         return config
 
     def _read_headers(self) -> dict[str, StoredTensor]:
@@ -234,16 +234,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path}: a JSON {type(value).__name__}, expected an object.")
     return value
-
-
-def refuse_unsafe_config(config: dict[str, Any], path: Path) -> None:
-    """Refuse what only a hostile config would hold: code in another repository, or internal attention keys."""
-    for target in (config.get("auto_map") or {}).values():
-        if "--" in str(target):
-            raise CheckpointError(f"{path}: auto_map names code in another repository ({target}). Remove it.")
-    for key in config:
-        if key.endswith("_internal"):
-            raise CheckpointError(f"{path}: key {key} is internal to transformers and not read from files.")
 
 
 def sha256_of(path: Path) -> str:

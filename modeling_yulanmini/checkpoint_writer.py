@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 DTYPE_NAMES = {
     torch.float64: "F64",
@@ -104,7 +104,7 @@ def write_weights(
     """Write `tensors` as `model.safetensors`, or as numbered shards with an index; returns the weight files.
 
     `on_tensor` is called after each tensor (progress). Raises `CheckpointError` if a producer's rows do not make
-    the announced shape, and `OSError` (disk full) as it comes.
+    the announced shape, and `OSError` (disk full) with the file and the tensor.
     """
     shards = split_into_shards(tensors, MAX_SHARD_BYTES)
     if len(shards) == 1:
@@ -151,17 +151,29 @@ def write_safetensors(
         offset += tensor.nbytes
     encoded = json.dumps(header, separators=(",", ":")).encode()
     encoded += b" " * (-len(encoded) % 8)  # the format wants the data to start at a multiple of 8
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(encoded)) + encoded)
+    # Unbuffered: a full disk then shows at the tensor that it cuts off.
+    with path.open("wb", buffering=0) as file:
+        write_all(file, path, memoryview(struct.pack("<Q", len(encoded)) + encoded), "the header")
         for tensor in tensors:
             written = 0
             for block in tensor.blocks():
-                written += file.write(as_bytes(block.to(tensor.dtype)))
+                written += write_all(file, path, as_bytes(block.to(tensor.dtype)), f"tensor {tensor.name}")
             if written != tensor.nbytes:
                 raise CheckpointError(
                     f"{path.name}: tensor {tensor.name} came to {written} bytes, expected {tensor.nbytes}."
                 )
             on_tensor(tensor)
+
+
+def write_all(file: BinaryIO, path: Path, data: memoryview, what: str) -> int:
+    """Write all of `data`, and return its bytes; an `OSError` says what was being written."""
+    total = len(data)
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}, while writing {what}", str(path)) from error
+    return total
 
 
 def as_bytes(tensor: torch.Tensor) -> memoryview:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from huggingface_hub.errors import StrictDataclassError
 
-from modeling_yulanmini.checkpoint_reader import read_json, refuse_unsafe_config
-from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.checkpoint_reader import read_json
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unsafe_keys
 
 # The second is the spelling of the published phases 20-23.
 MODEL_TYPES = (YuLanMiniConfig.model_type, "miniyulan")
@@ -15,7 +14,7 @@ MODEL_TYPES = (YuLanMiniConfig.model_type, "miniyulan")
 def read_config(path: Path) -> YuLanMiniConfig:
     """The config in `path` with its defaults resolved; `CheckpointError` if it is not a usable YuLan-Mini config."""
     content = read_json(path)
-    refuse_unsafe_config(content, path)
+    refuse_unsafe_keys(content, where=str(path))
     model_type = content.get("model_type")
     if model_type not in MODEL_TYPES:
         merged = " It is merged already." if model_type in ("llama", "qwen2") else ""

@@ -18,19 +18,83 @@ trained with (no muP, alphas of 1), so that every published `config.json` reads 
 YuLan-Mini was trained with come from `YuLanMiniConfig.reparametrized()`.
 """
 # Fields that may be None in a file are filled in by __post_init__, which mypy does not see.
-# mypy: disable-error-code="operator,arg-type"
+# mypy: disable-error-code="operator,arg-type,union-attr"
 
 import math
 from os import PathLike
 from typing import Any, ClassVar
 
+import transformers
+
+# Looked at before anything is imported that an older version lacks.
+if tuple(map(int, transformers.__version__.split(".")[:2])) < (5, 22):
+    raise ImportError(
+        f"YuLan-Mini's code needs transformers 5.22 or newer, found {transformers.__version__}: "
+        "pip install --upgrade transformers"
+    )
+
 from transformers.configuration_utils import PreTrainedConfig, strict
 from transformers.modeling_rope_utils import RopeParameters
 from transformers.utils import auto_docstring
 
+# What a config file may ask for. Any other name makes transformers fetch a kernel from the Hub and run it.
+ATTENTION_IMPLEMENTATIONS = (
+    "eager",
+    "sdpa",
+    "flex_attention",
+    "flash_attention_2",
+    "flash_attention_3",
+    "flash_attention_4",
+)
 
-class CheckpointError(ValueError):
-    """A config or weight file that cannot be used as it is. Says which file, which key or tensor, and what to do."""
+
+class CheckpointError(RuntimeError, ValueError):
+    """
+    A config or weight file that cannot be used as it is. Says which file, which key or tensor, and what to do.
+
+    transformers raises a RuntimeError for weights that do not fit a model, and a ValueError for a config that is wrong.
+    """
+
+
+def refuse_unsafe_keys(content: dict[str, Any], *, where: str = "config", own_repository: str = "") -> None:
+    """
+    Raise `CheckpointError` for what makes transformers run code that is neither here nor beside the weights.
+
+    Args:
+        content: what a config file says, not what a user's argument adds.
+        own_repository: where it came from; transformers puts that in front of the names of its files.
+    """
+    for key, value in content.items():
+        if key.endswith("_internal"):
+            raise CheckpointError(
+                f"{where}: key '{key}' is internal to transformers and can make it fetch and run code: remove it. "
+                "To choose an attention implementation, pass attn_implementation= to from_pretrained."
+            )
+        if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION_IMPLEMENTATIONS):
+            raise CheckpointError(
+                f"{where}: key '{key}' is {value!r}, expected one of {', '.join(ATTENTION_IMPLEMENTATIONS)}. A file "
+                "may not name code to fetch: pass attn_implementation= to from_pretrained if you want this."
+            )
+    auto_map = content.get("auto_map") or {}
+    if not isinstance(auto_map, dict):
+        raise CheckpointError(f"{where}: key 'auto_map' is {auto_map!r}, expected an object of class names.")
+    for auto_class, reference in auto_map.items():
+        for target in reference if isinstance(reference, (list, tuple)) else [reference]:
+            repository, separator, _ = str(target or "").partition("--")
+            if separator and repository != own_repository:
+                raise CheckpointError(
+                    f"{where}: key 'auto_map.{auto_class}' names code in another repository ({target!r}): refused. "
+                    "Put the code beside the weights, or remove the key and install this package."
+                )
+
+
+def refuse_unpinned_kernel(attn_implementation: str | None) -> None:
+    """Raise `CheckpointError` for attention code from the Hub, `owner/name`, that may be other code tomorrow."""
+    if attn_implementation is not None and "/" in attn_implementation and "@" not in attn_implementation:
+        raise CheckpointError(
+            f"attn_implementation is {attn_implementation!r}, code from the Hub without a revision. Write "
+            f"'{attn_implementation}@REVISION', with a commit hash that you have looked at."
+        )
 
 
 @auto_docstring(checkpoint="yulan-team/YuLan-Mini-Before-Annealing")
@@ -188,7 +252,7 @@ class YuLanMiniConfig(PreTrainedConfig):
     use_liger: bool | None = None
 
     def __post_init__(self, **kwargs):
-        self._refuse_unsafe_keys(kwargs)
+        self._refuse_impossible_numbers()
         if kwargs.pop("use_sliding_window", False):
             raise CheckpointError(
                 "config key 'use_sliding_window' is true, but this model has full attention only: no published "
@@ -202,6 +266,8 @@ class YuLanMiniConfig(PreTrainedConfig):
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.scale_emb is None:
             self.scale_emb = 1
+        if self.attention_dropout is None:
+            self.attention_dropout = 0.0
         if self.hidden_states_shrink == "muparam":
             self.hidden_states_shrink = 1 / math.sqrt(self.num_hidden_layers)
         if self.dim_model_base_attn is None:
@@ -221,25 +287,17 @@ class YuLanMiniConfig(PreTrainedConfig):
 
         super().__post_init__(**kwargs)
 
-    @staticmethod
-    def _refuse_unsafe_keys(keys: dict[str, Any]) -> None:
-        """An attention key that transformers keeps for itself, or code in a repository other than the checkpoint's."""
-        for key in keys:
-            if key.endswith("_internal"):
-                raise CheckpointError(
-                    f"config key '{key}' is internal to transformers and can make it fetch and run code: remove it. "
-                    "To choose an attention implementation, pass attn_implementation= to from_pretrained."
-                )
-        own_repository = str(keys.get("name_or_path", ""))
-        for auto_class, reference in (keys.get("auto_map") or {}).items():
-            for target in reference if isinstance(reference, (list, tuple)) else [reference]:
-                repository, separator, _ = (target or "").partition("--")
-                # transformers itself puts the repository that a config came from in front of its own files.
-                if separator and repository != own_repository:
-                    raise CheckpointError(
-                        f"config key 'auto_map.{auto_class}' names code in another repository ({target!r}): refused. "
-                        "Put the code beside the weights, or remove the key and install this package."
-                    )
+    def _refuse_impossible_numbers(self) -> None:
+        """Sizes below 1 and bases that are not positive: no formula below is meant for them."""
+        sizes = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "max_position_embeddings")
+        for name in (*sizes, "num_attention_heads", "num_key_value_heads", "head_dim", "gradient_checkpointing_step"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise CheckpointError(f"{name} is {value}, expected at least 1.")
+        for name in ("attn", "logits", "lr", "init", "lmh"):
+            value = getattr(self, f"dim_model_base_{name}")
+            if value is not None and value <= 0:
+                raise CheckpointError(f"dim_model_base_{name} is {value}, expected a number above 0, or null.")
 
     def validate_architecture(self):
         """Part of `@strict`-powered validation. Validates the architecture of the config."""
@@ -261,10 +319,9 @@ class YuLanMiniConfig(PreTrainedConfig):
             raise CheckpointError(
                 f"hidden_states_shrink is {self.hidden_states_shrink!r}, expected a number or 'muparam'."
             )
-        if self.gradient_checkpointing_step is not None and self.gradient_checkpointing_step < 1:
-            raise CheckpointError(
-                f"gradient_checkpointing_step is {self.gradient_checkpointing_step}, expected at least 1, or null."
-            )
+        rope_theta = self.rope_parameters.get("rope_theta")
+        if not isinstance(rope_theta, (int, float)) or not 0 < rope_theta < math.inf:
+            raise CheckpointError(f"rope_theta is {rope_theta!r}, expected a number above 0.")
 
     @property
     def residual_multiplier(self) -> float:
@@ -344,9 +401,16 @@ class YuLanMiniConfig(PreTrainedConfig):
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "YuLanMiniConfig":
-        # The name tells a repository's own code from another's (`_refuse_unsafe_keys`).
-        kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))
-        return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return super().from_pretrained(
+            pretrained_model_name_or_path, own_repository=str(pretrained_model_name_or_path), **kwargs
+        )
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], *, own_repository: str | None = None, **kwargs) -> Any:
+        # AutoConfig, which calls this, hands over the repository as the name that the model will have.
+        own_repository = own_repository or str(kwargs.get("name_or_path", ""))
+        refuse_unsafe_keys(config_dict, own_repository=own_repository)
+        return super().from_dict(config_dict, **kwargs)
 
 
 __all__ = ["YuLanMiniConfig"]

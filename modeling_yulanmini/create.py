@@ -25,8 +25,7 @@ from modeling_yulanmini.checkpoint_writer import (
     write_weights,
 )
 from modeling_yulanmini.config_file import read_config
-from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM
 from modeling_yulanmini.remote_code import REMOTE_FILES
 from modeling_yulanmini.streamed_logits import saved_name

@@ -13,8 +13,7 @@ from typing import cast
 import torch
 
 from modeling_yulanmini.checkpoint_reader import ModelFolder
-from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"

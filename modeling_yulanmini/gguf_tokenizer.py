@@ -16,7 +16,7 @@ import gguf
 from tokenizers import Tokenizer
 
 from modeling_yulanmini.checkpoint_reader import read_json
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 METASPACE = "\u2581"  # how llama.cpp and SentencePiece spell a space inside tokens
 BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")

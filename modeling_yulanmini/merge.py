@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from tqdm import tqdm
 from transformers import CONFIG_MAPPING, GenerationConfig
 from transformers import __version__ as transformers_version
@@ -33,8 +34,7 @@ from modeling_yulanmini.checkpoint_writer import (
     write_weights,
 )
 from modeling_yulanmini.config_file import read_config
-from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds, query_multiplier
 
 CERTIFICATE_NAME = "merge_certificate.json"
@@ -136,7 +136,13 @@ def plan_merge(
     config = read_config(folder.path / CONFIG_NAME)
     folder.check_tokenizer(config.vocab_size)
     folds = plan_folds(folder, config, chosen)
-    return MergePlan(folder, config, chosen, dtype, folds, merged_config(folder, config, chosen, dtype))
+    result_config = merged_config(folder, config, chosen, dtype)
+    try:
+        CONFIG_MAPPING[target].from_dict(dict(result_config))
+    except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
+        reason = error.__cause__ or error
+        raise CheckpointError(f"{folder.path / CONFIG_NAME}: makes no {target} config ({reason}).") from error
+    return MergePlan(folder, config, chosen, dtype, folds, result_config)
 
 
 def choose(name: str, known: dict[str, Any], what: str) -> Any:

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
@@ -42,8 +43,12 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
+from transformers.models.llama.modeling_llama import (
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    eager_attention_forward,
+)
 from transformers.processing_utils import Unpack
 from transformers.utils import (
     TransformersKwargs,
@@ -54,7 +59,7 @@ from transformers.utils import (
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .configuration_yulanmini import CheckpointError, YuLanMiniConfig
+from .configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unpinned_kernel
 
 # Elements of fp32 logits that exist at once in the loss: 128 MiB.
 LOGITS_CHUNK_ELEMENTS = 2**25
@@ -94,78 +99,6 @@ class YuLanMiniScaledNorm(nn.Module):
 
     def extra_repr(self):
         return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
-
-
-class YuLanMiniRotaryEmbedding(nn.Module):
-    """Rotary position embedding in Llama's half-rotation layout."""
-
-    def __init__(self, config: YuLanMiniConfig):
-        super().__init__()
-        self.max_seq_len_cached = config.max_position_embeddings
-        self.original_max_seq_len = config.max_position_embeddings
-        self.config = config
-        self.rope_type = config.rope_parameters["rope_type"]
-        rope_init_fn: Callable = self.compute_default_rope_parameters
-        if self.rope_type != "default":
-            rope_init_fn = ROPE_INIT_FUNCTIONS[self.rope_type]
-        inv_freq, self.attention_scaling = rope_init_fn(config)
-        self.inv_freq = nn.Buffer(inv_freq, persistent=False)
-        self.original_inv_freq = nn.Buffer(inv_freq.clone(), persistent=False)
-
-    @staticmethod
-    def compute_default_rope_parameters(config: YuLanMiniConfig, **kwargs) -> tuple[torch.Tensor, float]:
-        """Inverse frequencies rope_theta ** (-2i / head_dim), shape (head_dim / 2,), and no extra scaling."""
-        exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float) / config.head_dim
-        return 1.0 / (config.rope_parameters["rope_theta"] ** exponents), 1.0
-
-    @torch.no_grad()
-    @dynamic_rope_update
-    def forward(self, x: torch.Tensor, position_ids: torch.LongTensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """cos and sin of shape (batch or 1, 1, seq_len, head_dim); the first half of sin is negative."""
-        angles = position_ids[:, None, :, None].float() * self.inv_freq.to(device=x.device, dtype=torch.float)
-        cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
-        cos, sin = torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
-        return cos.to(dtype=x.dtype), sin.to(dtype=x.dtype)
-
-
-def swap_halves(x: torch.Tensor) -> torch.Tensor:
-    """(a, b) -> (b, a) for the two halves of the last dimension."""
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((second, first), dim=-1)
-
-
-def apply_rotary_pos_emb(
-    q: torch.Tensor, k: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Rotates q and k (batch, heads, seq_len, head_dim) by cos and sin (batch or 1, 1, seq_len, head_dim).
-
-    (a, b) -> (a cos - b sin, b cos + a sin), the minus being in `signed_sin`: two kernels less than negating b, for
-    each of q and k in every layer, which pays for the alphas.
-    """
-    return torch.addcmul(q * cos, swap_halves(q), signed_sin), torch.addcmul(k * cos, swap_halves(k), signed_sin)
-
-
-def eager_attention_forward(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float,
-    dropout: float | int | None = 0.0,
-    **kwargs: Unpack[TransformersKwargs],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention spelled out; the softmax is in fp32. Returns (batch, seq_len, heads, head_dim) and the weights."""
-    key = key.repeat_interleave(module.num_key_value_groups, dim=1)
-    value = value.repeat_interleave(module.num_key_value_groups, dim=1)
-    attn_weights = query @ key.transpose(2, 3) * scaling
-    if attention_mask is not None:
-        attn_weights = attn_weights + attention_mask
-    attn_weights = attn_weights.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
-    attn_weights = nn.functional.dropout(attn_weights, p=dropout or 0.0, training=module.training)
-    attn_output = (attn_weights @ value).transpose(1, 2).contiguous()
-    return attn_output, attn_weights
 
 
 class YuLanMiniPerHeadLayerNorm(nn.Module):
@@ -504,63 +437,57 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
                 if isinstance(module, YuLanMiniDecoderLayer):
                     module.gradient_checkpointing = module.layer_idx % step != 0
 
+    def _check_and_adjust_attn_implementation(self, attn_implementation: str | None, *args, **kwargs) -> str:
+        refuse_unpinned_kernel(attn_implementation)
+        return super()._check_and_adjust_attn_implementation(attn_implementation, *args, **kwargs)
+
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
         """
-        As `PreTrainedModel.from_pretrained`, but weights that are missing, unused, misshapen or unreadable are errors.
+        As `PreTrainedModel.from_pretrained`, but what does not fit or is not finite is an error, not a warning.
+
+        `output_loading_info=True` reports it instead, `ignore_mismatched_sizes=True` allows other shapes. Tensors
+        handed over (`state_dict=`) are the caller's to judge.
 
         Raises:
             CheckpointError: names the file and the tensor. A head that a checkpoint of another task cannot have
             (`score`), or that this class does not use (`lm_head`), is not an error.
         """
+        source = pretrained_model_name_or_path
+        if source is None:
+            return super().from_pretrained(source, *model_args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
         ignores_sizes = kwargs.pop("ignore_mismatched_sizes", False)
         try:
-            model, loading_info = super().from_pretrained(
-                pretrained_model_name_or_path,
-                *model_args,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,
-                **kwargs,
+            model, info = super().from_pretrained(
+                source, *model_args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
             )
-        except Exception as error:
-            # safetensors is not imported here for its error class alone.
-            if type(error).__name__ == "SafetensorError":
-                broken = _unreadable_weight_file(pretrained_model_name_or_path) or pretrained_model_name_or_path
-                raise CheckpointError(f"{broken}: not a readable safetensors file ({error}). Copy it again.") from error
-            raise
+        except SafetensorError as error:
+            raise CheckpointError(
+                f"{_unreadable_file(source)}: truncated or corrupt ({error}). Copy it again."
+            ) from error
 
-        source = pretrained_model_name_or_path
-        missing = [key for key in sorted(loading_info["missing_keys"]) if not key.startswith("score.")]
-        unused = sorted(loading_info["unexpected_keys"])
-        misshapen = sorted(loading_info["mismatched_keys"]) if not ignores_sizes else []
-        if misshapen:
-            name, found, expected = misshapen[0]
+        info["not_finite_keys"] = {name for name, tensor in model.named_parameters() if not _is_finite(tensor)}
+        problems: dict[str, str] = {}
+        if not ignores_sizes:
+            for name, found, expected in sorted(info["mismatched_keys"]):
+                problems[name] = f"has shape {tuple(found)}, the config asks for {tuple(expected)}"
+        if not wants_info:
+            missing = (name for name in info["missing_keys"] if not name.startswith("score."))
+            problems |= dict.fromkeys(sorted(missing), "is not in the weights, but the config asks for it")
+            problems |= dict.fromkeys(sorted(info["unexpected_keys"]), "is not used by a model of this config")
+            problems |= dict.fromkeys(sorted(info["not_finite_keys"]), "holds NaN or infinity")
+            # transformers unties, with a warning, a head that is not what the config says.
+            ties_head = model.config.tie_word_embeddings and "lm_head.weight" in (model._tied_weights_keys or {})
+            if ties_head and isinstance(model.get_output_embeddings(), nn.Linear) and not model.all_tied_weights_keys:
+                problems["lm_head.weight"] = "is not 'model.embed_tokens.weight', but tie_word_embeddings is true"
+        for name, problem in problems.items():
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise CheckpointError(
-                f"{_file_of(source, name)}: tensor '{name}' has shape {tuple(found)}, the config asks for "
-                f"{tuple(expected)}{_and_others(misshapen)}. Config and weights are of different models."
+                f"{_file_of(source, name)}: tensor '{name}' {problem}{more}. Config and weights are of different "
+                "models, or a file is damaged or missing."
             )
-        if missing:
-            raise CheckpointError(
-                f"{source}: no tensor '{missing[0]}' in the weights{_and_others(missing)}, but the config asks for it. "
-                "Config and weights are of different models, or a weight file is missing."
-            )
-        if unused:
-            raise CheckpointError(
-                f"{_file_of(source, unused[0])}: tensor '{unused[0]}' is not used by a model of this config"
-                f"{_and_others(unused)}. Config and weights are of different models (wesar_weights, use_norm_alpha, "
-                "attention_bias, qk_layernorm, tie_word_embeddings decide which tensors there are)."
-            )
-        # transformers unties, with a warning, a head that is not what the config says.
-        ties_head = "lm_head.weight" in (model._tied_weights_keys or {})
-        is_untied = isinstance(model.get_output_embeddings(), nn.Linear) and not model.all_tied_weights_keys
-        # CODEPATH: every published checkpoint is tied; the tying ablation has an untied one.
-        if model.config.tie_word_embeddings and ties_head and is_untied:
-            raise CheckpointError(
-                f"{_file_of(source, 'lm_head.weight')}: 'lm_head.weight' differs from 'model.embed_tokens.weight', "
-                "but the config has tie_word_embeddings true. Set it to false if the weights are right."
-            )
-        return (model, loading_info) if wants_info else model
+        return (model, info) if wants_info else model
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         """`load_state_dict` takes saved files too: published names and shapes, as `from_pretrained` does."""
@@ -578,36 +505,32 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
         return super().save_pretrained(save_directory, *args, **kwargs)
 
 
-def _and_others(tensors: list) -> str:
-    return f" (and {len(tensors) - 1} more)" if len(tensors) > 1 else ""
+def _is_finite(tensor: torch.Tensor) -> bool:
+    """Whether no element is NaN or infinite; quantized values, and what is offloaded, are not looked at."""
+    if tensor.is_meta or not tensor.is_floating_point() or tensor.dtype.itemsize < 2:
+        return True
+    return bool((tensor.to_local() if hasattr(tensor, "to_local") else tensor).sum(dtype=torch.float32).isfinite())
 
 
 def _file_of(source, tensor: str) -> str:
     """The weight file that holds `tensor`, as far as a local folder's index tells; else `source`."""
-    index = Path(str(source)) / "model.safetensors.index.json"
-    single = Path(str(source)) / "model.safetensors"
+    index = Path(source) / "model.safetensors.index.json"
+    single = Path(source) / "model.safetensors"
     if index.is_file():
         saved_name = "lm_head_alpha" if tensor == "model.lm_head_alpha" else tensor
-        shard = json.loads(index.read_text()).get("weight_map", {}).get(saved_name)
-        return str(index.parent / shard) if shard else str(index)
-    return str(single) if single.is_file() else str(source)
+        return str(index.parent / json.loads(index.read_text()).get("weight_map", {}).get(saved_name, index.name))
+    return str(single if single.is_file() else source)
 
 
-def _unreadable_weight_file(source) -> Path | None:
-    """The first safetensors file of a local folder whose header is broken or promises more bytes than there are."""
-    for path in sorted(Path(str(source)).glob("*.safetensors")):
+def _unreadable_file(source) -> str:
+    """The first weight file of a local folder that safetensors cannot open; else `source`."""
+    for path in sorted(Path(source).glob("*.safetensors")):
         try:
-            with path.open("rb") as file:
-                header_size = int.from_bytes(file.read(8), "little")
-                if header_size > path.stat().st_size:
-                    return path
-                header = json.loads(file.read(header_size))
-            end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return path
-        if 8 + header_size + end != path.stat().st_size:
-            return path
-    return None
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError:
+            return str(path)
+    return str(source)
 
 
 @auto_docstring
@@ -633,7 +556,7 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
             [YuLanMiniDecoderLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)]
         )
         self.norm = YuLanMiniScaledNorm(config)
-        self.rotary_emb = YuLanMiniRotaryEmbedding(config=config)
+        self.rotary_emb = LlamaRotaryEmbedding(config=config)
         self.gradient_checkpointing = False
 
         # CODEPATH: all published YuLan-Mini checkpoints have WeSaR weights; the ablation baselines do not.

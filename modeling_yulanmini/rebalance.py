@@ -28,7 +28,7 @@ from modeling_yulanmini.checkpoint_writer import (
     write_config,
     write_weights,
 )
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 BlocksOf = Callable[[str], Iterator[torch.Tensor]]
 

@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from data_recipes.errors import DataError
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import check_divisible, to_device

@@ -6,7 +6,7 @@ from model_folders import SMALL, random_tensors, write_folder, write_small
 from safetensors.torch import load_file
 
 from modeling_yulanmini.averaging import average
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 
 def test_equal_and_given_weights(tmp_path):

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from tokenizers import Tokenizer, models
 from modeling_yulanmini.averaging import average
 from modeling_yulanmini.checkpoint_reader import ModelFolder
 from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, write_weights
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.merge import merge_to_llama
 from modeling_yulanmini.rebalance import rebalance
 
@@ -252,6 +254,26 @@ def test_written_file_is_what_safetensors_reads(tmp_path):
         assert file.metadata() == {"format": "pt"}
     (length,) = struct.unpack("<Q", path.read_bytes()[:8])
     assert length % 8 == 0
+
+
+def test_a_full_disk_names_file_and_tensor(tmp_path):
+    """In a process that may write 4,096 bytes to a file: the header fits, and one of two tensors."""
+    write = f"""
+import resource, signal, sys
+from pathlib import Path
+import torch
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, write_weights
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+tensors = [TensorToWrite(name, (800,), torch.float32, lambda: iter([torch.zeros(800)])) for name in ("fits", "not")]
+try:
+    write_weights(Path({str(tmp_path)!r}), tensors)
+except OSError as error:
+    print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", write], capture_output=True, text=True, check=True)
+    assert "File too large, while writing tensor not" in result.stdout
+    assert str(tmp_path / "model.safetensors") in result.stdout
 
 
 def test_a_producer_of_too_few_rows_is_caught(tmp_path):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from modeling_yulanmini import gguf_export
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.gguf_export import export_gguf, gguf_name, interleave_halves, separate_halves
 from modeling_yulanmini.gguf_tokenizer import read_vocabulary, sentencepiece_encode
 from modeling_yulanmini.merge import merge

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, LlamaForCausalLM, Qwen2ForCausalLM
 
 import modeling_yulanmini  # noqa: F401 - registers the Auto classes
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.merge import CERTIFICATE_NAME, merge, merge_to_llama
 
 IDS = torch.randint(131, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -242,3 +242,17 @@ def test_large_results_are_sharded(tmp_path, monkeypatch):
     assert len(shards) > 2
     assert all(path.stat().st_size < 120_000 for path in shards)
     assert_same_logits(src, tmp_path / "dst")
+
+
+@pytest.mark.parametrize("target", ["llama", "qwen2"])
+def test_a_config_that_makes_no_model_fails_before_anything_is_written(tmp_path, monkeypatch, target):
+    merge(
+        write_small(tmp_path / "null", attention_dropout=None), tmp_path / "merged", target=target, compare_logits=False
+    )
+    written = []
+    monkeypatch.setattr("modeling_yulanmini.merge.write_weights", lambda *args, **kwargs: written.append(args))
+    for key, value in {"hidden_act": 3, "attention_dropout": "much", "auto_map": ["a"]}.items():
+        src = write_small(tmp_path / key, **{key: value})
+        with pytest.raises(CheckpointError, match=key):
+            merge(src, tmp_path / f"{key}-merged", target=target)
+    assert written == []

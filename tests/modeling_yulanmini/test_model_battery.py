@@ -471,3 +471,14 @@ def test_decoding_with_a_static_cache_compiles_once(make_model, input_ids):
             )
     torch.testing.assert_close(torch.cat(logits, dim=1), expected, **CLOSE)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+def test_rotary_module_keeps_the_contract_of_transformers(make_model, input_ids):
+    """cos and sin of shape (batch, seq_len, head_dim), halves repeated, sin as it is: kernels and backends use both."""
+    model = make_model()
+    positions = torch.arange(21).expand(3, -1)
+    hidden_states = model.model.embed_tokens(input_ids)
+    cos, sin = model.model.rotary_emb(hidden_states, positions)
+    angles = positions[..., None] / 10000.0 ** (torch.arange(0, 8, 2) / 8)
+    torch.testing.assert_close(cos, torch.cat((angles, angles), -1).cos())
+    torch.testing.assert_close(sin, torch.cat((angles, angles), -1).sin())

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from modeling_yulanmini import CheckpointError, YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini.config_file import read_config
 
 
 @pytest.fixture
@@ -257,6 +258,70 @@ def test_asking_for_other_sizes_is_still_possible(folder):
     assert info["mismatched_keys"]
 
 
+def test_what_does_not_fit_is_reported_where_a_report_is_asked_for(folder):
+    """As in transformers: missing tensors get initial values, unused ones are left, and shapes are still an error."""
+
+    def change(tensors):
+        del tensors["model.layers.2.self_attn.k_proj_alpha"]
+        tensors["extra"] = torch.ones(3)
+        tensors["model.norm.weight"][5] = float("nan")
+
+    change_weights(folder, change)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert info["missing_keys"] == {"model.layers.2.self_attn.k_proj_alpha"}
+    assert info["unexpected_keys"] == {"extra"}
+    assert info["not_finite_keys"] == {"model.norm.weight"}
+    assert model.model.layers[2].self_attn.k_proj_alpha.item() == pytest.approx(model.config.k_proj_alpha)
+    change_config(folder, vocab_size=140)
+    with pytest.raises(RuntimeError, match=r"model\.embed_tokens\.weight"):
+        AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+
+
+def test_tensors_handed_over_are_the_callers_to_judge(folder):
+    config = YuLanMiniConfig.from_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"] *= 2
+    given = {"model.norm.weight": weights["model.norm.weight"]}
+    model = YuLanMiniForCausalLM.from_pretrained(None, config=config, state_dict=given)
+    assert torch.equal(model.model.norm.weight, weights["model.norm.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.up_proj.weight", "lm_head_alpha"])
+def test_a_weight_that_is_not_finite_is_noticed(folder, name, value):
+    change_weights(folder, lambda tensors: tensors[name].view(-1)[-1:].fill_(value))
+    for dtype in (None, torch.float16):
+        with pytest.raises(CheckpointError, match=rf"model\.safetensors: tensor '\S*{name}' holds NaN or infinity"):
+            AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+@pytest.mark.parametrize("name", ["someone/kernel", "kernels-community/flash-attn2@abc", {"": "someone/kernel"}])
+def test_a_file_may_not_name_attention_code(folder, key, name):
+    change_config(folder, **{key: name})
+    for load in (AutoConfig, YuLanMiniConfig, AutoModelForCausalLM):
+        with pytest.raises(CheckpointError, match=f"'{key}'.*expected one of eager, sdpa"):
+            load.from_pretrained(folder)
+    change_config(folder, **{key: "eager"})
+    assert AutoModelForCausalLM.from_pretrained(folder).config._attn_implementation == "eager"
+
+
+def test_a_kernel_that_a_user_names_has_a_revision(folder, monkeypatch):
+    """With one, the name reaches transformers' loader; that is as far as a test without network goes."""
+    asked = []
+    monkeypatch.setattr(
+        "transformers.modeling_utils.lazy_import_flash_attention", lambda name, **options: asked.append(name)
+    )
+    with pytest.raises(CheckpointError, match="'someone/kernel@REVISION'"):
+        AutoModelForCausalLM.from_pretrained(folder, attn_implementation="someone/kernel")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match="'someone/kernel@REVISION'"):
+        model.set_attn_implementation("someone/kernel")
+    assert asked == []
+    AutoModelForCausalLM.from_pretrained(folder, attn_implementation="someone/kernel@0123abc")
+    assert set(asked) == {"someone/kernel@0123abc"}
+
+
 @pytest.mark.parametrize("key", ["_attn_implementation_internal", "_experts_implementation_internal"])
 def test_internal_attention_keys_are_refused(folder, key):
     change_config(folder, **{key: "someone/kernel"})
@@ -264,6 +329,15 @@ def test_internal_attention_keys_are_refused(folder, key):
         AutoConfig.from_pretrained(folder)
     with pytest.raises(CheckpointError, match=key):
         YuLanMiniForCausalLM.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("value", [["modeling_yulanmini.YuLanMiniModel"], "modeling_yulanmini.YuLanMiniModel", 3])
+def test_an_auto_map_that_is_no_object_is_refused(folder, value):
+    change_config(folder, auto_map=value)
+    with pytest.raises(CheckpointError, match="'auto_map'"):
+        YuLanMiniConfig.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match="'auto_map'"):
+        read_config(folder / "config.json")
 
 
 @pytest.mark.parametrize("target", ["other/repo--modeling_x.Model", ["other/repo--tokenization_x.Tokenizer", None]])
@@ -294,9 +368,19 @@ def test_code_in_the_checkpoints_own_repository_is_allowed():
         ({"hidden_states_shrink": "mup"}, "hidden_states_shrink"),
         ({"use_sliding_window": True}, "use_sliding_window"),
         ({"gradient_checkpointing_step": 0}, "gradient_checkpointing_step"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        ({"num_hidden_layers": 0, "hidden_states_shrink": "muparam"}, "num_hidden_layers is 0"),
+        ({"hidden_size": -48}, "hidden_size is -48"),
+        ({"rope_theta": -10000.0}, "rope_theta is -10000.0"),
+        ({"rope_theta": 0}, "rope_theta is 0"),
+        ({"dim_model_base_attn": -1}, "dim_model_base_attn is -1"),
+        ({"dim_model_base_init": 0, "model_reproduce": "cerebras"}, "dim_model_base_init is 0"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(folder, settings, named):
     change_config(folder, **settings)
     with pytest.raises(Exception, match=named):
         AutoConfig.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match=named):
+        read_config(folder / "config.json")

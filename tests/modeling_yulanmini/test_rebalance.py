@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import modeling_yulanmini  # noqa: F401 - registers the Auto classes
-from modeling_yulanmini.errors import CheckpointError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.merge import merge_to_llama
 from modeling_yulanmini.rebalance import moment_factor, rebalance
 

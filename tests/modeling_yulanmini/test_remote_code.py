@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -91,7 +92,7 @@ def test_altered_and_missing_files_are_noticed(saved):
 
 @pytest.mark.parametrize("name", REMOTE_FILES)
 def test_files_stand_alone(name):
-    """They import the standard library, torch, transformers and each other."""
+    """They import the standard library, torch, transformers with what it always brings, and each other."""
     tree = ast.parse((Path(modeling_yulanmini.__file__).parent / name).read_text())
     for node in ast.walk(tree):
         roots: set[str] = set()
@@ -101,7 +102,16 @@ def test_files_stand_alone(name):
             assert (node.level, node.module) == (1, "configuration_yulanmini")
         elif isinstance(node, ast.ImportFrom):
             roots = {node.module.split(".")[0]}
-        assert roots <= {"torch", "transformers", *sys.stdlib_module_names}, roots
+        assert roots <= {"torch", "transformers", "safetensors", *sys.stdlib_module_names}, roots
+
+
+def test_older_transformers_is_named_in_the_error(monkeypatch):
+    monkeypatch.setattr("transformers.__version__", "5.21.3")
+    file = Path(modeling_yulanmini.__file__).parent / "configuration_yulanmini.py"
+    with pytest.raises(ImportError, match=r"needs transformers 5\.22 or newer, found 5\.21\.3"):
+        runpy.run_path(str(file))
+    monkeypatch.setattr("transformers.__version__", "6.0.0.dev0")
+    assert "YuLanMiniConfig" in runpy.run_path(str(file))
 
 
 def test_works_where_the_package_cannot_be_imported(golden_model, saved, expected, tmp_path):

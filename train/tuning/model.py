@@ -19,19 +19,20 @@ def load_model(config: SftConfig, folder: Path) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
-    import modeling_yulanmini  # noqa: F401  (registers the architecture)
+    from modeling_yulanmini.configuration_yulanmini import refuse_unpinned_kernel  # registers the architecture too
 
     try:
+        refuse_unpinned_kernel(config.attn_implementation)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attn_implementation,
             output_loading_info=True,
         )
-    except (SafetensorError, OSError, ValueError, ImportError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
         raise TrainError(f"{folder}: cannot load the model ({' '.join(str(error).split())}).") from error
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if info[kind]:
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys", "not_finite_keys"):
+        if info.get(kind):
             listed = ", ".join(sorted(map(str, info[kind]))[:3])
             raise TrainError(f"{folder}: {len(info[kind])} {kind.replace('_', ' ')} in the checkpoint ({listed}).")
     return model
