@@ -391,7 +391,7 @@ register_checkpoint_conversion_mapping(
 class YuLanMiniPreTrainedModel(PreTrainedModel):
     config: YuLanMiniConfig
     base_model_prefix = "model"
-    _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = [r"^lm_head\.weight$"]
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str] | None] = [r"^lm_head\.weight$", r"^score\."]
     supports_gradient_checkpointing = True
     _no_split_modules: ClassVar = ["YuLanMiniDecoderLayer"]
     _skip_keys_device_placement: ClassVar = ["past_key_values"]
