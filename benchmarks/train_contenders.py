@@ -166,9 +166,7 @@ def hf_trainer(options: argparse.Namespace, data: Path, changes: dict[str, Any],
     else:
         vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
         model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-        groups = parameter_groups(
-            model, lr_factor=parametrization.lr_factor, weight_decay=config.optimizer.weight_decay
-        )
+        groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
         for group in groups:
             group["lr"] = config.optimizer.lr * group["lr_factor"]
         optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)

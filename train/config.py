@@ -49,12 +49,17 @@ class DownstreamSettings(Settings):
 
 
 class OptimizerSettings(Settings):
-    """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors."""
+    """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors.
+
+    `weight_decay_on`: `everything` as released, scales, norms, biases and embedding included, or `matrices` of the
+    layers only, the habit elsewhere. What it takes off a weight per step is lr * the group's factor * `weight_decay`.
+    """
 
     lr: float = Field(default=1e-2, gt=0)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(default=1e-15, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
+    weight_decay_on: Literal["everything", "matrices"] = "everything"
     clip: float | None = Field(default=1.0, gt=0)
 
 

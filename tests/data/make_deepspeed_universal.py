@@ -21,6 +21,7 @@ import torch
 from deepspeed.checkpoint import ds_to_universal
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from train.config import OptimizerSettings
 from train.model_setup.parameter_groups import parameter_groups
 
 SHAPE = {
@@ -42,7 +43,7 @@ def make(archive: Path) -> None:
     groups = parameter_groups(
         model,
         lr_factor=lambda name: BASE_WIDTH / SHAPE["hidden_size"] if "proj.weight" in name else 1.0,
-        weight_decay=0.1,
+        settings=OptimizerSettings(weight_decay_on="matrices"),
     )
     for group in groups:
         group["lr"] = 0.01 * group["lr_factor"]

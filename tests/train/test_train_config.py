@@ -33,6 +33,7 @@ def config(inputs: Path, tmp_path: Path) -> Path:
         ("monitors.names=[hidden_state_varianc]", "hidden_state_variance"),
         ("parametrization.overrides={wesarr: false}", "Did you mean 'wesar'?"),
         ("optimizer.lr=-1", "optimizer.lr:"),
+        ("optimizer.weight_decay_on=matrix", "'matrix' is not valid. Did you mean 'matrices'?"),
         ("tokens_per_step=1.5", "tokens_per_step:"),
         ("schedule.warmup_tokens=5", "warmup_steps and warmup_tokens are both given"),
         ("data.phases=[1,3]", "no folder"),

@@ -101,7 +101,7 @@ def published_groups(model: YuLanMiniForCausalLM) -> list[dict[str, Any]]:
         hidden_size=config.hidden_size,
         num_layers=config.num_hidden_layers,
     )
-    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, weight_decay=settings.weight_decay)
+    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=settings)
     optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [group | {"params": [names[id(p)] for p in group["params"]]} for group in optimizer.param_groups]

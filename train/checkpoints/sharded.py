@@ -167,10 +167,16 @@ def read_trainer(folder: Path) -> dict[str, Any]:
 
 
 def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None) -> None:
-    """Read a checkpoint's tensors into `model` (and `optimizer`), sharded as these are now."""
+    """Read a checkpoint's tensors into `model` (and `optimizer`), sharded as these are now.
+
+    Rates, decay and all else that a config sets stay the optimizer's own: with `init` they need not be those of the run
+    that wrote the checkpoint, and torch would take the checkpoint's without a word.
+    """
     state: dict[str, Any] = {"model": get_model_state_dict(model)}
+    settings: list[dict[str, Any]] = []
     if optimizer is not None:
         state["optimizer"] = get_optimizer_state_dict(model, optimizer)
+        settings = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="torch.distributed is disabled")
@@ -178,6 +184,8 @@ def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None
         set_model_state_dict(model, state["model"])
         if optimizer is not None:
             set_optimizer_state_dict(model, optimizer, state["optimizer"])
+            for group, own in zip(optimizer.param_groups, settings, strict=True):
+                group.update(own)
     except (RuntimeError, KeyError, ValueError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise TrainError(f"{folder}: a checkpoint of another model or damaged ({reason}).") from error

@@ -1,6 +1,6 @@
 """Optimizer groups by the kind of parameter: which learning rate and which weight decay each gets.
 
-The released trainer declares muP groups and never builds them (facts.md 1.5), so this follows Table 3.
+Rates follow Table 3 and the first released trainer, decay that trainer or the common habit (facts.md 3.1).
 """
 
 from collections.abc import Callable, Iterator
@@ -40,18 +40,15 @@ def group_of(name: str) -> str:
 
 
 def parameter_groups(
-    model: nn.Module, *, lr_factor: Callable[[str], float], weight_decay: float
+    model: nn.Module, *, lr_factor: Callable[[str], float], settings: OptimizerSettings
 ) -> list[dict[str, Any]]:
-    """Groups for AdamW, each with `name` and `lr_factor` (on the base rate).
-
-    Weight decay falls on the layers' matrices only: that embedding, norms, biases and alphas have none is our choice,
-    the report does not say (facts.md 1.3 and 9). Its strength per step is lr * lr_factor * weight_decay.
-    """
+    """Groups for AdamW, each with `name`, `lr_factor` (on the base rate) and the weight decay of its kind."""
     groups: dict[tuple[str, float], dict[str, Any]] = {}
     for name, parameter in _trainable(model):
         kind, factor = group_of(name), lr_factor(name)
-        decay = weight_decay if kind == "matrices" else 0.0
-        new = {"params": [], "name": kind, "lr_factor": factor, "weight_decay": decay, "lr": 0.0}
+        decays = kind == "matrices" or settings.weight_decay_on == "everything"
+        new = {"params": [], "name": kind, "lr_factor": factor, "lr": 0.0}
+        new["weight_decay"] = settings.weight_decay if decays else 0.0
         groups.setdefault((kind, factor), new)["params"].append(parameter)
     order = sorted(groups, key=lambda key: (GROUPS.index(key[0]), key[1]))
     return [groups[key] for key in order]

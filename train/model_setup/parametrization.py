@@ -78,7 +78,7 @@ class Parametrization:
     def lr_factor(self, name: str) -> float:
         """Factor on the base rate for the parameter `name`: the table's rule for matrices, 1 for all others.
 
-        Where embedding, head, norms, biases and alphas belong is not published; the base rate is our choice.
+        So did the trainer as first released (facts.md 3.1), but for an untied head, which it counted with the matrices.
         """
         return self._value(self.column.matrix_lr) if matrix_kind(name) else 1.0
 

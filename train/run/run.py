@@ -56,9 +56,7 @@ class Run:
         self.model: Any = shard_model(
             model, world, precision=config.precision, reshard_after_forward=config.reshard_after_forward
         )
-        groups = parameter_groups(
-            self.model, lr_factor=self.parametrization.lr_factor, weight_decay=config.optimizer.weight_decay
-        )
+        groups = parameter_groups(self.model, lr_factor=self.parametrization.lr_factor, settings=config.optimizer)
         self.optimizer = make_adamw(groups, config.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
         self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)

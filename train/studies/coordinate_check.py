@@ -94,7 +94,7 @@ def _changes(config: PretrainConfig, input_ids: torch.Tensor, steps: int) -> dic
 
     vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
     model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, weight_decay=0.0)
+    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
     for group in groups:
         group["lr"] = config.optimizer.lr * group["lr_factor"]
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps)

@@ -175,8 +175,7 @@ def _step_function(config: PretrainConfig, inputs: Inputs) -> Callable[[], None]
 
     vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
     model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-    decay = config.optimizer.weight_decay
-    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, weight_decay=decay)
+    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
     for group in groups:
         group["lr"] = 1e-4 * group["lr_factor"]
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)

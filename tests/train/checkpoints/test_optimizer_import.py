@@ -15,6 +15,7 @@ from train.checkpoints.import_deepspeed import import_optimizer, published_name
 from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
 from train.checkpoints.sharded import load_state, read_trainer
 from train.checkpoints.tensors import CheckpointEntries
+from train.config import OptimizerSettings
 from train.errors import TrainError
 from train.model_setup.parameter_groups import parameter_groups
 
@@ -27,11 +28,12 @@ def small_config(**overrides) -> YuLanMiniConfig:
     return YuLanMiniConfig.reparametrized(base_width=8, **shape | overrides)
 
 
-def build(config: YuLanMiniConfig, *, seed: int, weight_decay: float = 0.1, lr_factor: float = 0.25):
+def build(config: YuLanMiniConfig, *, seed: int, lr_factor: float = 0.25, **optimizer):
     torch.manual_seed(seed)
+    settings = OptimizerSettings(**optimizer)
     model = YuLanMiniForCausalLM(config)
     groups = parameter_groups(
-        model, lr_factor=lambda name: lr_factor if "proj.weight" in name else 1.0, weight_decay=weight_decay
+        model, lr_factor=lambda name: lr_factor if "proj.weight" in name else 1.0, settings=settings
     )
     return model, torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95), eps=1e-15, fused=True)
 
@@ -98,7 +100,7 @@ def test_training_goes_on_from_what_deepspeed_itself_wrote(tmp_path):
         tmp_path / "global_step3_universal", tmp_path / "imported", config=config, tokenizer=tmp_path
     )
     assert result["step"] == 3
-    model, optimizer = build(config, seed=5, lr_factor=0.5)
+    model, optimizer = build(config, seed=5, lr_factor=0.5, weight_decay_on="matrices")  # as the file was made
     load_state(tmp_path / "imported", model, optimizer)
     ids = torch.tensor(expected["input_ids"])
     assert [step(model, optimizer, ids) for _ in range(3)] == pytest.approx(expected["losses"], abs=1e-6)
@@ -115,7 +117,19 @@ def test_imported_groups_are_the_published_ones(tmp_path, trained):
     assert entries.read(f"{matrices}.weight_decay") == 0.1
     assert entries.read(f"{matrices}.betas") == (0.9, 0.95)
     assert entries.read(f"{matrices}.eps") == 1e-15
-    assert entries.read(f"optimizer.param_groups.{groups['scales']}.weight_decay") == 0.0
+    assert entries.read(f"optimizer.param_groups.{groups['scales']}.weight_decay") == 0.1
+
+
+def test_a_checkpoint_gives_moments_and_the_config_rates_and_decay(tmp_path, trained):
+    imported = tmp_path / "imported"
+    import_optimizer(write_universal(tmp_path, *trained), imported, config=small_config(), tokenizer=tmp_path)
+    model, optimizer = build(small_config(), seed=1, lr_factor=0.5, weight_decay=0.05, weight_decay_on="matrices")
+    load_state(imported, model, optimizer)
+    found = {group["name"]: (group["lr_factor"], group["weight_decay"]) for group in optimizer.param_groups}
+    assert found["matrices"] == (0.5, 0.05)
+    assert found["scales"] == (1.0, 0.0)
+    for ours, theirs in zip(model.parameters(), trained[0].parameters(), strict=True):
+        assert torch.equal(optimizer.state[ours]["exp_avg_sq"], trained[1].state[theirs]["exp_avg_sq"])
 
 
 def test_missing_surplus_and_misshapen_parameters_are_named(tmp_path, trained):

@@ -5,20 +5,21 @@ import torch
 from torch import nn
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from train.config import ParametrizationSettings
+from train.config import OptimizerSettings, ParametrizationSettings
 from train.model_setup.parameter_groups import group_of, matrix_kind, parameter_groups
 from train.model_setup.parametrization import make_parametrization
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 4, "num_attention_heads": 4}
 
 
-def model_with(name: str, **keys: object) -> tuple[nn.Module, list[dict[str, object]]]:
+def model_with(name: str, decay_on: str = "everything") -> tuple[nn.Module, list[dict[str, object]]]:
     settings = ParametrizationSettings.model_validate({"name": name, "base_width": 16})
     parametrization = make_parametrization(settings, hidden_size=64, num_layers=4)
     built = {"vocab_size": 100, "num_key_value_heads": 2, "initializer_range": 0.02, **SHAPE}
-    model = YuLanMiniForCausalLM(YuLanMiniConfig(**(built | parametrization.model_settings(16) | keys)))
+    model = YuLanMiniForCausalLM(YuLanMiniConfig(**(built | parametrization.model_settings(16))))
     parametrization.initialise(model)
-    return model, parameter_groups(model, lr_factor=parametrization.lr_factor, weight_decay=0.1)
+    optimizer = OptimizerSettings.model_validate({"weight_decay_on": decay_on})
+    return model, parameter_groups(model, lr_factor=parametrization.lr_factor, settings=optimizer)
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
@@ -27,15 +28,16 @@ def test_every_parameter_is_in_exactly_one_group() -> None:
     assert len(grouped) == len({id(parameter) for parameter in grouped}) == len(list(model.parameters()))
 
 
-def test_matrices_train_at_the_base_rate_over_m_width_and_alone_decay() -> None:
-    _, groups = model_with("yulanmini")
+@pytest.mark.parametrize(("decay_on", "others"), [("everything", 0.1), ("matrices", 0.0)])
+def test_matrices_train_at_the_base_rate_over_m_width_and_decay_as_asked(decay_on: str, others: float) -> None:
+    _, groups = model_with("yulanmini", decay_on)
     found = {group["name"]: (group["lr_factor"], group["weight_decay"], len(group["params"])) for group in groups}
     assert found == {
         "matrices": (1 / 4, 0.1, 7 * 4),
-        "embedding": (1.0, 0.0, 1),
-        "norms": (1.0, 0.0, 2 * 4 + 1),
-        "biases": (1.0, 0.0, 3 * 4),
-        "scales": (1.0, 0.0, 8 * 4 + 2),  # facts.md 1.1: 8 a layer, norm and head
+        "embedding": (1.0, others, 1),
+        "norms": (1.0, others, 2 * 4 + 1),
+        "biases": (1.0, others, 3 * 4),
+        "scales": (1.0, others, 8 * 4 + 2),  # facts.md 1.1: 8 a layer, norm and head
     }
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from data_recipes.rows.reader import PackedRows
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from train.config import PretrainConfig
+from train.config import OptimizerSettings, PretrainConfig
 from train.curriculum.batches import MicroBatch
 from train.errors import TrainError
 from train.launch.world import World
@@ -76,7 +76,7 @@ def make_model(**keys: Any) -> Any:
 
 
 def make_optimizer(model: Any, **options: Any) -> torch.optim.Optimizer:
-    groups = parameter_groups(model, lr_factor=lambda name: 1.0, weight_decay=0.0)
+    groups = parameter_groups(model, lr_factor=lambda name: 1.0, settings=OptimizerSettings(weight_decay=0))
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-15, fused=True, **options)
     for group in optimizer.param_groups:
         group["lr"] = 0.02

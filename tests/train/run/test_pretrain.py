@@ -246,13 +246,15 @@ def test_windows_of_held_out_text_see_what_precedes_them(inputs: Path, tmp_path:
     assert model.training
 
 
-def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path) -> None:
-    config = load_config(write_run_config(inputs, tmp_path / "config.yaml", heldout=None))
+@pytest.mark.parametrize("decay_on", ["everything", "matrices"])
+def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path, decay_on: str) -> None:
+    changes = {"heldout": None, "optimizer": {"lr": 3e-3, "weight_decay_on": decay_on}}
+    config = load_config(write_run_config(inputs, tmp_path / "config.yaml", **changes))
     run = Run(config, ONE)
     start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
     plain = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
     groups = [
-        {"params": [value], "lr": 1.0, "weight_decay": 0.1 if matrix_kind(name) else 0.0}
+        {"params": [value], "lr": 1.0, "weight_decay": 0.1 if decay_on == "everything" or matrix_kind(name) else 0.0}
         for name, value in plain.items()
     ]
     adamw = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-15)
