@@ -95,10 +95,10 @@ def documents_of(record: dict[str, Any], path: Path) -> Iterator[tuple[str, Docu
 
 def code_path_of(record: dict[str, Any], path: Path) -> str | None:
     """The path of source code that a record or file is, by its extension."""
-    if format_of(path) in ("jsonl", "parquet"):
+    if "row" in record:
         named = next((record[key] for key in PATH_FIELDS if isinstance(record.get(key), str)), "")
         return named if Path(named).suffix.lower() in CODE_SUFFIXES else None
-    return path.name if format_of(path) == "code" else None
+    return path.name if format_of(path) in ("code", "json") else None
 
 
 def domain_of(text: str, *, code_path: str | None) -> str:

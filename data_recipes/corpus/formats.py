@@ -3,11 +3,14 @@
 import codecs
 import json
 from collections.abc import Iterator
+from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import first_line
 from data_recipes.reading.compressed import Damaged, damage_told, open_decompressed
+from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values
 
 PROSE_SUFFIXES = frozenset((".txt", ".md", ".markdown", ".rst", ".adoc", ".org", ".text", ".tex"))
 CODE_SUFFIXES = frozenset(
@@ -15,7 +18,7 @@ CODE_SUFFIXES = frozenset(
     for line in (
         "py pyi ipynb c h cc cpp cxx hpp cu cs java kt scala go rs swift m js jsx ts tsx vue rb php pl pm lua r jl",
         "hs ml ex exs erl clj lisp el scm f90 pas asm s v sv vhd lean sh bash zsh ps1 bat sql html css scss xml",
-        "json yaml yml toml ini cfg cmake proto dart groovy gradle nim zig sol tcl vim awk sed",
+        "yaml yml toml ini cfg cmake proto dart groovy gradle nim zig sol tcl vim awk sed",
     )
     for name in line.split()
 )
@@ -33,6 +36,7 @@ TEXT_COLUMNS = (
     "code",
 )
 MAX_TEXT_BYTES = 64 << 20
+FIRST_RECORDS = 64
 
 
 class UnreadableFile(Exception):
@@ -40,7 +44,7 @@ class UnreadableFile(Exception):
 
 
 def format_of(path: Path) -> str:
-    """jsonl, parquet, code, prose or table, by the name without a compression suffix; "unknown" else."""
+    """jsonl, json, parquet, code, prose or table, by the name without a compression suffix; "unknown" else."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in (".gz", ".zst"):
         suffixes.pop()
@@ -49,6 +53,8 @@ def format_of(path: Path) -> str:
         return "jsonl"
     if suffix == ".parquet":
         return "parquet"
+    if suffix == ".json":
+        return "json"
     if suffix in CODE_SUFFIXES or path.name in ("Makefile", "Dockerfile"):
         return "code"
     if suffix in TABLE_SUFFIXES:
@@ -65,8 +71,8 @@ def read_records(path: Path, *, text_column: str | None, digest: Any, limit: int
     kind = format_of(path)
     if kind == "parquet":
         yield from read_parquet(path, text_column=text_column, digest=digest)
-    elif kind == "jsonl":
-        yield from read_jsonl(path, text_column=text_column, digest=digest)
+    elif kind in ("json", "jsonl") and (form := form_with_text(path, text_column=text_column)):
+        yield from read_json(path, form, text_column=text_column, digest=digest)
     elif kind == "table":
         raise UnreadableFile("a table without a text column; give .jsonl or .parquet instead")
     else:
@@ -147,34 +153,65 @@ def pick_column(names: list[str], wanted: str | None) -> str:
     raise UnreadableFile(f"no text column: has {', '.join(names[:12]) or 'no columns'}, expected {expected}")
 
 
-def read_jsonl(path: Path, *, text_column: str | None, digest: Any) -> Iterator[dict[str, Any]]:
-    """One record a line; lines that are not JSON objects with a text are counted, not fatal."""
+def form_with_text(path: Path, *, text_column: str | None) -> JsonForm | None:
+    """How the records of a JSON file follow each other; None for a `.json` that holds none, such as a configuration."""
+    if format_of(path) == "jsonl":
+        return "lines"
+    try:
+        with damage_told(path):
+            form = json_form(path)
+        for _, record in islice(_json_records(path, form, sha256()), FIRST_RECORDS):
+            if isinstance(record, dict) and (set(record) & set((text_column,) if text_column else TEXT_COLUMNS)):
+                return form
+    except MalformedJson:
+        return None
+    except Damaged:
+        return "lines"
+    return None
+
+
+def _json_records(path: Path, form: JsonForm, digest: Any) -> Iterator[tuple[int, Any]]:
+    """The numbered values of a file; a line that is no JSON comes as the error that it gave."""
+    with damage_told(path), open_decompressed(path) as stream:
+        if form != "lines":
+            yield from json_values(stream, form, digest.update)
+            return
+        for row, line in enumerate(stream):
+            digest.update(line)
+            if line.strip():
+                try:
+                    yield row, json.loads(line)
+                except ValueError as error:
+                    yield row, error
+
+
+def read_json(path: Path, form: JsonForm, *, text_column: str | None, digest: Any) -> Iterator[dict[str, Any]]:
+    """One record a value; values that are not JSON objects with a text are counted, not fatal."""
     column, bad, good, first_bad, reason = text_column, 0, 0, 0, ""
     try:
-        with damage_told(path), open_decompressed(path) as stream:
-            for row, line in enumerate(stream):
-                digest.update(line)
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                    if not isinstance(record, dict):
-                        raise UnreadableFile("a line is not a JSON object")
-                    if column is None or column not in record:
-                        column = pick_column(list(record), text_column)
-                    text = record[column]
-                    if not isinstance(text, str):
-                        raise UnreadableFile(f"column '{column}' holds {type(text).__name__}, expected text")
-                except (ValueError, UnreadableFile) as error:
-                    bad, first_bad = bad + 1, first_bad or row + 1
-                    reason = reason or (str(error) if isinstance(error, UnreadableFile) else "not JSON")
-                    continue
-                good += 1
-                yield {**record, "text": text, "row": row}
+        for row, record in _json_records(path, form, digest):
+            try:
+                if isinstance(record, ValueError):
+                    raise UnreadableFile("not JSON")
+                if not isinstance(record, dict):
+                    raise UnreadableFile("not a JSON object")
+                if column is None or column not in record:
+                    column = pick_column(list(record), text_column)
+                text = record[column]
+                if not isinstance(text, str):
+                    raise UnreadableFile(f"column '{column}' holds {type(text).__name__}, expected text")
+            except UnreadableFile as error:
+                bad, first_bad, reason = bad + 1, first_bad or row + 1, reason or str(error)
+                continue
+            good += 1
+            yield {**record, "text": text, "row": row}
+    except MalformedJson as error:
+        raise UnreadableFile(f"damaged JSON ({error}); {good} records were read before") from error
     except Damaged as error:
         raise UnreadableFile(f"damaged compressed file ({error}); {good} records were read before") from error
     if bad:
-        raise UnreadableFile(f"{bad} of {bad + good} lines skipped (line {first_bad}: {reason})")
+        what = "line" if form == "lines" else "value"
+        raise UnreadableFile(f"{bad} of {bad + good} {what}s skipped ({what} {first_bad}: {reason})")
 
 
 def read_parquet(path: Path, *, text_column: str | None, digest: Any) -> Iterator[dict[str, Any]]:

@@ -112,7 +112,7 @@ def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
             "licence": store.source.licence,
             "epochs": _epochs(store, phase.consumed[store.key]),
             "drops": store.drops(),
-            "notes": store.notes(),
+            "notes": [*store.supply.notes, *store.notes()],
             "store": store.key,
             "entry": store.source.model_dump(mode="json", exclude_defaults=True),
             "location": str(store.source.location) if store.source.path is not None else None,

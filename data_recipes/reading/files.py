@@ -12,9 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from data_recipes.errors import DataError, first_line
 from data_recipes.manifest import fingerprint_of
+from data_recipes.reading.compressed import Damaged, damage_told
+from data_recipes.reading.json_files import FORM_NAMES, JsonForm, json_form
 from data_recipes.recipes.source import Source
 
 UNIT_BYTES = 32 * 2**20
@@ -22,8 +25,9 @@ UNIT_BYTES = 32 * 2**20
 REMEMBERED_BYTES = 64 * 2**20
 
 LINES = (".jsonl", ".ndjson")
+JSON = (*LINES, ".json")
 ARROW = (".arrow", ".feather", ".ipc")
-WITH_COLUMNS = (*LINES, ".parquet", *ARROW)
+WITH_COLUMNS = (*JSON, ".parquet", *ARROW)
 COMPRESSED = (".gz", ".zst")
 # What `Dataset.save_to_disk` writes beside the data.
 DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
@@ -47,6 +51,8 @@ class SourceFile:
     size: int
     sha256: str
     newlines: tuple[int, ...] = ()
+    # How values follow each other in a file of JSON; empty for other formats.
+    json_form: JsonForm | Literal[""] = ""
 
     @property
     def suffix(self) -> str:
@@ -77,6 +83,20 @@ def format_suffix(path: Path) -> str:
     while suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     return suffixes[-1] if suffixes else ""
+
+
+def json_form_of(path: Path) -> JsonForm | Literal[""]:
+    """How values follow each other in a file of JSON; empty for another format. A `.json` is looked into."""
+    suffix = format_suffix(path)
+    if suffix in LINES:
+        return "lines"
+    if suffix != ".json":
+        return ""
+    try:
+        with damage_told(path):
+            return json_form(path)
+    except Damaged:  # said with the file's name when it is read
+        return "lines"
 
 
 def list_files(source: Source) -> list[Path]:
@@ -179,17 +199,17 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
 
     def look(path: Path) -> SourceFile:
         stat = path.stat()
+        form = json_form_of(path)
         key = str(path.resolve())
         state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         if key in known and known[key][:3] == state:
             sha256, newlines = known[key][3:]
         else:
-            counts_lines = path.suffix.lower() in LINES
-            sha256, newlines = _hash_and_count(path, counts_lines)
+            sha256, newlines = _hash_and_count(path, form == "lines" and path.suffix.lower() in JSON)
         if stat.st_size >= REMEMBERED_BYTES:
             fresh[key] = [*state, sha256, newlines]
         name = path.relative_to(root).as_posix()
-        return SourceFile(name, path, stat.st_size, sha256, tuple(newlines))
+        return SourceFile(name, path, stat.st_size, sha256, tuple(newlines), form)
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         files = list(pool.map(look, paths))
@@ -219,6 +239,15 @@ def _hash_and_count(path: Path, counts_lines: bool) -> tuple[str, list[int]]:
     return digest.hexdigest(), newlines if counts_lines else []
 
 
+def recognised(files: Sequence[SourceFile]) -> list[str]:
+    """How the files called `.json` were read, a sentence for each way, since their names do not tell."""
+    by_form: dict[str, list[Path]] = {}
+    for file in files:
+        if file.suffix == ".json":
+            by_form.setdefault(file.json_form, []).append(file.path)
+    return [f"{_some(paths)}: read as {FORM_NAMES[form]}" for form, paths in by_form.items()]
+
+
 def content_fingerprint(files: Sequence[SourceFile]) -> str:
     """What the files hold and are called relative to their folder; not where that folder is."""
     return fingerprint_of([[file.name, file.size, file.sha256] for file in files])
@@ -242,7 +271,7 @@ def units_of(files: Sequence[SourceFile]) -> list[Unit]:
 
 
 def _parts_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
-    if file.suffix in LINES and not file.compressed and file.size > UNIT_BYTES:
+    if file.json_form == "lines" and not file.compressed and file.size > UNIT_BYTES:
         for number, start in enumerate(range(0, file.size, UNIT_BYTES)):
             stop = min(start + UNIT_BYTES, file.size)
             yield Part(index, start, stop, file.newlines[number]), stop - start

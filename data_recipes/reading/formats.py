@@ -1,4 +1,4 @@
-"""Files to documents: JSON lines, Parquet, Arrow and plain text, compressed or not, in batches.
+"""Files to documents: JSON, Parquet, Arrow and plain text, compressed or not, in batches.
 
 Every row that gives no document is counted under its reason; a damaged container is an error that names the
 file. Rows are numbered as in the file (JSON lines: from 0, blank and malformed lines counted too).
@@ -16,7 +16,8 @@ import orjson
 
 from data_recipes.errors import DataError, first_line
 from data_recipes.reading.compressed import Damaged, damage_told, open_decompressed
-from data_recipes.reading.files import ARROW, LINES, Part, SourceFile
+from data_recipes.reading.files import ARROW, Part, SourceFile
+from data_recipes.reading.json_files import FORM_NAMES, MalformedJson, json_values
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
@@ -45,7 +46,7 @@ def _texts_of_part(
     source: Source, files: list[SourceFile], part: Part, drops: Counter[str]
 ) -> Iterator[tuple[int, str]]:
     file = files[part.file]
-    if file.suffix in LINES:
+    if file.json_form:
         return texts_of_rows(source, _json_rows(source, file, part, drops), drops)
     if file.suffix == ".parquet":
         return texts_of_rows(source, _parquet_rows(source, file, part), drops)
@@ -130,6 +131,13 @@ def _damage_named(file: SourceFile) -> Iterator[None]:
 def _json_rows(
     source: Source, file: SourceFile, part: Part, drops: Counter[str]
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if file.json_form != "lines":
+        for number, value in json_values_of(file):
+            if isinstance(value, dict):
+                yield number, value
+            else:
+                drops["not a JSON object"] += 1
+        return
     parse = parse_json if source.template is not None else _parse_for_text
     for number, line in _lines(file, part):
         if line.isspace():
@@ -146,6 +154,16 @@ def _json_rows(
             yield number, row
         else:
             drops["not a JSON object"] += 1
+
+
+def json_values_of(file: SourceFile) -> Iterator[tuple[int, Any]]:
+    """The numbered values of an array, or of objects over several lines; a file that stops being JSON is an error."""
+    assert file.json_form not in ("", "lines")
+    try:
+        with _damage_named(file), open_binary(file) as stream:
+            yield from json_values(stream, file.json_form)
+    except MalformedJson as error:
+        raise _damaged(file, FORM_NAMES[file.json_form], error) from error
 
 
 def parse_json(line: bytes) -> Any:

@@ -35,6 +35,7 @@ class HubSupply:
 
     def __init__(self, source: Source, dataset: Any, *, revision: str | None, contents: Any) -> None:
         self.source = source
+        self.notes: list[str] = []
         self.dataset = dataset
         self.revision = revision
         self.split = source.split or "train"

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Protocol
 
 from data_recipes.manifest import fingerprint_of
-from data_recipes.reading.files import SourceFile, SourceMissing, Unit, content_fingerprint, examine, units_of
+from data_recipes.reading.files import (
+    SourceFile,
+    SourceMissing,
+    Unit,
+    content_fingerprint,
+    examine,
+    recognised,
+    units_of,
+)
 from data_recipes.reading.formats import Documents, read_parts
 from data_recipes.reading.lookup import columns_of
 from data_recipes.recipes.source import Source
@@ -25,7 +33,7 @@ class Supply(Protocol):
     """The documents of one source, cut into units; the same unit always gives the same documents.
 
     `unit_count` is None where only reading on tells how many there are. `sequential`: units can only be had one
-    after the other. `revision` is the Hub commit, if any.
+    after the other. `revision` is the Hub commit, if any. `notes`: how files were read whose names do not tell.
     """
 
     source: Source
@@ -35,6 +43,7 @@ class Supply(Protocol):
     input_bytes: int | None
     revision: str | None
     sequential: bool
+    notes: list[str]
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         """The documents of a unit in batches; rows that give none are counted in `drops`."""
@@ -83,6 +92,7 @@ class LocalSupply:
         self.source = source
         self.files = files
         self.file_names = [file.name for file in files]
+        self.notes = recognised(files)
         self.units: list[Unit] = units_of(files)
         self.unit_count = len(self.units)
         self.input_bytes: int | None = sum(file.size for file in files)

@@ -1,6 +1,7 @@
 """The corpus: real text of this machine, a user's folder in many formats, held-out text apart, bad folders named."""
 
 import gzip
+import hashlib
 import json
 import os
 
@@ -263,3 +264,21 @@ class A:
 
 def test_docstrings_are_found_and_other_strings_are_not():
     assert list(docstrings(SOURCE)) == [("", "Module."), ("A", "Class \\d."), ("f", "Method.")]
+
+
+def test_json_of_records_is_read_and_json_of_settings_is_code(tmp_path):
+    from data_recipes.corpus.formats import read_records
+
+    records = [{"id": number, "content": prose(40 + number)} for number in range(3)]
+    (tmp_path / "array.json").write_text(json.dumps(records, indent=1))
+    (tmp_path / "lines.json.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
+    (tmp_path / "package.json").write_text(json.dumps({"name": "a", "version": "1"}, indent=2))
+    read = {
+        path.name: list(read_records(path, text_column=None, digest=hashlib.sha256(), limit=10**6))
+        for path in tmp_path.iterdir()
+    }
+    for name in ("array.json", "lines.json.gz"):
+        assert [(record["row"], record["text"]) for record in read[name]] == [
+            (row, record["content"]) for row, record in enumerate(records)
+        ]
+    assert read["package.json"] == [{"text": (tmp_path / "package.json").read_text()}]

@@ -1,6 +1,5 @@
 """Which files of a folder are read, and what is refused because it would be read as something else."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -42,8 +41,8 @@ def test_rows_beside_plain_files_need_a_glob_that_says_which(tmp_path):
     ids=["text", "template", "filters"],
 )
 def test_keys_that_need_columns_are_refused_for_plain_files(tmp_path, key):
-    (tmp_path / "records.json").write_text(json.dumps([{"content": text} for text in TEXTS]))
-    with pytest.raises(DataError, match=r"need rows with columns, but records\.json would be read as plain text"):
+    (tmp_path / "records.csv").write_text("content\n" + "\n".join(TEXTS))
+    with pytest.raises(DataError, match=r"need rows with columns, but records\.csv would be read as plain text"):
         names(tmp_path, **key)
 
 
