@@ -76,19 +76,29 @@ def build_phases(
             workers=workers,
             missing=missing,
             progress=progress,
+            out=out,
         )
-        phases = plan_phases(planned, tokenizer=loaded, seed=seed, packing=packing, workers=workers, progress=progress)[
-            len(before) :
-        ]
+        settled = plan_phases(planned, tokenizer=loaded, seed=seed, packing=packing, workers=workers, progress=progress)
+        phases = [phase for phase in settled if phase.recipe.folder in names]
         for phase in phases:
             check_finished(phase, out / phase.recipe.folder)
         return [write_phase(phase, out / phase.recipe.folder, workers=workers, progress=progress) for phase in phases]
 
 
 def in_order(recipes: Sequence[Recipe]) -> list[Recipe]:
-    """Published phases in the order of training, then the others as they were given."""
+    """Published phases in the order of training, then the others as they were given, each behind the one it comes
+    `after`."""
     places = {key: place for place, key in enumerate(PUBLISHED_KEYS)}
-    return sorted(recipes, key=lambda recipe: places.get(recipe.key, len(places)))
+    waiting = sorted(recipes, key=lambda recipe: places.get(recipe.key, len(places)))
+    ordered: list[Recipe] = []
+    while waiting:
+        keys = {recipe.key for recipe in waiting}
+        ready = next((recipe for recipe in waiting if recipe.after not in keys), None)
+        if ready is None:
+            raise DataError(f"{', '.join(sorted(keys))}: each comes after another of them; one must be the first.")
+        ordered.append(ready)
+        waiting.remove(ready)
+    return ordered
 
 
 def write_phase(phase: PlannedPhase, folder: Path, *, workers: int, progress: bool) -> Path:

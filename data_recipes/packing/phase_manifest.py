@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from data_recipes.packing.overlap import overlaps
 from data_recipes.packing.plan import PlannedPhase
 from data_recipes.packing.stream import total_tokens
 from data_recipes.tokens.store import TokenStore
@@ -72,9 +73,11 @@ def details_of(phase: PlannedPhase) -> dict[str, Any]:
         },
         "subsets": _subset_table(phase),
         "sources": _source_table(phase),
-        "ledger_out": {
-            store.key: phase.ledger_out[store.key].as_json() for store in phase.stores if store.key in phase.ledger_out
-        },
+        # Of every source so far, not only this mix's: what comes after may draw from any of them.
+        "ledger_out": {key: position.as_json() for key, position in sorted(phase.ledger_out.items())},
+        "consumed": dict(sorted(phase.consumed.items())),
+        "context_lengths": list(phase.planned.context_lengths),
+        "overlaps": overlaps(phase.subsets, phase.draws),
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
     }
 

@@ -10,9 +10,11 @@ from tqdm import tqdm
 from data_recipes.errors import DataError
 from data_recipes.ordering import seed_of
 from data_recipes.packing.draw import Draw, best_fit_draw, concat
+from data_recipes.packing.ledger import Drawn, drawn_by, is_built
 from data_recipes.packing.missing import MISSING_MODES, Missing, ReadableMix, readable_mix
 from data_recipes.packing.stream import LONG_HORIZON, Position, total_tokens
 from data_recipes.reading.supply import open_supply
+from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.quotas import row_quotas
 from data_recipes.recipes.recipe import Recipe, Subset
 from data_recipes.recipes.source import Source
@@ -26,16 +28,22 @@ STRATEGIES: dict[Packing, Callable[..., Draw]] = {"concat": concat, "best_fit": 
 # Units are of about the same size, compressed files less so: only what is short by more than this is refused early.
 GENEROUS = 1.5
 Ledger = Mapping[str, Position]
+NOTHING_DRAWN = Drawn({}, {}, ())
 
 
 @dataclass(frozen=True)
 class PlannedMix:
-    """A mix with the rows of each subset; `long` is the length from which documents are preferred, if any."""
+    """A mix with the rows of each subset; `long` is the length from which documents are preferred, if any.
+
+    `previous` is the mix of this build that it continues; `start` what builds before this one have drawn.
+    `context_lengths`: of all mixes up to this one."""
 
     mix: ReadableMix
     rows: tuple[int, ...]
     long: int | None
     previous: int | None
+    start: Drawn
+    context_lengths: tuple[int, ...]
 
     @property
     def recipe(self) -> Recipe:
@@ -80,8 +88,12 @@ def plan_mixes(
     workers: int,
     missing: Missing,
     progress: bool,
+    out: Path | None = None,
 ) -> list[PlannedMix]:
-    """Look at the sources of every recipe and share out the rows. Reads and hashes files, tokenises nothing."""
+    """Look at the sources of every recipe and share out the rows. Reads and hashes files, tokenises nothing.
+
+    A recipe that comes `after` one that is not in the chain continues where that one's folder in `out` stopped.
+    """
     if missing not in MISSING_MODES:
         raise DataError(f"missing '{missing}'; expected one of {', '.join(MISSING_MODES)}.")
     if bos and tokenizer.bos_id is None:
@@ -121,26 +133,33 @@ def plan_mixes(
                     "ask for more tokens, or a larger --scale."
                 )
             previous = predecessor(chain, index)
-            planned.append(PlannedMix(mix, tuple(rows), _long_documents(chain, index, planned), previous))
+            start = NOTHING_DRAWN
+            if previous is None and recipe.after is not None:
+                if out is None or not is_built(out, recipe.after):
+                    raise DataError(
+                        f"{recipe.name}: after '{recipe.after}': no such recipe is given to this build or built in "
+                        f"{out}. Build it there first, or give both."
+                    )
+                folder = out / phase_folder(recipe.after)
+                start = drawn_by(folder, recipe.name, tokenizer=tokenizer, seed=seed, bos=bos, dropout=dropout)
+            lengths = start.context_lengths if previous is None else planned[previous].context_lengths
+            length = recipe.context_length
+            # After phases of a shorter context, documents that did not fit one of their rows come first.
+            long = next((shorter + 1 for shorter in reversed(lengths) if shorter < length), None)
+            planned.append(PlannedMix(mix, tuple(rows), long, previous, start, (*lengths, length)))
         return planned
 
 
 def predecessor(chain: Sequence[Recipe], index: int) -> int | None:
-    """The recipe that this one goes on from: the one before, but a variant (26-4k) is a branch that ends."""
+    """The recipe that this one continues: the one it comes `after`, else the one before, but a variant (26-4k) is a
+    branch that ends."""
+    after = chain[index].after
     for earlier in range(index - 1, -1, -1):
-        if chain[earlier].variant is None or chain[index].variant == chain[earlier].variant:
+        if after is not None:
+            if chain[earlier].key == after:
+                return earlier
+        elif chain[earlier].variant is None or chain[index].variant == chain[earlier].variant:
             return earlier
-    return None
-
-
-def _long_documents(chain: Sequence[Recipe], index: int, planned: Sequence[PlannedMix]) -> int | None:
-    """After phases of a shorter context, documents that did not fit one of their rows come first."""
-    length = chain[index].context_length
-    previous = predecessor(chain, index)
-    while previous is not None:
-        if chain[previous].context_length < length:
-            return chain[previous].context_length + 1
-        previous = planned[previous].previous
     return None
 
 
@@ -149,7 +168,7 @@ def tokens_needed(planned: Sequence[PlannedMix]) -> dict[str, tuple[TokenStore, 
     after: list[dict[str, int]] = []
     needs: dict[str, tuple[TokenStore, int]] = {}
     for item in planned:
-        position = dict(after[item.previous]) if item.previous is not None else {}
+        position = dict(after[item.previous] if item.previous is not None else item.start.consumed)
         for store, rows in zip(item.mix.stores, item.rows, strict=True):
             tokens = rows * item.recipe.context_length
             if tokens == 0:
@@ -195,8 +214,8 @@ def plan_phases(
 def _settle(
     item: PlannedMix, before: PlannedPhase | None, *, tokenizer: LoadedTokenizer, seed: int, packing: Packing
 ) -> PlannedPhase:
-    ledger: dict[str, Position] = dict(before.ledger_out) if before else {}
-    consumed: dict[str, int] = dict(before.consumed) if before else {}
+    ledger: dict[str, Position] = dict(before.ledger_out if before else item.start.positions)
+    consumed: dict[str, int] = dict(before.consumed if before else item.start.consumed)
     start = dict(ledger)
     draws: list[Draw] = []
     for subset, store, rows in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True):
@@ -228,7 +247,7 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
     taken: list[dict[str, int]] = []
     short = []
     for item in planned:
-        so_far = dict(taken[item.previous]) if item.previous is not None else {}
+        so_far = dict(taken[item.previous] if item.previous is not None else item.start.consumed)
         for subset, store, rows in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True):
             wanted = rows * item.recipe.context_length
             so_far[store.key] = so_far.get(store.key, 0) + wanted

@@ -10,6 +10,7 @@ from typing import cast
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest
 from data_recipes.packing.build import build_phases, in_order
+from data_recipes.packing.ledger import is_built
 from data_recipes.packing.missing import Missing
 from data_recipes.packing.plan import Packing, PlannedMix, plan_mixes
 from data_recipes.recipes.phases import PUBLISHED_KEYS, is_branch, phase_number
@@ -63,7 +64,11 @@ class BuildRequest:
             raise DataError(f"--workers {workers}; expected 1 or more.")
         keys = expand(names)
         asked = [load_recipe(key) for key in keys]
-        earlier = [] if alone else [load_recipe(key) for key in earlier_phases(asked)]
+        if alone:
+            asked, earlier = [recipe.model_copy(update={"after": None}) for recipe in asked], []
+        else:
+            asked, earlier = with_predecessors(asked, out)
+            earlier = [*(load_recipe(key) for key in earlier_phases([*asked, *earlier])), *earlier]
         substitutes = corpus_sources(corpus) if corpus is not None else None
 
         def fitted(recipe: Recipe) -> Recipe:
@@ -106,6 +111,7 @@ class BuildRequest:
             workers=self.workers,
             missing=self.missing,
             progress=True,
+            out=self.out,
         )
         wanted = {recipe.key for recipe in self.recipes}
         return [item for item in planned if item.recipe.key in wanted]
@@ -140,6 +146,29 @@ def expand(names: Sequence[str]) -> list[str]:
             raise DataError(f"phases {name}: expected a range within 1-27.")
         keys += [key for key in PUBLISHED_KEYS if first <= phase_number(key) <= last]
     return list(dict.fromkeys(keys))
+
+
+def with_predecessors(asked: Sequence[Recipe], out: Path) -> tuple[list[Recipe], list[Recipe]]:
+    """The recipes with the keys of those they come `after`, and such of these as are neither asked for nor built in
+    `out`: they are drawn first without being built."""
+    unbuilt: list[Recipe] = []
+
+    def resolved(recipe: Recipe) -> Recipe:
+        if recipe.after is None:
+            return recipe
+        other = recipe.load_predecessor()
+        key = recipe.after if other is None else other.key
+        if not any(one.key == key for one in (*asked, *unbuilt)) and not is_built(out, key):
+            if other is None:
+                raise DataError(
+                    f"{recipe.name}: after '{key}': no such recipe is given to this command, built in {out}, or beside "
+                    f"the recipe ({key}.yaml). Build it there first, give both, or give its path."
+                )
+            unbuilt.append(other)
+            unbuilt[unbuilt.index(other)] = resolved(other)
+        return recipe.model_copy(update={"after": key})
+
+    return [resolved(recipe) for recipe in asked], unbuilt
 
 
 def earlier_phases(recipes: Sequence[Recipe]) -> list[str]:

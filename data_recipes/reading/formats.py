@@ -158,7 +158,7 @@ def _json_rows(
 
 def json_values_of(file: SourceFile) -> Iterator[tuple[int, Any]]:
     """The numbered values of an array, or of objects over several lines; a file that stops being JSON is an error."""
-    assert file.json_form not in ("", "lines")
+    assert file.json_form
     try:
         with _damage_named(file), open_binary(file) as stream:
             yield from json_values(stream, file.json_form)

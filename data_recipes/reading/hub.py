@@ -42,6 +42,7 @@ class HubSupply:
         self.file_names = [
             f"{source.hub}{f'@{revision}' if revision else ''}/{source.config or 'default'}/{self.split}"
         ]
+        self.file_ids = self.file_names
         place = [source.hub, source.config, self.split, list(source.data_files), contents]
         self.fingerprint = fingerprint_of([place, how_rows_become_text(source)])
         rows = getattr(dataset, "num_rows", None)

@@ -34,11 +34,13 @@ class Supply(Protocol):
 
     `unit_count` is None where only reading on tells how many there are. `sequential`: units can only be had one
     after the other. `revision` is the Hub commit, if any. `notes`: how files were read whose names do not tell.
+    `file_ids`: the same for two files, of whatever source, that hold the same.
     """
 
     source: Source
     fingerprint: str
     file_names: list[str]
+    file_ids: list[str]
     unit_count: int | None
     input_bytes: int | None
     revision: str | None
@@ -92,6 +94,7 @@ class LocalSupply:
         self.source = source
         self.files = files
         self.file_names = [file.name for file in files]
+        self.file_ids = [file.sha256 for file in files]
         self.notes = recognised(files)
         self.units: list[Unit] = units_of(files)
         self.unit_count = len(self.units)

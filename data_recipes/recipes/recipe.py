@@ -100,7 +100,8 @@ class UnselectedSubset(BaseModel):
 class Recipe(BaseModel):
     """A mix of subsets at one context length. `phase` and `variant` are set for the published ones only.
 
-    `tokenizer`: a folder (relative to the recipe file) or Hub id; None: the one given to the build.
+    `tokenizer`: a folder (relative to the recipe file) or Hub id; None: the one given to the build. `after`: the recipe
+    whose draws come before this one's, by name, phase or path.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -111,10 +112,16 @@ class Recipe(BaseModel):
     context_length: int = Field(ge=2)
     tokenizer: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**63)
+    after: str | None = Field(default=None, min_length=1)
     subsets: tuple[Subset, ...]
     unselected: tuple[UnselectedSubset, ...] = ()
 
     _folder: Path | None = PrivateAttr(default=None)
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _phase_by_number(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("context_length", "seed", "phase", mode="before")
     @classmethod
@@ -170,6 +177,15 @@ class Recipe(BaseModel):
             return None
         local = typed_path(self.tokenizer, self._folder)
         return str(local) if local.exists() else self.tokenizer
+
+    def load_predecessor(self) -> "Recipe | None":
+        """The recipe that `after` names: a published phase, a recipe file, or NAME.yaml beside this one."""
+        assert self.after is not None
+        path = typed_path(self.after, self._folder)
+        for file in (path, path.with_name(f"{path.name}.yaml")):
+            if file.suffix in (".yaml", ".yml") and file.is_file():
+                return load_recipe(file)
+        return load_recipe(self.after) if self.after in PUBLISHED_KEYS else None
 
     def scaled(
         self,

@@ -108,6 +108,7 @@ def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
 def _show_built(request: "BuildRequest", as_json: bool) -> None:
     from data_recipes.errors import DataError
     from data_recipes.manifest import read_manifest
+    from data_recipes.packing.ledger import drawn_again
 
     try:
         folders = request.run()
@@ -118,7 +119,7 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
             f"{request.out}: {error.strerror}. Make room and give the same command again: what is finished is kept."
         ) from error
     manifests = [read_manifest(folder) for folder in folders]
-    notes = _notes(manifests)
+    notes = [*_notes(manifests), *drawn_again(request.out, manifests)]
     if as_json:
         shown = ("name", "phase", "variant", "fingerprint", "counts", "subsets")
         emit_json(
@@ -177,4 +178,11 @@ def _notes(manifests: list[dict[str, Any]]) -> list[str]:
             about.setdefault(note, set()).add(source["name"])
         epochs[source["name"]] = max(source["epochs"] or 0, epochs.get(source["name"], 0))
     repeated = [f"{name}: gone through {times:.2f} times" for name, times in sorted(epochs.items()) if times > 1]
-    return [f"{', '.join(sorted(names))}: {note}" for note, names in sorted(about.items())] + repeated
+    twice = [
+        f"{manifest['name']}: {' and '.join(each['subsets'])} have drawn the same {each['documents']:,} documents of "
+        f"{each['files']:,} files that both read: they are used twice. Narrow their globs or filters, or let them share one source."
+        for manifest in manifests
+        for each in manifest["overlaps"]
+    ]
+    about_sources = [f"{', '.join(sorted(names))}: {note}" for note, names in sorted(about.items())]
+    return about_sources + repeated + twice

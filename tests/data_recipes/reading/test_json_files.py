@@ -98,24 +98,26 @@ def test_text_that_is_not_utf8_is_counted_in_an_array_too(tmp_path):
 
 
 def test_a_large_array_takes_the_memory_of_its_largest_element():
-    class Endless(io.RawIOBase):
-        """64 MiB of an array, made as it is read."""
+    element = b'{"text": "' + b"0123456789" * 100 + b'"}'
+    per_read = 2**20 // len(element)
 
-        left = 64
+    class Endless(io.RawIOBase):
+        """24 MiB of an array, made as it is read."""
+
+        left = 24
 
         def read(self, size: int = -1) -> bytes:
-            if self.left == 0:
-                return b""
             self.left -= 1
-            start = b"[" if self.left == 63 else b""
-            return start + b'{"text": "0123456789"},' * (2**20 // 23) + (b"0]" if self.left == 0 else b"")
+            if self.left < 0:
+                return b""
+            return (b"[" if self.left == 23 else b",") + b",".join([element] * per_read) + (b"" if self.left else b"]")
 
     tracemalloc.start()
     count = sum(1 for _ in json_values(Endless(), "array"))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert count == 64 * (2**20 // 23) + 1
-    assert peak < 16 * 2**20
+    assert count == 24 * per_read
+    assert peak < 12 * 2**20
 
 
 def test_numbers_and_signs_at_the_seams_of_chunks(monkeypatch):
