@@ -180,7 +180,8 @@ def _notes(manifests: list[dict[str, Any]]) -> list[str]:
     repeated = [f"{name}: gone through {times:.2f} times" for name, times in sorted(epochs.items()) if times > 1]
     twice = [
         f"{manifest['name']}: {' and '.join(each['subsets'])} have drawn the same {each['documents']:,} documents of "
-        f"{each['files']:,} files that both read: they are used twice. Narrow their globs or filters, or let them share one source."
+        f"{each['files']:,} files that both read: they are used twice. "
+        "Narrow their globs or filters, or let them share one source."
         for manifest in manifests
         for each in manifest["overlaps"]
     ]
