@@ -65,7 +65,8 @@ class BuildRequest:
         keys = expand(names)
         asked = [load_recipe(key) for key in keys]
         if alone:
-            asked, earlier = [recipe.model_copy(update={"after": None}) for recipe in asked], []
+            asked = [recipe.model_copy(update={"after": None}) for recipe in asked]
+            earlier: list[Recipe] = []
         else:
             asked, earlier = with_predecessors(asked, out)
             earlier = [*(load_recipe(key) for key in earlier_phases([*asked, *earlier])), *earlier]

@@ -26,8 +26,8 @@ class HubFailure(DataError):
 
 
 def patiently(label: str, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns. `SourceMissing` when the Hub answers that there is no such thing, or that it is not for us;
-    `HubFailure` when there was no answer in `ATTEMPTS` tries."""
+    """What `ask` returns. `SourceMissing` when the Hub answers that there is no such thing, or that it is not for us,
+    or when the user has said not to ask it; `HubFailure` when there was no answer in `ATTEMPTS` tries."""
     tries = 0
     while True:
         tries += 1
@@ -39,6 +39,10 @@ def patiently(label: str, ask: Callable[[], Answer]) -> Answer:
             reason = reason_missing(error)
             if reason is not None:
                 raise SourceMissing(f"{label}: {reason}") from error
+            if _is_offline():
+                raise SourceMissing(
+                    f"{label}: cannot be loaded ({_cause(error)[1]}): not in the cache, and HF_HUB_OFFLINE is set."
+                ) from error
             if tries == ATTEMPTS or not _may_pass(error):
                 raise HubFailure(_gave_up(label, error, tries)) from error
             time.sleep(_seconds_to_wait(error, tries))
@@ -99,14 +103,12 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether it makes sense to ask again: not offline, and not with a token that is wrong or has no rights."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
-
-    offline = _is_offline() or any(isinstance(one, OfflineModeIsEnabled) for one in _chain(error))
-    return not offline and not any(_status_of(one) in (401, 403) for one in _chain(error))
+    """Whether it makes sense to ask again: not with a token that is wrong or has no rights."""
+    return not any(_status_of(one) in (401, 403) for one in _chain(error))
 
 
 def _is_offline() -> bool:
+    """Whether the user has said not to ask the Hub: what the cache lacks is then missing, and no failure."""
     from datasets import config
 
     return bool(config.HF_HUB_OFFLINE)
@@ -118,14 +120,14 @@ def _seconds_to_wait(error: BaseException, tries: int) -> float:
     return min(LONGEST_WAIT, max(2 ** (tries - 1), *(seconds or 0 for seconds in asked), 0))
 
 
-def _gave_up(label: str, error: BaseException, tries: int) -> str:
+def _cause(error: BaseException) -> tuple[BaseException, str]:
+    """The failure that an error came of, and what it says."""
     cause = next((one for one in _chain(error) if _is_failure(one)), error)
-    said = answer_of_hub(cause)[1]
-    if _is_offline():
-        return (
-            f"{label}: cannot be loaded ({said}): it is not in the cache, and HF_HUB_OFFLINE is set. Fetch it first, "
-            "or unset HF_HUB_OFFLINE. Whether the Hub has it is not known, so --missing does not apply."
-        )
+    return cause, answer_of_hub(cause)[1]
+
+
+def _gave_up(label: str, error: BaseException, tries: int) -> str:
+    cause, said = _cause(error)
     times = "" if tries == 1 else f", tried {tries} times"
     return (
         f"{label}: cannot be loaded ({type(cause).__name__}: {said}{times}). That is no answer of the Hub about this "
