@@ -17,16 +17,19 @@ class Damaged(Exception):
         self.kind = kind
 
 
-def open_decompressed(path: Path) -> BinaryIO:
-    """The file's content, decompressed as it is read."""
+def open_decompressed(path: Path, stream: BinaryIO | None = None) -> BinaryIO:
+    """The file's content, decompressed as it is read; `stream` gives its bytes where they are not just the file's."""
     suffix = path.suffix.lower()
+    if stream is None:
+        stream = path.open("rb", buffering=2**20)
     if suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path))
+        return cast(BinaryIO, gzip.open(stream))
     if suffix == ".zst":
         import pyarrow as pa  # unlike zstandard's reader it says when a stream is cut short
 
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), 2**20))
-    return path.open("rb", buffering=2**20)
+        source = pa.PythonFile(stream, "r")
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(source, "zstd"), 2**20))
+    return stream
 
 
 @contextmanager

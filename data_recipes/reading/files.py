@@ -5,24 +5,30 @@ one name, and kept when a run is interrupted. (The original's unit of mixing is 
 """
 
 import hashlib
+import io
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal, cast
 
 from data_recipes.errors import DataError, first_line
+from data_recipes.files import write_whole
 from data_recipes.manifest import fingerprint_of
 from data_recipes.reading.compressed import Damaged, damage_told
 from data_recipes.reading.json_files import FORM_NAMES, JsonForm, json_form
+from data_recipes.reading.unchanged import PIECE_BYTES, UnchangedFile, hash_piece
 from data_recipes.recipes.source import Source
 
 UNIT_BYTES = 32 * 2**20
-# Files below this are hashed anew every time; the others once, as long as size, time and inode stay the same.
+# Files below this are hashed anew every time; the others once, as long as size, times and inode stay the same.
 REMEMBERED_BYTES = 64 * 2**20
+# Seconds: more than between two ticks of the clock that file systems take their times from.
+CLOCK_TICK = 0.02
 
 LINES = (".jsonl", ".ndjson")
 JSON = (*LINES, ".json")
@@ -44,7 +50,10 @@ class SourceMissing(DataError):
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One input file. `newlines[k]` counts the line ends before byte `k * UNIT_BYTES` (plain JSON lines only)."""
+    """One input file. `newlines[k]` counts the line ends before byte `k * UNIT_BYTES` (plain JSON lines only).
+
+    `pieces`: hashes of the stretches that it is read in; without them it is read as it is now.
+    """
 
     name: str
     path: Path
@@ -53,6 +62,14 @@ class SourceFile:
     newlines: tuple[int, ...] = ()
     # How values follow each other in a file of JSON; empty for other formats.
     json_form: JsonForm | Literal[""] = ""
+    pieces: tuple[str, ...] = ()
+
+    def open(self) -> BinaryIO:
+        """The bytes that were hashed; `DataError` on reading others."""
+        if not self.pieces:
+            return self.path.open("rb", buffering=2**20)
+        raw = UnchangedFile(self.path, self.size, self.pieces)
+        return cast(BinaryIO, io.BufferedReader(raw, 2**20))
 
     @property
     def suffix(self) -> str:
@@ -198,45 +215,56 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
     fresh: dict[str, list] = {}
 
     def look(path: Path) -> SourceFile:
-        stat = path.stat()
         form = json_form_of(path)
+        state = _state_of(path)
         key = str(path.resolve())
-        state = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        if key in known and known[key][:3] == state:
-            sha256, newlines = known[key][3:]
+        if key in known and known[key][0] == state:
+            size, sha256, newlines, pieces = known[key][1:]
         else:
-            sha256, newlines = _hash_and_count(path, form == "lines" and path.suffix.lower() in JSON)
-        if stat.st_size >= REMEMBERED_BYTES:
-            fresh[key] = [*state, sha256, newlines]
+            counts_lines = form == "lines" and path.suffix.lower() in JSON
+            size, sha256, newlines, pieces = _hash_and_count(path, counts_lines)
+        if size >= REMEMBERED_BYTES and _state_of(path) == state:
+            fresh[key] = [state, size, sha256, newlines, pieces]
         name = path.relative_to(root).as_posix()
-        return SourceFile(name, path, stat.st_size, sha256, tuple(newlines), form)
+        return SourceFile(name, path, size, sha256, tuple(newlines), form, tuple(pieces))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         files = list(pool.map(look, paths))
     if memory is not None and any(known.get(key) != value for key, value in fresh.items()):
         memory.parent.mkdir(parents=True, exist_ok=True)
-        partial = memory.with_suffix(f".{os.getpid()}.partial")
-        partial.write_text(json.dumps({**known, **fresh}))
-        partial.replace(memory)
+        write_whole(memory, json.dumps({**known, **fresh}))
     return files
 
 
-def _hash_and_count(path: Path, counts_lines: bool) -> tuple[str, list[int]]:
-    """SHA-256 of the content and, for JSON lines, the line ends before each multiple of `UNIT_BYTES`."""
+def _state_of(path: Path) -> list[int]:
+    """What tells whether a file is still the same: also the time that `cp -p` and `touch -d` cannot set back."""
+    stat = path.stat()
+    if stat.st_size >= REMEMBERED_BYTES and abs(time.time() - stat.st_ctime) < CLOCK_TICK:
+        time.sleep(CLOCK_TICK)  # from now on a change gets another time
+        stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+
+
+def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, str, list[int], list[str]]:
+    """Size and SHA-256 of the content; for JSON lines, the line ends before each multiple of `UNIT_BYTES`; and the
+    hashes of the pieces."""
     digest = hashlib.sha256()
+    pieces = []
     newlines = [0]
-    with path.open("rb", buffering=0) as file:
-        left = UNIT_BYTES
-        seen = 0
-        while block := file.read(min(left, 2**22)):
-            digest.update(block)
-            if counts_lines:
-                seen += block.count(b"\n")
-            left -= len(block)
-            if left == 0:
+    size = seen = 0
+    with path.open("rb") as file:
+        while piece := file.read(PIECE_BYTES):
+            digest.update(piece)
+            pieces.append(hash_piece(piece))
+            start = 0
+            while counts_lines and (stop := len(newlines) * UNIT_BYTES - size) <= len(piece):
+                seen += piece.count(b"\n", start, stop)
                 newlines.append(seen)
-                left = UNIT_BYTES
-    return digest.hexdigest(), newlines if counts_lines else []
+                start = stop
+            if counts_lines:
+                seen += piece.count(b"\n", start)
+            size += len(piece)
+    return size, digest.hexdigest(), newlines if counts_lines else [], pieces
 
 
 def recognised(files: Sequence[SourceFile]) -> list[str]:
@@ -286,7 +314,7 @@ def _row_groups_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file.path) as parquet:
+        with file.open() as stream, pq.ParquetFile(stream) as parquet:
             metadata = parquet.metadata
     except (pa.ArrowException, OSError) as error:
         raise DataError(

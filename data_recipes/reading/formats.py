@@ -115,7 +115,7 @@ def open_binary(file: SourceFile) -> BinaryIO:
     suffix = file.path.suffix.lower()
     if file.compressed and file.size == 0:
         raise _damaged(file, suffix[1:], EOFError("not even a header."))
-    return open_decompressed(file.path)
+    return open_decompressed(file.path, file.open())
 
 
 @contextmanager
@@ -217,7 +217,7 @@ def _parquet_rows(source: Source, file: SourceFile, part: Part) -> Iterator[tupl
 
     number = part.first_row
     try:
-        with pq.ParquetFile(file.path) as parquet:
+        with file.open() as stream, pq.ParquetFile(stream) as parquet:
             columns = _columns(source, parquet.schema_arrow.names)
             groups = list(range(part.start, part.stop))
             for batch in parquet.iter_batches(batch_size=1024, row_groups=groups, columns=columns):
@@ -233,7 +233,7 @@ def _arrow_rows(file: SourceFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
     number = 0
     try:
-        with pa.memory_map(str(file.path)) as stream:
+        with file.open() as content, pa.PythonFile(content, "r") as stream:
             for batch in arrow_batches(stream)[1]:
                 for start in range(0, batch.num_rows, 1024):
                     for row in batch.slice(start, 1024).to_pylist():

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
@@ -74,12 +73,12 @@ def columns_said(supply: Supply) -> str:
 
 
 def how_rows_become_text(source: Source) -> dict[str, object]:
-    """The part of a source's entry that changes its documents; of a named template also what it says now."""
+    """The part of a source's entry that changes its documents: what a template makes of a row, not how it is called."""
     said: dict[str, object] = source.model_dump(include={"text", "template", "fields", "filters"}, mode="json")
     if source.decode_with is not None:
         said["decode_with"] = source.decode_with
     if source.template is not None:
-        said["template"] = asdict(template_named(source.template))
+        said["template"] = template_named(source.template).identity
     return said
 
 

@@ -54,6 +54,11 @@ class Template:
             return (self.turns[0],)
         return tuple(dict.fromkeys(name for name in _marks(self.text, self.name) if name))
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """What shapes the text; the name and the description do not."""
+        return {"text": self.text, "optional": self.optional, "turns": self.turns, "roles": self.roles}
+
 
 @cache
 def published_templates() -> dict[str, Template]:
