@@ -1,9 +1,9 @@
 """Does the best learning rate stay where it is when the model gets wider? Sweeps over widths, by parametrization.
 
-At each width the rates are tried on a grid of factors of 2, from the best rate of the width before outwards, until
-two in a row on either side are worse by more than the seeds differ among themselves: a smaller difference may be
-noise, and the best rate may lie behind it. A parabola through the lowest mean and its neighbours gives the best rate,
-resampling the seeds its interval.
+At each width the rates are tried on a grid of factors of 2, from the best rate of the width before outwards, until one
+on either side is worse by more than the seeds differ among themselves: a smaller difference may be noise, and the best
+rate may lie behind it. A parabola through the lowest mean and its neighbours gives the best rate, resampling the seeds
+its interval.
 """
 
 import math
@@ -23,7 +23,6 @@ BASE = CONFIGS / "proxy-wide" / "pretrain.yaml"
 HEAD_DIM = 32
 FIRST_EXPONENT = -7.0
 LOWEST, HIGHEST = -15.0, 1.0
-CLEARLY_WORSE_IN_A_ROW = 2
 RESAMPLES, INTERVAL = 2000, (2.5, 97.5)
 
 
@@ -72,9 +71,13 @@ def lowest_point(losses: Mapping[float, float]) -> float:
 
 def clearly_worse(losses: Sequence[float], best: Sequence[float]) -> bool:
     """Whether the mean of `losses` is above that of `best` by more than the seeds of either spread about theirs."""
-    if not math.isfinite(fmean(losses)):
-        return math.isfinite(fmean(best))
+    if _broke_down(losses):
+        return not _broke_down(best)
     return fmean(losses) - fmean(best) > max(_spread(losses), _spread(best))
+
+
+def _broke_down(losses: Sequence[float]) -> bool:
+    return not math.isfinite(fmean(losses))
 
 
 def _spread(losses: Sequence[float]) -> float:
@@ -108,13 +111,13 @@ def _next(losses: Mapping[float, Sequence[float]]) -> float | None:
     """The nearest exponent beside the best one that has to be tried yet."""
     best = min(losses, key=lambda exponent: fmean(losses[exponent]))
     for direction in (-1, 1):
-        exponent, in_a_row = best + direction, 0
-        while LOWEST <= exponent <= HIGHEST and in_a_row < CLEARLY_WORSE_IN_A_ROW:
+        exponent = best + direction
+        while LOWEST <= exponent <= HIGHEST:
             if exponent not in losses:
                 return exponent
-            in_a_row = in_a_row + 1 if clearly_worse(losses[exponent], losses[best]) else 0
-            if direction > 0 and not math.isfinite(fmean(losses[exponent])):
-                break  # above a rate that broke the training down nothing is to be learned
+            # Above a rate that broke the training down nothing is to be learned, not even where the best one did.
+            if clearly_worse(losses[exponent], losses[best]) or (direction > 0 and _broke_down(losses[exponent])):
+                break
             exponent += direction
     return None
 

@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 import torch.distributed as dist
 from accelerate import PartialState
 from pretrain_miniature import write_inputs, write_run_config
@@ -12,6 +13,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from train.config_file import load_config
 from train.launch.world import enter_world
+from train.model_setup.parameter_groups import matrix_kind
+from train.model_setup.phase_edges import rebalance_live
 from train.pretrain import update
 from train.run.run import Run
 
@@ -32,13 +35,17 @@ def one_rank(rank: int, port: int, config: Path, results: "multiprocessing.Queue
     local = sum(value.to_local().numel() for value in parameters.values())
     moments = sum(state["exp_avg"].to_local().numel() for state in run.optimizer.state.values())
     total = sum(value.numel() for value in parameters.values())
-    results.put((rank, len(sharded), len(parameters), local, moments, total))
+    change = rebalance_live(run.model, run.optimizer)
+    sizes = [
+        value.full_tensor().square().mean().sqrt().item() for name, value in parameters.items() if matrix_kind(name)
+    ]
+    results.put((rank, len(sharded), len(parameters), local, moments, total, change.rms, sizes))
     run.close()
     dist.barrier()
     os._exit(0)
 
 
-def test_each_of_two_ranks_holds_about_half(tmp_path: Path) -> None:
+def test_each_of_two_ranks_holds_about_half_and_both_re_balance_alike(tmp_path: Path) -> None:
     config = write_run_config(write_inputs(tmp_path / "inputs"), tmp_path / "config.yaml", heldout=None)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -51,8 +58,11 @@ def test_each_of_two_ranks_holds_about_half(tmp_path: Path) -> None:
     found = sorted(results.get(timeout=60) for _ in ranks)
     for process in ranks:
         process.join(30)
-    for _, sharded, parameters, local, moments, total in found:
+    for _, sharded, parameters, local, moments, total, _, _ in found:
         assert sharded == parameters
         assert local < 0.6 * total
         assert moments == local
     assert sum(entry[3] for entry in found) == found[0][5]
+    for *_, rms, sizes in found:
+        assert rms == found[0][-2]
+        assert sizes == pytest.approx([rms] * len(sizes), rel=1e-5)
