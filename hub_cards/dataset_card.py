@@ -1,13 +1,22 @@
 """The card of a published dataset, every figure of it from the phases' manifests."""
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from data_recipes.rows.reader import PackedRows
+from hub_cards.vocabulary import vocabulary
+
+TOKENIZER = "tokenizer"
+# What the Hub calls the languages of sources; where a source names none, its domain tells.
+LANGUAGES = {"en": "en", "zh": "zh", "code": "code", "multi": "multilingual"}
+NOT_STATED = "not stated"
+LANGUAGE_OF_DOMAIN = {"web-en": "en", "web-zh": "zh", "code": "code"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +40,10 @@ def dataset_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *
         ),
         "## Tokens by domain\n",
         _domain_table(phases),
-        "## Sources\n",
+        "## Tokens by language\n",
+        _language_table(phases),
+        "## Sources and their licences\n",
+        "Each row keeps the source of each of its documents, under whose licence it is.\n",
         _table(["source", "revision", "licence", "epochs", "content fingerprint"], _source_lines(phases)),
         "## Rows of the sources that gave no document\n",
         _table(["source", "reason", "rows"], _drop_lines(phases)) or "None.\n",
@@ -45,6 +57,8 @@ def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *
     """What the Hub reads: configs with their files, and `dataset_info` with features and sizes."""
     return {
         "pretty_name": title,
+        **_licence(phases),
+        "language": sorted(language for language in _tokens_by_language(phases) if language != NOT_STATED),
         "task_categories": ["text-generation"],
         "tags": ["pretraining", "packed", "curriculum"],
         "size_categories": [_size_category(sum(phase.num_rows for phase in phases))],
@@ -103,8 +117,16 @@ def _introduction(phases: Sequence[PackedRows]) -> str:
         "- `doc_lengths`: how many tokens of the row belong to each document; padding, if any, is the last.\n"
         "- `subset`: the part of the mix that the row was drawn for.\n"
         "- `documents`: for each document the source, file and row it came from, and the span of its tokens.\n\n"
-        f"Tokenizer: vocabulary {tokenizer['vocab_size']:,}, fingerprint `{tokenizer['fingerprint'][:16]}`.\n"
+        f"The tokenizer is {_tokenizer_name(tokenizer)}, with a vocabulary of {tokenizer['vocab_size']:,} and the "
+        f"fingerprint `{tokenizer['fingerprint'][:16]}`. Its files are in `{TOKENIZER}/`: "
+        f'`AutoTokenizer.from_pretrained(folder, subfolder="{TOKENIZER}")`.\n'
     )
+
+
+def _tokenizer_name(entry: dict[str, Any]) -> str:
+    """Its id on the Hub; a folder of the machine that built the rows is not named beyond its last part."""
+    location = entry["location"]
+    return f"`{Path(location).name if os.path.isabs(location) else location}`"
 
 
 def _phase_line(phase: PackedRows) -> list[Any]:
@@ -134,6 +156,33 @@ def _domain_table(phases: Sequence[PackedRows]) -> str:
     return _table(["config", *domains], lines)
 
 
+def _licence(phases: Sequence[PackedRows]) -> dict[str, Any]:
+    """The licences of all sources where the Hub knows each; else "other", which the table of sources spells out."""
+    stated = {source["licence"] for phase in phases for source in phase.manifest["sources"]}
+    if stated <= set(vocabulary()["licenses"]) - {"other", "unknown"}:
+        licences = sorted(stated)
+        return {"license": licences[0] if len(licences) == 1 else licences}
+    return {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
+
+
+def _tokens_by_language(phases: Sequence[PackedRows]) -> Counter[str]:
+    tokens: Counter[str] = Counter()
+    for phase in phases:
+        said = {source["name"]: source["entry"].get("language") for source in phase.manifest["sources"]}
+        for subset in phase.manifest["subsets"]:
+            language = said[subset["source"]] or LANGUAGE_OF_DOMAIN.get(subset["domain"] or "")
+            tokens[LANGUAGES[language] if language else NOT_STATED] += subset["tokens"]
+    return +tokens
+
+
+def _language_table(phases: Sequence[PackedRows]) -> str:
+    tokens = _tokens_by_language(phases)
+    return _table(
+        ["language", "tokens", "share"],
+        [[language, count, f"{count / tokens.total():.1%}"] for language, count in tokens.most_common()],
+    )
+
+
 def _source_lines(phases: Sequence[PackedRows]) -> list[list[Any]]:
     """Each source once, with the epochs it had reached after the last phase that drew from it."""
     lines: dict[str, list[Any]] = {}
@@ -141,7 +190,7 @@ def _source_lines(phases: Sequence[PackedRows]) -> list[list[Any]]:
         for source in phase.manifest["sources"]:
             epochs = "below 1" if source["epochs"] is None else f"{source['epochs']:.2f}"
             revision = source["revision"] or "local files"
-            licence = source["licence"] or "not stated"
+            licence = source["licence"] or NOT_STATED
             lines[source["fingerprint"]] = [
                 source["name"],
                 revision,

@@ -6,18 +6,22 @@ Shards are of 200 to 500 MB, with page index and content-defined chunking, so th
 changed and a reader fetches only the pages it needs.
 """
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data_recipes.errors import DataError
 from data_recipes.manifest import whole_folder, write_manifest
 from data_recipes.packing.writer import schema_of
 from data_recipes.rows.layout import read_file_tables
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
-from hub_cards.dataset_card import PublishedSize, dataset_card
+from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
+from hub_cards.dataset_card import TOKENIZER, PublishedSize, dataset_card
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
@@ -25,15 +29,24 @@ CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_l
 GROUP_TOKENS = 4 * 2**20
 
 
-def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress: bool = True) -> dict[str, Any]:
-    """Write every built phase of `folder` below `out` with card and manifest; returns the manifest."""
+def publish(
+    folder: Path, out: Path, *, title: str = "yulanmini-data", tokenizer: str | None = None, progress: bool = True
+) -> dict[str, Any]:
+    """Write every built phase of `folder` below `out` with card, tokenizer and manifest; returns the manifest.
+
+    `tokenizer`: where it is now, if not where the phases were built with it.
+    """
     from tqdm import tqdm
 
     phases = [PackedRows(one) for one in phases_in(folder)]
+    files = tokenizer_of(phases, tokenizer)
     with whole_folder(out) as partial:
         total = sum(phase.num_rows * phase.context_length for phase in phases)
         with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
             sizes = [write_phase(phase, partial / phase.folder.name, progress=bar) for phase in phases]
+        (partial / TOKENIZER).mkdir()
+        for name, path in files.items():
+            shutil.copyfile(path, partial / TOKENIZER / name)
         (partial / "README.md").write_text(dataset_card(phases, sizes, title=title))
         return write_manifest(
             partial,
@@ -46,6 +59,22 @@ def publish(folder: Path, out: Path, *, title: str = "yulanmini-data", progress:
                 "tokens": total,
             },
         )
+
+
+def tokenizer_of(phases: Sequence[PackedRows], location: str | None) -> dict[str, Path]:
+    """The files of the tokenizer that made all of the phases; `DataError` where they differ or it is not there."""
+    entries = {phase.manifest["tokenizer"]["fingerprint"]: phase.manifest["tokenizer"] for phase in phases}
+    if len(entries) > 1:
+        raise DataError("the phases were built with different tokenizers; publish them one by one.")
+    ((fingerprint, entry),) = entries.items()
+    place = location or entry["location"]
+    try:
+        found = load_tokenizer(place).fingerprint
+    except DataError as error:
+        raise DataError(f"{error} It goes with the rows: say where it is with --tokenizer.") from error
+    if found != fingerprint:
+        raise DataError(f"{place}: not the tokenizer that made the phases. Say where that is with --tokenizer.")
+    return tokenizer_files(place)
 
 
 def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize:

@@ -10,8 +10,9 @@ from typing import Any
 
 import yaml
 
-from data_recipes.manifest import fsync_tree
+from data_recipes.manifest import MANIFEST_NAME, fsync_tree
 from data_recipes.recipes.phases import phase_number
+from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards import files
 from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
 from hub_cards.errors import HubError
@@ -112,7 +113,7 @@ def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None
     (repo / "recipes").mkdir()
     for mix in mixes:
         names_copied = files.copy_allowed(
-            mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", "*.json"), run=run.root
+            mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", MANIFEST_NAME, SOURCES_NAME), run=run.root
         )
         suffix = ".parquet" if any(item.endswith(".parquet") for item in names_copied) else ".arrow"
         config = {

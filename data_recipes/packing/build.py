@@ -24,7 +24,7 @@ from data_recipes.packing.plan import PACKINGS, Packing, PlannedPhase, plan_mixe
 from data_recipes.packing.writer import PhasePlan, write_rows
 from data_recipes.recipes.phases import PUBLISHED_KEYS
 from data_recipes.recipes.recipe import Recipe
-from data_recipes.rows.layout import SOURCES_NAME
+from data_recipes.rows.layout import SOURCES_NAME, write_for_datasets
 from data_recipes.rows.reader import KIND
 from data_recipes.tokens.tokenizer import load_tokenizer
 from data_recipes.tokens.units import maps
@@ -127,6 +127,7 @@ def write_phase(phase: PlannedPhase, folder: Path, *, workers: int, progress: bo
     ) as bar:
         hashes = write_rows(plan, partial, workers=workers, progress=bar)
     (partial / SOURCES_NAME).write_text(json.dumps(file_tables(phase), ensure_ascii=False, indent=1) + "\n")
+    write_for_datasets(partial, title=phase.recipe.folder, shards=sorted(hashes), fingerprint=identity)
     for hidden in partial.glob(".*"):
         hidden.unlink()
     write_manifest(

@@ -1,17 +1,51 @@
 """Names and forms of what a built phase's folder holds beside the manifest."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import DataError
 
 SOURCES_NAME = "sources.json"
+SHARDS = "rows-*.arrow"
 
 
 def shard_name(number: int) -> str:
     """`rows-00012.arrow`."""
     return f"rows-{number:05d}.arrow"
+
+
+def write_for_datasets(folder: Path, *, title: str, shards: Sequence[str], fingerprint: str) -> None:
+    """What lets `datasets` alone read a phase: `load_dataset(folder)` by the card, `load_from_disk(folder)` by `train`.
+
+    `load_dataset` refuses a folder with the `state.json` that `load_from_disk` needs. So that is in a folder of the
+    split and leads back to the shards, as a `DatasetDict` allows.
+    """
+    card = {"pretty_name": title, "configs": [{"config_name": "default", "data_files": [SHARDS]}]}
+    (folder / "README.md").write_text(
+        f"---\n{json.dumps(card, ensure_ascii=False)}\n---\n\n# {title}\n\n"
+        "Packed rows in the order of training, to read forward. What they were made of is in `manifest.json`.\n\n"
+        "```python\n"
+        "from datasets import load_dataset, load_from_disk\n"
+        'rows = load_dataset(folder, split="train")   # copies into the cache of datasets\n'
+        'rows = load_from_disk(folder)["train"]       # reads the shards where they are\n'
+        "```\n"
+    )
+    (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train"]}) + "\n")
+    split = folder / "train"
+    split.mkdir(exist_ok=True)
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": f"../{name}"} for name in shards],
+        "_fingerprint": fingerprint[:16],
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": "train",
+    }
+    (split / "state.json").write_text(json.dumps(state, indent=1) + "\n")
+    (split / "dataset_info.json").write_text("{}\n")
 
 
 def read_file_tables(folder: Path) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def load_tokenizer(location: str | Path) -> LoadedTokenizer:
     """From a folder with `tokenizer.json`, or a Hub id. `DataError` without one, or without an EOS token."""
     from tokenizers import Tokenizer
 
-    files = _find_files(str(location))
+    files = tokenizer_files(str(location))
     content = files["tokenizer.json"].read_bytes()
     try:
         backend: Any = Tokenizer.from_str(content.decode())
@@ -139,7 +139,8 @@ def load_tokenizer(location: str | Path) -> LoadedTokenizer:
     )
 
 
-def _find_files(location: str) -> dict[str, Path]:
+def tokenizer_files(location: str) -> dict[str, Path]:
+    """The files of a tokenizer in a folder, or on the Hub (or in its cache). `DataError` where there is none."""
     folder = Path(location)
     if folder.is_dir():
         found = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}

@@ -9,6 +9,7 @@ import yaml
 from made_text import make_documents, write_jsonl
 
 from data_recipes.errors import DataError
+from data_recipes.packing import writer
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.builder import PackedRowsBuilder
@@ -30,7 +31,11 @@ def phases(tmp_path_factory, tokenizer_dir) -> Path:
         source = Source(path=str(path), licence="cc0-1.0")
         subsets.append(Subset(name=f"{domain} part", tokens=6400, domain=domain, source=source))
     recipes = [Recipe(name=f"p{phase}", phase=phase, context_length=64, subsets=tuple(subsets)) for phase in (1, 2)]
-    build_phases(recipes, place / "data", tokenizer=tokenizer_dir, store=place / "data" / "store", progress=False)
+    options = {"tokenizer": tokenizer_dir, "store": place / "data" / "store", "progress": False}
+    build_phases(recipes[:1], place / "data", **options)
+    with pytest.MonkeyPatch.context() as patch:  # the second in several shards
+        patch.setattr(writer, "SHARD_TOKENS", 4096)
+        build_phases(recipes, place / "data", **options)
     return place / "data"
 
 
@@ -80,6 +85,8 @@ def test_card_and_front_matter_come_from_the_manifests(phases, tmp_path):
     assert f"| phase-01 | 64 | {built.num_rows:,} | {built.num_rows * 64:,} |" in body
     assert "| web-en.jsonl | malformed JSON | 1 |" in body
     assert "cc0-1.0" in body
+    assert (head["license"], head["language"]) == ("cc0-1.0", ["en", "zh"])
+    assert "| en | 12,800 | 50.0% |" in body
     assert str(phases.parent) not in body
 
 
@@ -150,3 +157,36 @@ def test_counts_that_do_not_fit_the_rows_are_found(copied):
     problems = verify(copied / "phase-01")
     assert any("the vocabulary has 50" in problem for problem in problems)
     assert any("subset web-en part: 100 rows, the manifest says 99" in problem for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["phase-01", "phase-02"])
+def test_a_built_phase_is_read_by_datasets_alone(phases, tmp_path, name):
+    import datasets
+
+    built = load_phase(phases / name)
+    assert len(list((phases / name).glob("rows-*.arrow"))) == (1 if name == "phase-01" else 4)
+    loaded = datasets.load_dataset(str(phases / name), split="train", cache_dir=str(tmp_path))
+    on_disk = datasets.load_from_disk(str(phases / name))["train"]
+    assert loaded.to_list() == on_disk.to_list() == built.to_list()
+    assert datasets.load_from_disk(str(phases / name / "train")).to_list() == built.to_list()
+    streamed = datasets.load_dataset(str(phases / name), split="train", streaming=True)
+    assert next(iter(streamed)) == built[0]
+
+
+def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_dir):
+    from transformers import AutoTokenizer
+
+    from data_recipes.tokens.tokenizer import load_tokenizer
+    from hub_cards.check_card import card_problems
+
+    with pytest.raises(DataError, match=r"nowhere.*say where it is with --tokenizer"):
+        publish(phases, tmp_path / "hub", tokenizer=str(tmp_path / "nowhere"), progress=False)
+    assert not (tmp_path / "hub").exists()
+    publish(phases, tmp_path / "hub", tokenizer=str(tokenizer_dir), progress=False)
+    shipped = tmp_path / "hub" / "tokenizer"
+    assert load_tokenizer(shipped).fingerprint == PackedRows(phases / "phase-01").manifest["tokenizer"]["fingerprint"]
+    assert AutoTokenizer.from_pretrained(str(tmp_path / "hub"), subfolder="tokenizer").eos_token == "</s>"
+    body = (tmp_path / "hub" / "README.md").read_text()
+    assert f"The tokenizer is `{tokenizer_dir.name}`" in body
+    assert str(tokenizer_dir) not in body
+    assert card_problems(tmp_path / "hub", "dataset") == []

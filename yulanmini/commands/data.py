@@ -153,6 +153,9 @@ def publish(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, or the folder of several.")],
     out: Annotated[Path, typer.Option("--out", help="The dataset's folder; must not exist.")],
     title: Annotated[str, typer.Option("--title", help="Title of the card.")] = "yulanmini-data",
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: where the phases were built with it.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -168,7 +171,7 @@ def publish(
             "configs": [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases],
         }
     else:
-        manifest = publish_folder(folder, out, title=title)
+        manifest = publish_folder(folder, out, title=title, tokenizer=tokenizer)
         result = {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]}
     if as_json:
         emit_json(result)
