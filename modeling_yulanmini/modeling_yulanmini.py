@@ -712,9 +712,10 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden_states, weight, targets, z_loss, chunk_tokens, grad_hidden_states, grad_weight):
         """
-        hidden_states (tokens, hidden_size) and weight (vocab_size, hidden_size) in one dtype; targets (tokens,) with
-        IGNORE_INDEX for tokens that do not count; the last two are buffers to fill, or None where none is needed.
+        hidden_states (tokens, hidden_size); weight (vocab_size, hidden_size), cast to their dtype; targets (tokens,)
+        with IGNORE_INDEX for tokens that do not count; the last two are buffers to fill, or None where none is needed.
         """
+        matrix = weight.to(hidden_states.dtype)
         loss = hidden_states.new_zeros((), dtype=torch.float32)
         z_term = hidden_states.new_zeros((), dtype=torch.float32)
         for start in range(0, hidden_states.shape[0], chunk_tokens):
@@ -723,7 +724,7 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
             counted = target_chunk != IGNORE_INDEX
             index = torch.where(counted, target_chunk, 0).unsqueeze(1)
 
-            logits = (hidden_chunk @ weight.t()).float()
+            logits = (hidden_chunk @ matrix.t()).float()
             target_logits = logits.gather(1, index).squeeze(1)
             maxima = logits.amax(dim=1, keepdim=True)
             exponentials = logits.sub_(maxima).exp_()
@@ -741,18 +742,30 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
             grad_logits.scatter_add_(1, index, -counted.to(grad_logits.dtype).unsqueeze(1))
             grad_logits = grad_logits.to(hidden_states.dtype)
             if grad_hidden_states is not None:
-                grad_hidden_states[start : start + chunk_tokens] = grad_logits @ weight
-            if grad_weight is not None:
+                grad_hidden_states[start : start + chunk_tokens] = grad_logits @ matrix
+            if grad_weight is not None and grad_weight.dtype == grad_logits.dtype:
                 grad_weight.addmm_(grad_logits.t(), hidden_chunk)
+            elif grad_weight is not None:
+                # bfloat16 would lose the later chunks: an addend below 1/256 of the sum changes nothing.
+                grad_weight.add_(grad_logits.t() @ hidden_chunk)
+        ctx.weight_dtype = weight.dtype
         ctx.save_for_backward(grad_hidden_states, grad_weight)
         ctx.mark_non_differentiable(z_term)
         return loss, z_term
 
     @staticmethod
     def backward(ctx, grad_loss, _grad_z_term):
+        # Not `once_differentiable`: it lets pass a `grad_loss` that is a constant, as in `loss.backward()`.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the gradients of the chunked loss are computed with it and cannot be differentiated again "
+                "(create_graph=True): take that of the logits, model.loss_function(model(input_ids).logits, labels)."
+            )
         grad_hidden_states, grad_weight = (
             None if grad is None else grad * grad_loss.to(grad.dtype) for grad in ctx.saved_tensors
         )
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(ctx.weight_dtype)
         return grad_hidden_states, grad_weight, None, None, None, None, None
 
 
@@ -767,9 +780,11 @@ def linear_cross_entropy(
     """
     Cross-entropy with z-loss of `lm_head(hidden_states)`, without ever holding the logits of all tokens.
 
-    Exact: the value and the gradients are those of the ordinary loss on fp32 logits. On a GPU with liger-kernel
-    installed its fused kernel is used; a head that is not a plain `nn.Linear` (LoRA, quantized, sharded) is called
-    chunk by chunk, so that nothing wrapped around its weight is lost.
+    The value and the gradients are those of the ordinary loss on fp32 logits; the chunks' weight gradients are added
+    in fp32, whatever the dtype. The gradients cannot be differentiated again: trying to is an error. On a GPU with
+    liger-kernel installed its fused kernel is used. A head that is not a plain `nn.Linear` (LoRA, quantized, sharded)
+    is called chunk by chunk, so that nothing wrapped around its weight is lost; there autograd adds the chunks'
+    gradients, in the weight's dtype.
 
     Args:
         hidden_states: (tokens, hidden_size).
@@ -805,27 +820,26 @@ def linear_cross_entropy(
             loss, z_term = loss + chunk_loss, z_term + chunk_z.detach()
         return loss, z_term
 
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
-    elif hidden_states.dtype != weight.dtype:
-        hidden_states = hidden_states.to(weight.dtype)
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+    hidden_states = hidden_states.to(dtype)
 
     if use_liger is not False and device == "cuda" and LIGER_LOSS is not None:
         output = LIGER_LOSS(
             hidden_states,
-            weight,
+            weight.to(dtype),
             targets,
             ignore_index=IGNORE_INDEX,
             lse_square_scale=z_loss,
             reduction="sum",
             return_z_loss=True,
+            accum_dtype=torch.float32,
         )
         return output.loss, output.z_loss.detach()
 
     needs_grad = torch.is_grad_enabled()
     grad_hidden_states = torch.empty_like(hidden_states) if needs_grad and hidden_states.requires_grad else None
-    grad_weight = torch.zeros_like(weight) if needs_grad and weight.requires_grad else None
+    accumulator_dtype = torch.promote_types(weight.dtype, torch.float32)
+    grad_weight = torch.zeros_like(weight, dtype=accumulator_dtype) if needs_grad and weight.requires_grad else None
     return ChunkedLinearCrossEntropy.apply(
         hidden_states, weight, targets, z_loss, chunk_tokens, grad_hidden_states, grad_weight
     )

@@ -30,7 +30,8 @@ def problem(dtype=torch.float32, tokens=40):
 
 def ordinary(hidden_states, weight, targets):
     counted = targets != -100
-    logits = (hidden_states[counted] @ weight.T).float()
+    logits = hidden_states[counted] @ weight.T
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     z_term = Z_LOSS * logits.logsumexp(-1).square().sum()
     return nn.functional.cross_entropy(logits, targets[counted], reduction="sum") + z_term, z_term
 
@@ -86,15 +87,41 @@ def test_gradient_agrees_with_finite_differences():
             assert hidden_states.grad[index].item() == pytest.approx(numerical.item(), abs=2e-3)
 
 
-def test_bfloat16_loss_is_computed_from_fp32_logits():
-    hidden_states, head, targets = problem(torch.bfloat16)
-    expected, _ = ordinary(hidden_states, head.weight, targets)
-    reference = torch.autograd.grad(expected, [hidden_states, head.weight])
-    loss, _ = linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS)
+def relative_error(found, exact):
+    return ((found.double() - exact).norm() / exact.norm()).item()
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16 weights", "autocast"])
+def test_bfloat16_is_as_exact_over_many_chunks_as_the_ordinary_loss(autocast):
+    """168 chunks, each added to the weight's gradient: in a bfloat16 sum the later ones would be lost."""
+    hidden_states, head, targets = problem(torch.bfloat16, tokens=168 * 7)
+    # The exact values are of the same rounded inputs; so that their gradient is not rounded, in another dtype.
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (hidden_states, head.weight)]
+    exact, _ = ordinary(*exact_inputs, targets)
+    exact_gradients = torch.autograd.grad(exact, exact_inputs)
+    if autocast:
+        head.weight = nn.Parameter(head.weight.detach().float())
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        expected, _ = ordinary(hidden_states, head.weight, targets)
+        loss, _ = linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, atol=1e-3, rtol=1e-5)
-    for ours, theirs in zip(torch.autograd.grad(loss, [hidden_states, head.weight]), reference, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=0.05, rtol=0.03)
+    found = torch.autograd.grad(loss, [hidden_states, head.weight])
+    reference = torch.autograd.grad(expected, [hidden_states, head.weight])
+    for ours, theirs, right in zip(found, reference, exact_gradients, strict=True):
+        assert ours.dtype == theirs.dtype
+        assert relative_error(ours, right) < 1.5 * relative_error(theirs, right)
+
+
+def test_a_second_derivative_is_an_error_not_a_wrong_number(make_model, input_ids):
+    model = make_model(attn_implementation="eager").train()
+    weight = model.model.layers[0].mlp.up_proj.weight
+    with pytest.raises(RuntimeError, match="cannot be differentiated again"):
+        torch.autograd.grad(model(input_ids, labels=input_ids).loss, weight, create_graph=True)
+    # The way that the message names.
+    loss = model.loss_function(model(input_ids).logits, input_ids)
+    (gradient,) = torch.autograd.grad(loss, weight, create_graph=True)
+    assert torch.autograd.grad(gradient.square().sum(), weight)[0].abs().max() > 0
 
 
 @pytest.mark.parametrize("frozen", ["head", "body"])
