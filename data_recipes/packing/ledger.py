@@ -7,10 +7,11 @@ from typing import Any
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest
+from data_recipes.packing.request import BuildRequest, is_built
 from data_recipes.packing.stream import Position
 from data_recipes.recipes.phases import phase_folder
+from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.reader import KIND
-from data_recipes.tokens.tokenizer import LoadedTokenizer
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,33 @@ class Drawn:
     context_lengths: tuple[int, ...]
 
 
-def is_built(out: Path, key: str) -> bool:
-    return (out / phase_folder(key) / MANIFEST_NAME).is_file()
+def drawn_by(request: BuildRequest, recipe: Recipe) -> Drawn:
+    """What the build that `recipe` comes `after`, and those before it, have drawn.
 
-
-def drawn_by(folder: Path, recipe: str, *, tokenizer: LoadedTokenizer, seed: int, bos: bool, dropout: float) -> Drawn:
-    """What the build in `folder` and those before it have drawn; `DataError` if it read its sources in another order or
-    with other tokens than `recipe` will, since its positions then mean nothing."""
+    `DataError` when it is not there, or read its sources in another order or with other tokens than this build will:
+    its positions then mean nothing.
+    """
+    if recipe.after is None or not is_built(request.out, recipe.after):
+        raise DataError(
+            f"{recipe.name}: after '{recipe.after}': no such recipe is given to this build or built in {request.out}. "
+            "Build it there first, or give both."
+        )
+    folder = request.out / phase_folder(recipe.after)
     manifest = read_manifest(folder, kind=KIND)
     differences = [
         f"{name} {then}, not {now}"
         for name, then, now in (
-            ("seed", manifest["seed"], seed),
-            ("tokenizer", manifest["tokenizer"]["fingerprint"][:16], tokenizer.fingerprint[:16]),
-            ("bos", manifest["config"]["bos"], bos),
-            ("bpe_dropout", manifest["config"]["bpe_dropout"], dropout),
+            ("seed", manifest["seed"], request.base_seed),
+            ("tokenizer", manifest["tokenizer"]["fingerprint"][:16], request.loaded_tokenizer.fingerprint[:16]),
+            ("bos", manifest["config"]["bos"], request.bos),
+            ("bpe_dropout", manifest["config"]["bpe_dropout"], request.dropout),
         )
         if then != now
     ]
     if differences:
         raise DataError(
-            f"{recipe} comes after {folder}, which was built with {', '.join(differences)}: positions in its sources "
-            "cannot be continued. Build both alike, or leave out 'after'."
+            f"{recipe.name} comes after {folder}, which was built with {', '.join(differences)}: its positions in the "
+            "sources cannot be continued. Build both alike, or leave out 'after'."
         )
     return Drawn(
         {key: Position(**position) for key, position in manifest["ledger_out"].items()},

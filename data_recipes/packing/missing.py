@@ -1,32 +1,21 @@
 """Subsets whose source cannot be read here: refuse, leave out, or give their tokens to their own domain."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from data_recipes.errors import DataError
+from data_recipes.packing.request import Missing
 from data_recipes.reading.files import SourceMissing
 from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.recipe import Recipe, Subset
 from data_recipes.recipes.source import Source
 from data_recipes.tokens.store import TokenStore
 
-Missing = Literal["fail", "skip", "substitute"]
-MISSING_MODES: tuple[Missing, ...] = ("fail", "skip", "substitute")
 
-
-@dataclass(frozen=True)
-class ReadableMix:
-    """A recipe's subsets that can be built, with their stores; `left_out` says what became of the others."""
-
-    recipe: Recipe
-    subsets: tuple[Subset, ...]
-    stores: tuple[TokenStore, ...]
-    left_out: tuple[dict[str, Any], ...]
-
-
-def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missing: Missing) -> ReadableMix:
-    """Find the store of every subset, and treat those that have none as `missing` says."""
+def readable_subsets(
+    recipe: Recipe, store_of: Callable[[Source], TokenStore], missing: Missing
+) -> tuple[list[Subset], list[TokenStore], list[dict[str, Any]]]:
+    """The subsets that can be built, the store of each, and what became of the others, as `missing` asks."""
     subsets: list[Subset] = []
     stores: list[TokenStore] = []
     absent: list[tuple[Subset, SourceMissing]] = []
@@ -41,7 +30,7 @@ def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missi
     if missing == "substitute":
         subsets = _substituted(recipe, subsets, absent)
     action = "skipped" if missing == "skip" else "substituted"
-    left_out = tuple(
+    left_out = [
         {
             "subset": subset.name,
             "domain": subset.domain,
@@ -50,8 +39,8 @@ def readable_mix(recipe: Recipe, store_of: Callable[[Source], TokenStore], missi
             "reason": error.public,
         }
         for subset, error in absent
-    )
-    return ReadableMix(recipe, tuple(subsets), tuple(stores), left_out)
+    ]
+    return subsets, stores, left_out
 
 
 def _refusal(recipe: Recipe, absent: list[tuple[Subset, SourceMissing]], *, nothing_left: bool) -> str:

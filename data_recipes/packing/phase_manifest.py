@@ -6,8 +6,10 @@ from typing import Any
 
 from data_recipes.packing.overlap import overlaps
 from data_recipes.packing.plan import PlannedPhase
+from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.stream import total_tokens
 from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.tokenizer import LoadedTokenizer
 
 
 def source_names(stores: list[TokenStore]) -> list[str]:
@@ -20,26 +22,26 @@ def source_names(stores: list[TokenStore]) -> list[str]:
     ]
 
 
-def inputs_of(phase: PlannedPhase) -> dict[str, str]:
+def inputs_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, str]:
     """Content fingerprints of the tokenizer and of each source."""
     names = source_names(phase.stores)
     sources = {f"source {name}": one.supply.fingerprint for name, one in zip(names, phase.stores, strict=True)}
-    return {"tokenizer": phase.tokenizer.fingerprint, **sources}
+    return {"tokenizer": tokenizer.fingerprint, **sources}
 
 
-def config_of(phase: PlannedPhase, *, rows_per_shard: int) -> dict[str, Any]:
+def config_of(phase: PlannedPhase, request: BuildRequest, *, rows_per_shard: int) -> dict[str, Any]:
     """Everything else that the rows follow from."""
     used = [store.key for store in phase.stores]
     return {
         "name": phase.recipe.name,
         "context_length": phase.recipe.context_length,
-        "packing": phase.packing,
-        "bos": phase.stores[0].add_bos,
-        "bpe_dropout": phase.stores[0].dropout,
-        "long_documents": phase.planned.long,
+        "packing": request.packing,
+        "bos": request.bos,
+        "bpe_dropout": request.dropout,
+        "long_documents": phase.long,
         "quotas": {subset.name: subset.tokens for subset in phase.subsets},
         "ledger_in": {key: phase.ledger_in[key].as_json() for key in used if key in phase.ledger_in},
-        "missing": list(phase.planned.mix.left_out),
+        "missing": list(phase.left_out),
         "rows_per_shard": rows_per_shard,
     }
 
@@ -58,17 +60,17 @@ def counts_of(phase: PlannedPhase, *, shards: int) -> dict[str, Any]:
     }
 
 
-def details_of(phase: PlannedPhase) -> dict[str, Any]:
+def details_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, Any]:
     """The readable rest: names, tables of subsets and sources, ledger after the phase, where things were."""
     recipe = phase.recipe
-    location = phase.tokenizer.location
+    location = tokenizer.location
     return {
         "name": recipe.name,
         "phase": recipe.phase,
         "variant": recipe.variant,
         "context_length": recipe.context_length,
         "tokenizer": {
-            **phase.tokenizer.describe(),
+            **tokenizer.describe(),
             "location": str(Path(location).resolve()) if Path(location).is_dir() else location,
         },
         "subsets": _subset_table(phase),
@@ -76,7 +78,7 @@ def details_of(phase: PlannedPhase) -> dict[str, Any]:
         # Of every source so far, not only this mix's: what comes after may draw from any of them.
         "ledger_out": {key: position.as_json() for key, position in sorted(phase.ledger_out.items())},
         "consumed": dict(sorted(phase.consumed.items())),
-        "context_lengths": list(phase.planned.context_lengths),
+        "context_lengths": list(phase.context_lengths),
         "overlaps": overlaps(phase.subsets, phase.draws),
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
     }

@@ -1,130 +1,104 @@
-"""What a build will do, settled before a row is written: sources, rows of each subset, positions, shortfalls."""
+"""What a build will do, planned before a row is written: sources, rows of each subset, positions, shortfalls."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from data_recipes.errors import DataError
 from data_recipes.ordering import seed_of
 from data_recipes.packing.draw import Draw, best_fit_draw, concat
-from data_recipes.packing.ledger import Drawn, drawn_by, is_built
-from data_recipes.packing.missing import MISSING_MODES, Missing, ReadableMix, readable_mix
+from data_recipes.packing.ledger import Drawn, drawn_by
+from data_recipes.packing.missing import readable_subsets
+from data_recipes.packing.request import BuildRequest, Packing
 from data_recipes.packing.stream import LONG_HORIZON, Position, total_tokens
 from data_recipes.reading.supply import open_supply
-from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.quotas import row_quotas
 from data_recipes.recipes.recipe import Recipe, Subset
 from data_recipes.recipes.source import Source
 from data_recipes.tokens.encoders import choose_encoder
 from data_recipes.tokens.store import TokenStore, fill_stores
-from data_recipes.tokens.tokenizer import LoadedTokenizer
 
-Packing = Literal["concat", "best_fit"]
-PACKINGS: tuple[Packing, ...] = ("concat", "best_fit")
 STRATEGIES: dict[Packing, Callable[..., Draw]] = {"concat": concat, "best_fit": best_fit_draw}
 # Units are of about the same size, compressed files less so: only what is short by more than this is refused early.
-GENEROUS = 1.5
+SIZE_ESTIMATE_MARGIN = 1.5
 Ledger = Mapping[str, Position]
 NOTHING_DRAWN = Drawn({}, {}, ())
 
 
 @dataclass(frozen=True)
 class PlannedMix:
-    """A mix with the rows of each subset; `long` is the length from which documents are preferred, if any.
+    """A recipe's subsets that can be built, with the store and the number of rows of each.
 
-    `previous` is the mix of this build that it continues; `start` what builds before this one have drawn.
-    `context_lengths`: of all mixes up to this one."""
+    `left_out`: what became of the other subsets. `long`: the length from which documents are preferred, if any.
+    `previous`: the mix of this build that it continues, by its place in the chain; `start`: what builds before this
+    one have drawn. `context_lengths`: of all mixes up to this one.
+    """
 
-    mix: ReadableMix
-    rows: tuple[int, ...]
+    recipe: Recipe
+    subsets: Sequence[Subset]
+    subset_stores: Sequence[TokenStore]
+    left_out: Sequence[dict[str, Any]]
+    rows: Sequence[int]
     long: int | None
     previous: int | None
     start: Drawn
     context_lengths: tuple[int, ...]
 
     @property
-    def recipe(self) -> Recipe:
-        return self.mix.recipe
+    def stores(self) -> list[TokenStore]:
+        """Each store once, in the order of the subsets."""
+        return list({store.key: store for store in self.subset_stores}.values())
 
 
 @dataclass(frozen=True)
-class PlannedPhase:
+class PlannedPhase(PlannedMix):
     """A mix with its draws, and the position of each of its sources before and after (by the store's key)."""
 
-    planned: PlannedMix
-    tokenizer: LoadedTokenizer
-    seed: int
-    packing: Packing
-    draws: tuple[Draw, ...]
+    draws: Sequence[Draw]
     ledger_in: Ledger
     ledger_out: Ledger
     consumed: Mapping[str, int]
 
-    @property
-    def recipe(self) -> Recipe:
-        return self.planned.recipe
 
-    @property
-    def subsets(self) -> tuple[Subset, ...]:
-        return self.planned.mix.subsets
-
-    @property
-    def stores(self) -> list[TokenStore]:
-        """Each store once, in the order of the subsets."""
-        return list({store.key: store for store in self.planned.mix.stores}.values())
+AnyMix = TypeVar("AnyMix", bound=PlannedMix)
 
 
-def plan_mixes(
-    chain: Sequence[Recipe],
-    *,
-    tokenizer: LoadedTokenizer,
-    store: Path,
-    seed: int,
-    bos: bool,
-    dropout: float,
-    workers: int,
-    missing: Missing,
-    progress: bool,
-    out: Path | None = None,
-) -> list[PlannedMix]:
+def plan_mixes(request: BuildRequest) -> list[PlannedMix]:
     """Look at the sources of every recipe and share out the rows. Reads and hashes files, tokenises nothing.
 
     A recipe that comes `after` one that is not in the chain continues where that one's folder in `out` stopped.
     """
-    if missing not in MISSING_MODES:
-        raise DataError(f"missing '{missing}'; expected one of {', '.join(MISSING_MODES)}.")
-    if bos and tokenizer.bos_id is None:
-        raise DataError(f"{tokenizer.location}: BOS is asked for, but the tokenizer has no bos_token.")
-    encoder, note = choose_encoder(tokenizer, dropout=dropout, seed=seed)
-    stores: dict[str, TokenStore | Exception] = {}
+    chain = request.chain
+    tokenizer, seed, root = request.loaded_tokenizer, request.base_seed, request.store_folder
+    encoder, note = choose_encoder(tokenizer, dropout=request.dropout, seed=seed)
+    stores: dict[str, TokenStore | DataError] = {}
     same: dict[str, TokenStore] = {}
-    with tqdm(desc="look at sources", unit="source", disable=None if progress else True, leave=False) as bar:
+    with tqdm(desc="look at sources", unit="source", disable=None if request.progress else True, leave=False) as bar:
 
         def store_of(source: Source) -> TokenStore:
             key = source.model_dump_json() + str(source._folder)
             if key not in stores:
                 try:
-                    supply = open_supply(source, workers=workers, memory=store / ".file-hashes.json")
-                    opened = TokenStore(supply, tokenizer, store, seed, bos, dropout, encoder, note)
+                    supply = open_supply(source, workers=request.threads, memory=root / ".file-hashes.json")
+                    opened = TokenStore(supply, tokenizer, root, seed, request.bos, request.dropout, encoder, note)
                     # The same files may be given by two paths: they are one source, with one position.
                     stores[key] = same.setdefault(opened.key, opened)
                 except DataError as error:
                     stores[key] = error
                 bar.update()
             found = stores[key]
-            if isinstance(found, Exception):
+            if isinstance(found, DataError):
                 raise found
             return found
 
         planned: list[PlannedMix] = []
         for index, recipe in enumerate(chain):
-            mix = readable_mix(recipe, store_of, missing)
+            subsets, subset_stores, left_out = readable_subsets(recipe, store_of, request.missing)
             rows = row_quotas(
-                [subset.tokens for subset in mix.subsets],
-                [subset.domain for subset in mix.subsets],
+                [subset.tokens for subset in subsets],
+                [subset.domain for subset in subsets],
                 recipe.context_length,
             )
             if sum(rows) == 0:
@@ -135,18 +109,13 @@ def plan_mixes(
             previous = predecessor(chain, index)
             start = NOTHING_DRAWN
             if previous is None and recipe.after is not None:
-                if out is None or not is_built(out, recipe.after):
-                    raise DataError(
-                        f"{recipe.name}: after '{recipe.after}': no such recipe is given to this build or built in "
-                        f"{out}. Build it there first, or give both."
-                    )
-                folder = out / phase_folder(recipe.after)
-                start = drawn_by(folder, recipe.name, tokenizer=tokenizer, seed=seed, bos=bos, dropout=dropout)
+                start = drawn_by(request, recipe)
             lengths = start.context_lengths if previous is None else planned[previous].context_lengths
             length = recipe.context_length
             # After phases of a shorter context, documents that did not fit one of their rows come first.
             long = next((shorter + 1 for shorter in reversed(lengths) if shorter < length), None)
-            planned.append(PlannedMix(mix, tuple(rows), long, previous, start, (*lengths, length)))
+            lengths = (*lengths, length)
+            planned.append(PlannedMix(recipe, subsets, subset_stores, left_out, rows, long, previous, start, lengths))
         return planned
 
 
@@ -169,7 +138,7 @@ def tokens_needed(planned: Sequence[PlannedMix]) -> dict[str, tuple[TokenStore, 
     needs: dict[str, tuple[TokenStore, int]] = {}
     for item in planned:
         position = dict(after[item.previous] if item.previous is not None else item.start.consumed)
-        for store, rows in zip(item.mix.stores, item.rows, strict=True):
+        for store, rows in zip(item.subset_stores, item.rows, strict=True):
             tokens = rows * item.recipe.context_length
             if tokens == 0:
                 continue
@@ -181,65 +150,53 @@ def tokens_needed(planned: Sequence[PlannedMix]) -> dict[str, tuple[TokenStore, 
     return needs
 
 
-def plan_phases(
-    planned: Sequence[PlannedMix],
-    *,
-    tokenizer: LoadedTokenizer,
-    seed: int,
-    packing: Packing,
-    workers: int,
-    progress: bool,
-) -> list[PlannedPhase]:
-    """Tokenise what the mixes need, refuse what there is not enough of, and settle every draw."""
+def plan_phases(request: BuildRequest) -> list[PlannedPhase]:
+    """Tokenise what the mixes need, refuse what there is not enough of, and plan every draw; without `before`."""
+    planned = plan_mixes(request)
     needs = tokens_needed(planned)
     # One unit of a source tells roughly how much there is: a clear shortfall need not wait for all of them.
     capped = {
         store.key
         for item in planned
-        for subset, store in zip(item.mix.subsets, item.mix.stores, strict=True)
+        for subset, store in zip(item.subsets, item.subset_stores, strict=True)
         if subset.max_epochs is not None
     }
     first_units = {key: (store, 1) for key, (store, _) in needs.items() if key in capped}
-    fill_stores(first_units, workers=workers, progress=False)
+    fill_stores(first_units, workers=request.threads, progress=False)
     check_epochs(planned)
-    fill_stores(needs, workers=workers, progress=progress)
+    fill_stores(needs, workers=request.threads, progress=request.progress)
     check_epochs(planned)
     phases: list[PlannedPhase] = []
     for item in planned:
-        before = phases[item.previous] if item.previous is not None else None
-        phases.append(_settle(item, before, tokenizer=tokenizer, seed=seed, packing=packing))
-    return phases
+        phases.append(_plan_draws(item, None if item.previous is None else phases[item.previous], request))
+    return without_earlier(phases, request)
 
 
-def _settle(
-    item: PlannedMix, before: PlannedPhase | None, *, tokenizer: LoadedTokenizer, seed: int, packing: Packing
-) -> PlannedPhase:
+def without_earlier(planned: Sequence[AnyMix], request: BuildRequest) -> list[AnyMix]:
+    """Those of the chain that are asked for; the others only say where these begin."""
+    wanted = {recipe.key for recipe in request.recipes}
+    return [item for item in planned if item.recipe.key in wanted]
+
+
+def _plan_draws(item: PlannedMix, before: PlannedPhase | None, request: BuildRequest) -> PlannedPhase:
     ledger: dict[str, Position] = dict(before.ledger_out if before else item.start.positions)
     consumed: dict[str, int] = dict(before.consumed if before else item.start.consumed)
     start = dict(ledger)
     draws: list[Draw] = []
-    for subset, store, rows in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True):
-        draw = STRATEGIES[packing](
+    for subset, store, rows in zip(item.subsets, item.subset_stores, item.rows, strict=True):
+        # Two subsets of one source draw one after the other: the second starts where the first has stopped.
+        draw = STRATEGIES[request.packing](
             store,
             ledger.get(store.key, Position()),
             rows,
             item.recipe.context_length,
-            seed=seed_of(seed, item.recipe.key, subset.name),
+            seed=seed_of(request.base_seed, item.recipe.key, subset.name),
             long=item.long,
         )
         draws.append(draw)
         ledger[store.key] = draw.after
         consumed[store.key] = consumed.get(store.key, 0) + draw.tokens
-    return PlannedPhase(
-        planned=item,
-        tokenizer=tokenizer,
-        seed=seed,
-        packing=packing,
-        draws=tuple(draws),
-        ledger_in=start,
-        ledger_out=ledger,
-        consumed=consumed,
-    )
+    return PlannedPhase(**vars(item), draws=draws, ledger_in=start, ledger_out=ledger, consumed=consumed)
 
 
 def check_epochs(planned: Sequence[PlannedMix]) -> None:
@@ -248,7 +205,7 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
     short = []
     for item in planned:
         so_far = dict(taken[item.previous] if item.previous is not None else item.start.consumed)
-        for subset, store, rows in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True):
+        for subset, store, rows in zip(item.subsets, item.subset_stores, item.rows, strict=True):
             wanted = rows * item.recipe.context_length
             so_far[store.key] = so_far.get(store.key, 0) + wanted
             cap = subset.max_epochs
@@ -270,12 +227,12 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
 
 
 def size_of(store: TokenStore) -> int | None:
-    """Tokens of a source: exact when it is all tokenised, else a generous guess from its first units, if any."""
+    """Tokens of a source: exact when it is all tokenised, else a high estimate from its first units, if any."""
     if store.complete:
         return total_tokens(store)
     if store.supply.unit_count is None or not store.records:
         return None
-    return int(GENEROUS * total_tokens(store) / len(store.records) * store.supply.unit_count)
+    return int(SIZE_ESTIMATE_MARGIN * total_tokens(store) / len(store.records) * store.supply.unit_count)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

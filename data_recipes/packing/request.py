@@ -1,137 +1,146 @@
-"""What a user asks of a build, resolved: recipes by name, range or file, scaled, with their tokenizer and seed."""
+"""What a user asks of a build: recipes by name, range or file, and how they are to be built."""
 
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Literal, get_args
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest
-from data_recipes.packing.build import build_phases, in_order
-from data_recipes.packing.ledger import is_built
-from data_recipes.packing.missing import Missing
-from data_recipes.packing.plan import Packing, PlannedMix, plan_mixes
-from data_recipes.recipes.phases import PUBLISHED_KEYS, is_branch, phase_number
+from data_recipes.recipes.phases import PUBLISHED_KEYS, is_branch, phase_folder, phase_number
 from data_recipes.recipes.recipe import Recipe, load_recipe
 from data_recipes.recipes.source import Source
-from data_recipes.tokens.tokenizer import load_tokenizer
+from data_recipes.tokens.tokenizer import LoadedTokenizer, load_tokenizer
 
 PUBLISHED_TOKENIZER = "yulan-team/YuLan-Mini"
 # The published long context is 7 times the short one (28,672 and 4,096).
 PUBLISHED_CONTEXT = 4096
 
 
+Packing = Literal["concat", "best_fit"]
+Missing = Literal["fail", "skip", "substitute"]
+
+
 @dataclass(frozen=True)
 class BuildRequest:
-    """Arguments of `build_phases`; `before` are the phases that the first one goes on from."""
+    """What to build, and how; everything that is left out has a default.
 
-    recipes: tuple[Recipe, ...]
-    before: tuple[Recipe, ...]
+    `before`: recipes whose draws come first without being built, so that one phase alone gets the rows it has in the
+    whole curriculum. `tokenizer`: a folder or Hub id (default: the recipes', else the published one). `store`: where
+    the tokens of each source are kept, shared by all phases and builds (default `out`/store). `seed`: default the
+    recipes'. `bos`: put BOS before every document (the original sets only EOS after it). `dropout`: rate of
+    BPE-dropout (the report uses it; its rate is not public). `packing`: `concat` (documents cut at the context
+    length, the original's) or `best_fit` (no document cut that fits). `missing`: what to do about a source that
+    cannot be read (`fail`; `skip` its tokens; `substitute` other sources of its domain). `workers`: threads (default:
+    one a core).
+    """
+
+    recipes: Sequence[Recipe]
     out: Path
-    tokenizer: str
-    store: Path
-    seed: int
-    bos: bool
-    dropout: float
-    packing: Packing
-    missing: Missing
-    workers: int
+    before: Sequence[Recipe] = ()
+    tokenizer: str | Path | None = None
+    store: Path | None = None
+    seed: int | None = None
+    bos: bool = False
+    dropout: float = 0.0
+    packing: Packing = "concat"
+    missing: Missing = "fail"
+    workers: int | None = None
+    progress: bool = True
 
-    @classmethod
-    def of(
-        cls,
-        names: Sequence[str],
-        *,
-        out: Path,
-        tokenizer: str | None,
-        store: Path | None,
-        corpus: Path | None,
-        scale: float | None,
-        tokens: int | None,
-        context_length: int | None,
-        packing: str,
-        bos: bool,
-        dropout: float,
-        missing: str,
-        alone: bool,
-        seed: int | None,
-        workers: int | None,
-    ) -> "BuildRequest":
-        """Read the recipes and settle everything that was not said."""
-        if workers is not None and workers < 1:
-            raise DataError(f"--workers {workers}; expected 1 or more.")
-        keys = expand(names)
-        asked = [load_recipe(key) for key in keys]
-        if alone:
-            asked = [recipe.model_copy(update={"after": None}) for recipe in asked]
-            earlier: list[Recipe] = []
-        else:
-            asked, earlier = with_predecessors(asked, out)
-            earlier = [*(load_recipe(key) for key in earlier_phases([*asked, *earlier])), *earlier]
-        substitutes = corpus_sources(corpus) if corpus is not None else None
+    def __post_init__(self) -> None:
+        for name, value, known in (("packing", self.packing, Packing), ("missing", self.missing, Missing)):
+            if value not in get_args(known):
+                raise DataError(f"{name} '{value}'; expected one of {', '.join(get_args(known))}.")
+        if self.workers is not None and self.workers < 1:
+            raise DataError(f"--workers {self.workers}; expected 1 or more.")
+        names = [recipe.folder for recipe in self.recipes]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(f"two recipes are called {', '.join(twice)}; each needs a name of its own.")
+        if self.bos and self.loaded_tokenizer.bos_id is None:
+            raise DataError(f"{self.loaded_tokenizer.location}: BOS is asked for, but the tokenizer has no bos_token.")
 
-        def fitted(recipe: Recipe) -> Recipe:
-            length = context_length
-            if length is not None and recipe.phase is not None:
-                length = length * recipe.context_length // PUBLISHED_CONTEXT
-            if scale is not None or tokens is not None or length is not None:
-                recipe = recipe.scaled(scale=scale, tokens=tokens, context_length=length)
-            return recipe.with_sources(substitutes) if substitutes is not None else recipe
+    @cached_property
+    def loaded_tokenizer(self) -> LoadedTokenizer:
+        if self.tokenizer is not None:
+            return load_tokenizer(self.tokenizer)
+        named = {recipe.tokenizer_location for recipe in self.recipes}
+        if len(named) > 1:
+            raise DataError("the recipes name different tokenizers; build them one by one or give --tokenizer.")
+        return load_tokenizer(named.pop() or PUBLISHED_TOKENIZER)
 
-        seeds = {recipe.seed for recipe in asked}
-        if seed is None and len(seeds) > 1:
+    @cached_property
+    def base_seed(self) -> int:
+        seeds = {recipe.seed for recipe in self.recipes}
+        if self.seed is None and len(seeds) > 1:
             raise DataError(
                 f"the recipes have different seeds ({sorted(seeds)}); build them one by one or give --seed."
             )
-        return cls(
-            recipes=tuple(fitted(recipe) for recipe in asked),
-            before=tuple(fitted(recipe) for recipe in earlier),
-            out=out,
-            tokenizer=tokenizer or _tokenizer_of(asked),
-            store=store or out / "store",
-            seed=seeds.pop() if seed is None else seed,
-            bos=bos,
-            dropout=dropout,
-            packing=cast(Packing, packing),
-            missing=cast(Missing, missing),
-            workers=workers or os.cpu_count() or 1,
-        )
+        return seeds.pop() if self.seed is None else self.seed
 
-    def plan(self) -> list[PlannedMix]:
-        """The rows of every subset, without tokenising or writing anything."""
-        chain = in_order([*self.before, *self.recipes])
-        planned = plan_mixes(
-            chain,
-            tokenizer=load_tokenizer(self.tokenizer),
-            store=self.store,
-            seed=self.seed,
-            bos=self.bos,
-            dropout=self.dropout,
-            workers=self.workers,
-            missing=self.missing,
-            progress=True,
-            out=self.out,
-        )
-        wanted = {recipe.key for recipe in self.recipes}
-        return [item for item in planned if item.recipe.key in wanted]
+    @property
+    def store_folder(self) -> Path:
+        return self.store or self.out / "store"
 
-    def run(self) -> list[Path]:
-        """Build; the folders in the order asked."""
-        return build_phases(
-            self.recipes,
-            self.out,
-            tokenizer=self.tokenizer,
-            store=self.store,
-            seed=self.seed,
-            workers=self.workers,
-            missing=self.missing,
-            packing=self.packing,
-            bos=self.bos,
-            dropout=self.dropout,
-            before=self.before,
-        )
+    @property
+    def threads(self) -> int:
+        return self.workers or os.cpu_count() or 1
+
+    @property
+    def chain(self) -> list[Recipe]:
+        """All recipes whose draws follow each other: published phases in the order of training, then the others as they
+        were given, each behind the one it comes `after`."""
+        places = {key: place for place, key in enumerate(PUBLISHED_KEYS)}
+        waiting = sorted([*self.before, *self.recipes], key=lambda recipe: places.get(recipe.key, len(places)))
+        ordered: list[Recipe] = []
+        while waiting:
+            keys = {recipe.key for recipe in waiting}
+            ready = next((recipe for recipe in waiting if recipe.after not in keys), None)
+            if ready is None:
+                raise DataError(f"{', '.join(sorted(keys))}: each comes after another of them; one must be the first.")
+            ordered.append(ready)
+            waiting.remove(ready)
+        return ordered
+
+
+def load_recipes(
+    names: Sequence[str],
+    out: Path,
+    *,
+    scale: float | None = None,
+    tokens: int | None = None,
+    context_length: int | None = None,
+    corpus: Path | None = None,
+    alone: bool = False,
+) -> tuple[list[Recipe], list[Recipe]]:
+    """(recipes, before): those asked for by file, phase or range, and those that come before them and are not built in
+    `out`: earlier published phases, and what a recipe comes `after`.
+
+    `scale` and `tokens` change their size; `context_length` is that of a 4K phase (a 28K phase gets 7 times as much);
+    `corpus` replaces every published source by the corpus folder's text; `alone` leaves what comes before out.
+    """
+    asked = [load_recipe(key) for key in expand(names)]
+    earlier: list[Recipe] = []
+    if alone:
+        asked = [recipe.model_copy(update={"after": None}) for recipe in asked]
+    else:
+        asked, earlier = with_predecessors(asked, out)
+        earlier = [*(load_recipe(key) for key in earlier_phases([*asked, *earlier])), *earlier]
+    substitutes = corpus_sources(corpus) if corpus is not None else None
+
+    def fitted(recipe: Recipe) -> Recipe:
+        length = context_length
+        if length is not None and recipe.phase is not None:
+            length = length * recipe.context_length // PUBLISHED_CONTEXT
+        if scale is not None or tokens is not None or length is not None:
+            recipe = recipe.scaled(scale=scale, tokens=tokens, context_length=length)
+        return recipe.with_sources(substitutes) if substitutes is not None else recipe
+
+    return [fitted(recipe) for recipe in asked], [fitted(recipe) for recipe in earlier]
 
 
 def expand(names: Sequence[str]) -> list[str]:
@@ -147,6 +156,10 @@ def expand(names: Sequence[str]) -> list[str]:
             raise DataError(f"phases {name}: expected a range within 1-27.")
         keys += [key for key in PUBLISHED_KEYS if first <= phase_number(key) <= last]
     return list(dict.fromkeys(keys))
+
+
+def is_built(out: Path, key: str) -> bool:
+    return (out / phase_folder(key) / MANIFEST_NAME).is_file()
 
 
 def with_predecessors(asked: Sequence[Recipe], out: Path) -> tuple[list[Recipe], list[Recipe]]:
@@ -191,10 +204,3 @@ def corpus_sources(corpus: Path) -> dict[str, Source]:
         for domain, other in read_manifest(corpus, kind="corpus").get("substitutes", {}).items():
             files.setdefault(domain, files[other])
     return {domain: Source(path=str(path), text="text") for domain, path in files.items()}
-
-
-def _tokenizer_of(recipes: Sequence[Recipe]) -> str:
-    named = {recipe.tokenizer_location for recipe in recipes}
-    if len(named) > 1:
-        raise DataError("the recipes name different tokenizers; build them one by one or give --tokenizer.")
-    return named.pop() or PUBLISHED_TOKENIZER

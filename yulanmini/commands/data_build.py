@@ -2,14 +2,13 @@
 
 import errno
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from yulanmini.console import emit_json, emit_table, say
 
 if TYPE_CHECKING:
-    from data_recipes.packing.plan import PlannedMix
     from data_recipes.packing.request import BuildRequest
 
 MANY = 40
@@ -52,32 +51,34 @@ def build(
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
 ) -> None:
     """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command goes on after a stop."""
-    from data_recipes.packing.request import BuildRequest
+    from data_recipes.packing.request import BuildRequest, load_recipes
 
-    request = BuildRequest.of(
-        recipes,
-        out=out,
+    asked, before = load_recipes(
+        recipes, out, scale=scale, tokens=tokens, context_length=context_length, corpus=corpus, alone=alone
+    )
+    request = BuildRequest(
+        asked,
+        out,
+        before=before,
         tokenizer=tokenizer,
         store=store,
-        corpus=corpus,
-        scale=scale,
-        tokens=tokens,
-        context_length=context_length,
-        packing=packing,
+        seed=seed,
         bos=bos,
         dropout=dropout,
-        missing=missing,
-        alone=alone,
-        seed=seed,
+        packing=cast(Any, packing),
+        missing=cast(Any, missing),
         workers=workers,
     )
     if dry_run:
-        _show_plan(request.plan(), as_json)
-        return
-    _show_built(request, as_json)
+        _show_plan(request, as_json)
+    else:
+        _show_built(request, as_json)
 
 
-def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
+def _show_plan(request: "BuildRequest", as_json: bool) -> None:
+    from data_recipes.packing.plan import plan_mixes, without_earlier
+
+    planned = without_earlier(plan_mixes(request), request)
     rows = [
         {
             "recipe": item.recipe.key,
@@ -89,9 +90,9 @@ def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
             "input_bytes": store.supply.input_bytes,
         }
         for item in planned
-        for subset, store, count in zip(item.mix.subsets, item.mix.stores, item.rows, strict=True)
+        for subset, store, count in zip(item.subsets, item.subset_stores, item.rows, strict=True)
     ]
-    left_out = [{"recipe": item.recipe.key, **entry} for item in planned for entry in item.mix.left_out]
+    left_out = [{"recipe": item.recipe.key, **entry} for item in planned for entry in item.left_out]
     if as_json:
         emit_json({"subsets": rows, "missing": left_out})
         return
@@ -108,10 +109,11 @@ def _show_plan(planned: "list[PlannedMix]", as_json: bool) -> None:
 def _show_built(request: "BuildRequest", as_json: bool) -> None:
     from data_recipes.errors import DataError
     from data_recipes.manifest import read_manifest
+    from data_recipes.packing.build import build as build_request
     from data_recipes.packing.ledger import drawn_again
 
     try:
-        folders = request.run()
+        folders = build_request(request)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

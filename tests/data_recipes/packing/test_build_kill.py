@@ -55,10 +55,11 @@ def start(corpus: Path, tokenizer: Path, out: Path, *, workers: int = 1, packing
 
 
 def hashes(out: Path) -> dict[str, str]:
+    """Every file by content; a killed build may leave an empty lock, which the next holder takes over."""
     return {
         path.relative_to(out).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(out.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.suffix != ".lock"
     }
 
 
