@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from accelerate import init_empty_weights, load_checkpoint_and_dispatch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -284,6 +285,23 @@ def test_tensors_handed_over_are_the_callers_to_judge(folder):
     given = {"model.norm.weight": weights["model.norm.weight"]}
     model = YuLanMiniForCausalLM.from_pretrained(None, config=config, state_dict=given)
     assert torch.equal(model.model.norm.weight, weights["model.norm.weight"])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_accelerate_fills_an_empty_model_from_a_saved_file(make_model, input_ids, tmp_path, tied):
+    """Names without the base model's prefix included; what it loaded is saved again under the published names."""
+    model = make_model(tie_word_embeddings=tied)
+    model.save_pretrained(tmp_path / "saved")
+    for device_map in ({"": "cpu"}, "auto"):
+        with init_empty_weights():
+            empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path / "saved"))
+        empty.tie_weights()
+        filled = load_checkpoint_and_dispatch(empty, tmp_path / "saved", device_map=device_map).eval()
+        assert torch.equal(filled(input_ids).logits, model(input_ids).logits)
+    filled.save_pretrained(tmp_path / "again")
+    first, again = (load_file(tmp_path / name / "model.safetensors") for name in ("saved", "again"))
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[name], again[name]) for name in first)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
