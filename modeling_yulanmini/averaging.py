@@ -10,17 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
-from modeling_yulanmini.checkpoint_writer import (
-    TensorToWrite,
-    copy_files,
-    new_folder,
-    refuse_used_destination,
-    write_config,
-    write_weights,
-)
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, refuse_used_destination, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What may differ between checkpoints of one run: bookkeeping, not architecture.
@@ -57,11 +49,8 @@ def average(
     names = sorted(folders[-1].tensors)
     to_write = [mean_tensor(name, folders, shares) for name in names]
     with new_folder(dst) as out:
-        write_config(out, folders[-1].config)
-        copy_files([*folders[-1].companions(), *folders[-1].remote_code()], out)
-        total = sum(tensor.nbytes for tensor in to_write)
-        with tqdm(total=total, unit="B", unit_scale=True, desc="average", disable=not progress) as bar:
-            write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
+        files = [*folders[-1].companions(), *folders[-1].remote_code()]
+        write_model(out, folders[-1].config, to_write, files=files, progress="average" if progress else None)
     return {
         "sources": [str(folder.path) for folder in folders],
         "weights": shares,

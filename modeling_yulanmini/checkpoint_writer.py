@@ -1,32 +1,29 @@
 """Write a model folder tensor by tensor, so that it appears whole or not at all.
 
-The safetensors header goes first and needs only shapes, so a tensor can be produced in blocks of rows while it is
-written: memory stays at one block however large the model.
+A tensor is made in blocks of rows when its turn comes: memory stays at one shard however large the model.
 """
 
 import json
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from tqdm import tqdm
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, assemble
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
-DTYPE_NAMES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
-# transformers' own default used to be 5 GB; it also keeps a shard below what FAT and some object stores accept.
-MAX_SHARD_BYTES = 4_000_000_000
+# What models are written in, by the name in commands and configs.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# A shard is in memory while it is made: what a model of any size needs is this, or its largest tensor.
+MAX_SHARD_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -95,32 +92,46 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
 
 
-def write_weights(
+def write_model(
     folder: Path,
+    config: dict[str, Any],
     tensors: Sequence[TensorToWrite],
     *,
-    on_tensor: Callable[[TensorToWrite], object] = lambda tensor: None,
-) -> list[Path]:
-    """Write `tensors` as `model.safetensors`, or as numbered shards with an index; returns the weight files.
+    files: Iterable[Path] = (),
+    progress: str | None = None,
+) -> None:
+    """Write a whole model into `folder`: `config.json`, copies of `files`, and the weights.
 
-    `on_tensor` is called after each tensor (progress). Raises `CheckpointError` if a producer's rows do not make
-    the announced shape, and `OSError` (disk full) with the file and the tensor.
+    The weights are `model.safetensors`, or numbered shards with an index. `progress` is the name of the bar. Raises
+    `CheckpointError` if a producer's rows do not make the announced shape, `OSError` (disk full) with file and tensors.
     """
+    write_config(folder, config)
+    copy_files(files, folder)
     shards = split_into_shards(tensors, MAX_SHARD_BYTES)
-    if len(shards) == 1:
-        path = folder / WEIGHTS_NAME
-        write_safetensors(path, shards[0], on_tensor=on_tensor)
-        return [path]
-    paths: list[Path] = []
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        path = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_safetensors(path, shard, on_tensor=on_tensor)
-        weight_map |= {tensor.name: path.name for tensor in shard}
-        paths.append(path)
-    index = {"metadata": {"total_size": sum(t.nbytes for t in tensors)}, "weight_map": weight_map}
-    (folder / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return paths
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    total = sum(tensor.nbytes for tensor in tensors)
+    with tqdm(total=total, unit="B", unit_scale=True, desc=progress, disable=progress is None) as bar:
+        for name, shard in zip(names if len(shards) > 1 else [WEIGHTS_NAME], shards, strict=True):
+            write_shard(folder / name, shard, on_tensor=lambda tensor: bar.update(tensor.nbytes))
+    if len(shards) > 1:
+        weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def write_shard(path: Path, tensors: Sequence[TensorToWrite], *, on_tensor: Callable[[TensorToWrite], object]) -> None:
+    """Compute the tensors of one safetensors file, and write it."""
+    values = {}
+    for tensor in tensors:
+        try:
+            values[tensor.name] = assemble(tensor.blocks(), tensor.shape, tensor.dtype)
+        except (CheckpointError, RuntimeError) as error:
+            raise CheckpointError(f"{path.name}: tensor {tensor.name}: {error}") from error
+        on_tensor(tensor)
+    try:
+        save_file(values, path, metadata={"format": "pt"})
+    except (SafetensorError, OSError) as error:
+        raise OSError(f"{path}: tensors {tensors[0].name} to {tensors[-1].name} cannot be written ({error})") from error
 
 
 def split_into_shards(tensors: Sequence[TensorToWrite], max_shard_bytes: int) -> list[list[TensorToWrite]]:
@@ -134,48 +145,3 @@ def split_into_shards(tensors: Sequence[TensorToWrite], max_shard_bytes: int) ->
         shards[-1].append(tensor)
         size += tensor.nbytes
     return shards
-
-
-def write_safetensors(
-    path: Path, tensors: Sequence[TensorToWrite], *, on_tensor: Callable[[TensorToWrite], object]
-) -> None:
-    """Write one safetensors file, streaming each tensor's rows behind the header."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for tensor in tensors:
-        header[tensor.name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + tensor.nbytes],
-        }
-        offset += tensor.nbytes
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)  # the format wants the data to start at a multiple of 8
-    # Unbuffered: a full disk then shows at the tensor that it cuts off.
-    with path.open("wb", buffering=0) as file:
-        write_all(file, path, memoryview(struct.pack("<Q", len(encoded)) + encoded), "the header")
-        for tensor in tensors:
-            written = 0
-            for block in tensor.blocks():
-                written += write_all(file, path, as_bytes(block.to(tensor.dtype)), f"tensor {tensor.name}")
-            if written != tensor.nbytes:
-                raise CheckpointError(
-                    f"{path.name}: tensor {tensor.name} came to {written} bytes, expected {tensor.nbytes}."
-                )
-            on_tensor(tensor)
-
-
-def write_all(file: BinaryIO, path: Path, data: memoryview, what: str) -> int:
-    """Write all of `data`, and return its bytes; an `OSError` says what was being written."""
-    total = len(data)
-    try:
-        while data:
-            data = data[file.write(data) :]
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}, while writing {what}", str(path)) from error
-    return total
-
-
-def as_bytes(tensor: torch.Tensor) -> memoryview:
-    """The tensor's memory in row order, without a copy where it is contiguous."""
-    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())

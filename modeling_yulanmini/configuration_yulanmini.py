@@ -179,6 +179,7 @@ class YuLanMiniConfig(PreTrainedConfig):
     ```"""
 
     model_type = "yulanmini"
+    mlp_bias: ClassVar = False
     keys_to_ignore_at_inference: ClassVar = ["past_key_values", "z_loss"]
     base_model_tp_plan: ClassVar = {
         "layers.*.self_attn.q_proj": "colwise",

@@ -13,16 +13,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME
 from modeling_yulanmini.checkpoint_writer import (
+    DTYPES,
     TensorToWrite,
-    copy_files,
     new_folder,
     refuse_used_destination,
-    write_config,
-    write_weights,
+    write_model,
 )
 from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
@@ -33,7 +31,6 @@ from modeling_yulanmini.streamed_logits import saved_name
 # The published shape, initial values and multipliers (facts of Table 1, Table 3 and the released scripts) are the
 # defaults of `reparametrized`.
 PRESETS = {"yulanmini-2.4b": YuLanMiniConfig.reparametrized}
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def config_from(preset_or_path: str | os.PathLike[str]) -> YuLanMiniConfig:
@@ -68,10 +65,8 @@ def create_model(
     content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
     total = sum(tensor.nbytes for tensor in to_write)
     with new_folder(dst) as out:
-        write_config(out, content)
-        copy_files((Path(__file__).with_name(name) for name in REMOTE_FILES), out)
-        with tqdm(total=total, unit="B", unit_scale=True, desc="create", disable=not progress) as bar:
-            write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
+        files = [Path(__file__).with_name(name) for name in REMOTE_FILES]
+        write_model(out, content, to_write, files=files, progress="create" if progress else None)
     return {"parameters": total // DTYPES[dtype].itemsize, "bytes": total, "seed": seed, "dtype": dtype}
 
 

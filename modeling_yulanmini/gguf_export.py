@@ -30,18 +30,8 @@ FILE_TYPES = {
     "float16": (torch.float16, gguf.GGMLQuantizationType.F16, gguf.LlamaFileType.MOSTLY_F16),
     "bfloat16": (torch.bfloat16, gguf.GGMLQuantizationType.BF16, gguf.LlamaFileType.MOSTLY_BF16),
 }
-LAYER_NAMES = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-OUTER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+# Llama's and Qwen2's names are the same; 256 layers are more than any such model has.
+NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 256)
 
 
 @dataclass(frozen=True)
@@ -132,14 +122,11 @@ def check_names(folder: ModelFolder, target: Target) -> None:
 
 
 def gguf_name(name: str, *, file: Path | None = None) -> str:
-    """GGUF's name of a parameter."""
-    module, _, leaf = name.rpartition(".")
-    if module in OUTER_NAMES:
-        return f"{OUTER_NAMES[module]}.{leaf}"
-    parts = module.split(".", 3)
-    if parts[:2] == ["model", "layers"] and len(parts) == 4 and parts[3] in LAYER_NAMES:
-        return f"blk.{parts[2]}.{LAYER_NAMES[parts[3]]}.{leaf}"
-    raise CheckpointError(f"{file or 'model'}: tensor {name} has no name in GGUF.")
+    """GGUF's name of a parameter; Llama and Qwen2 share theirs."""
+    found = NAMES.get_name(name, try_suffixes=(".weight", ".bias"))
+    if found is None:
+        raise CheckpointError(f"{file or 'model'}: tensor {name} has no name in GGUF.")
+    return found
 
 
 def heads_permuted(name: str, config: dict[str, Any]) -> int:
@@ -154,11 +141,6 @@ def heads_permuted(name: str, config: dict[str, Any]) -> int:
 def interleave_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
     """Re-order the rows of each head from (first half, second half) to neighbours (0, half, 1, half + 1, ...)."""
     return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(rows.shape)
-
-
-def separate_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """The inverse of `interleave_halves`."""
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).reshape(rows.shape)
 
 
 def stored_values(source: GgufSource, fold: Fold, matrix_dtype: torch.dtype) -> np.ndarray:

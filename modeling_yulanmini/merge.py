@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from tqdm import tqdm
 from transformers import CONFIG_MAPPING, GenerationConfig
 from transformers import __version__ as transformers_version
 
@@ -26,12 +25,11 @@ from modeling_yulanmini.checkpoint_reader import (
     read_json,
 )
 from modeling_yulanmini.checkpoint_writer import (
+    DTYPES,
     TensorToWrite,
-    copy_files,
     new_folder,
     refuse_used_destination,
-    write_config,
-    write_weights,
+    write_model,
 )
 from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
@@ -39,7 +37,6 @@ from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds, query_
 
 CERTIFICATE_NAME = "merge_certificate.json"
 CERTIFICATE_SCHEMA = 1
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def merge_to_llama(
@@ -75,12 +72,10 @@ def merge(
     plan = plan_merge(src, dst, target=target, dtype=dtype)
     folder = plan.folder
     with new_folder(dst) as out:
-        write_config(out, plan.result_config)
-        copy_files(folder.companions(), out)
+        bar = "merge" if progress else None
+        write_model(out, plan.result_config, plan.tensors(), files=folder.companions(), progress=bar)
         if not (out / GENERATION_CONFIG_NAME).is_file():
             write_generation_config(out, plan.result_config)
-        with tqdm(total=plan.nbytes, unit="B", unit_scale=True, desc="merge", disable=not progress) as bar:
-            write_weights(out, plan.tensors(), on_tensor=lambda tensor: bar.update(tensor.nbytes))
         certificate = {
             "schema_version": CERTIFICATE_SCHEMA,
             **plan.summary(),

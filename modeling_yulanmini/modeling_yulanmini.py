@@ -33,7 +33,6 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 from transformers import initialization as init
-from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
@@ -45,6 +44,7 @@ from transformers.modeling_layers import GenericForSequenceClassification, Gradi
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import (
+    LlamaMLP,
     LlamaRotaryEmbedding,
     apply_rotary_pos_emb,
     eager_attention_forward,
@@ -184,12 +184,12 @@ class YuLanMiniAttention(nn.Module):
         value_states = self.v_proj(hidden_states)
         if self.wesar_weights:
             if self.qk_layernorm:
-                query_states = scale_by(query_states, self.q_proj_alpha)
-                key_states = scale_by(key_states, self.k_proj_alpha)
+                query_states = multiply_in_dtype(query_states, self.q_proj_alpha)
+                key_states = multiply_in_dtype(key_states, self.k_proj_alpha)
             else:
-                key_states = scale_by(key_states, folded(1.0, self.q_proj_alpha, self.k_proj_alpha))
-            value_alpha = folded(self.residual_multiplier, self.v_proj_alpha, self.o_proj_alpha)
-            value_states = scale_by(value_states, value_alpha)
+                key_states = multiply_in_dtype(key_states, product_of_scales(1.0, self.q_proj_alpha, self.k_proj_alpha))
+            value_alpha = product_of_scales(self.residual_multiplier, self.v_proj_alpha, self.o_proj_alpha)
+            value_states = multiply_in_dtype(value_states, value_alpha)
         elif self.residual_multiplier != 1.0:
             value_states = value_states * self.residual_multiplier
 
@@ -221,7 +221,7 @@ class YuLanMiniAttention(nn.Module):
         return self.o_proj(attn_output), attn_weights
 
 
-def folded(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+def product_of_scales(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
     """Product of alphas and of a constant multiplier, in fp32 and in as few kernels as it takes."""
     product = first.float()
     for alpha in others:
@@ -229,7 +229,7 @@ def folded(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> tor
     return product if multiplier == 1.0 else product * multiplier
 
 
-def scale_by(activations: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+def multiply_in_dtype(activations: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
     """activations * alpha in the activations' dtype: a 1-element fp32 alpha would promote them, 0-dim does not."""
     return activations * (alpha if alpha.dtype == activations.dtype else alpha.view(()))
 
@@ -286,21 +286,13 @@ if torch.distributed.is_available():
     ALL_PARALLEL_STYLES.register("yulanmini_attention", YuLanMiniAttentionParallel())
 
 
-class YuLanMiniMLP(nn.Module):
-    """SwiGLU feed-forward without biases."""
+class YuLanMiniMLP(LlamaMLP):
+    """SwiGLU feed-forward without biases, each matrix with its own initial standard deviation."""
 
     def __init__(self, config: YuLanMiniConfig):
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-        for projection in (self.gate_proj, self.up_proj):
-            projection.initializer_std = config.input_matrix_std
+        super().__init__(config)
+        self.gate_proj.initializer_std = self.up_proj.initializer_std = config.input_matrix_std
         self.down_proj.initializer_std = config.output_matrix_std
-        self.act_fn = ACT2FN[config.hidden_act]
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.down_proj(self.act_fn(self.gate_proj(hidden_states)) * self.up_proj(hidden_states))
 
 
 class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
@@ -338,9 +330,9 @@ class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
         # Both norms take the scales that follow them: their own alpha, and the MLP's input alpha.
         attention_scale = mlp_scale = self.ln_scale
         if self.wesar_weights:
-            mlp_scale = folded(self.ln_scale, self.gate_up_proj_alpha)
+            mlp_scale = product_of_scales(self.ln_scale, self.gate_up_proj_alpha)
         if self.use_norm_alpha:
-            attention_scale = folded(self.ln_scale, self.input_layernorm_alpha)
+            attention_scale = product_of_scales(self.ln_scale, self.input_layernorm_alpha)
             mlp_scale = mlp_scale * self.post_attention_layernorm_alpha
 
         residual = hidden_states
@@ -689,7 +681,7 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
 
         scale = self.ln_scale * self.logits_multiplier
         if self.wesar_weights:
-            scale = folded(scale, self.lm_head_alpha)
+            scale = product_of_scales(scale, self.lm_head_alpha)
         if self.use_norm_alpha:
             scale = scale * self.norm_alpha
         hidden_states = self.norm(hidden_states, scale)

@@ -17,17 +17,9 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
-from modeling_yulanmini.checkpoint_writer import (
-    TensorToWrite,
-    copy_files,
-    new_folder,
-    refuse_used_destination,
-    write_config,
-    write_weights,
-)
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, refuse_used_destination, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 BlocksOf = Callable[[str], Iterator[torch.Tensor]]
@@ -80,11 +72,8 @@ def rebalance(
         )
     to_write = [scaled_tensor(folder, name, change.factors.get(name, 1.0)) for name in sorted(folder.tensors)]
     with new_folder(dst) as out:
-        write_config(out, folder.config)
-        copy_files([*folder.companions(), *folder.remote_code()], out)
-        total = sum(tensor.nbytes for tensor in to_write)
-        with tqdm(total=total, unit="B", unit_scale=True, desc="rebalance", disable=not progress) as bar:
-            write_weights(out, to_write, on_tensor=lambda tensor: bar.update(tensor.nbytes))
+        files = [*folder.companions(), *folder.remote_code()]
+        write_model(out, folder.config, to_write, files=files, progress="rebalance" if progress else None)
     return change
 
 

@@ -250,7 +250,7 @@ def test_a_config_that_makes_no_model_fails_before_anything_is_written(tmp_path,
         write_small(tmp_path / "null", attention_dropout=None), tmp_path / "merged", target=target, compare_logits=False
     )
     written = []
-    monkeypatch.setattr("modeling_yulanmini.merge.write_weights", lambda *args, **kwargs: written.append(args))
+    monkeypatch.setattr("modeling_yulanmini.merge.write_model", lambda *args, **kwargs: written.append(args))
     for key, value in {"hidden_act": 3, "attention_dropout": "much", "auto_map": ["a"]}.items():
         src = write_small(tmp_path / key, **{key: value})
         with pytest.raises(CheckpointError, match=key):
