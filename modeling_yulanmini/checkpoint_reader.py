@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
-from modeling_yulanmini.configuration_yulanmini import CheckpointError, refuse_unsafe_keys
-from modeling_yulanmini.remote_code import REMOTE_FILES
+from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unsafe_keys
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -37,6 +37,10 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )
 GENERATION_CONFIG_NAME = "generation_config.json"
+# The second is the spelling of the published phases 20-23.
+MODEL_TYPES = (YuLanMiniConfig.model_type, "miniyulan")
+# What travels with saved weights for `trust_remote_code`.
+REMOTE_FILES = ("configuration_yulanmini.py", "modeling_yulanmini.py")
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -240,3 +244,32 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
+
+
+def read_config(path: Path) -> YuLanMiniConfig:
+    """The config in `path` with its defaults resolved; `CheckpointError` if it is not a usable YuLan-Mini config."""
+    content = read_json(path)
+    refuse_unsafe_keys(content, where=str(path))
+    model_type = content.get("model_type")
+    if model_type not in MODEL_TYPES:
+        merged = " It is merged already." if model_type in ("llama", "qwen2") else ""
+        raise CheckpointError(f"{path}: model_type is {model_type!r}, expected 'yulanmini'.{merged}")
+    try:
+        return YuLanMiniConfig.from_dict(content | {"model_type": YuLanMiniConfig.model_type})
+    except (StrictDataclassError, TypeError, ValueError, AttributeError, KeyError, ZeroDivisionError) as error:
+        # The strict dataclass wraps what its validators raise; theirs is the message.
+        raise CheckpointError(f"{path}: {error.__cause__ or error}") from error
+
+
+def packaged_checksums() -> dict[str, str]:
+    """SHA-256 of the package's own two files of remote code, by name: what a user may pin."""
+    return {name: sha256_of(Path(__file__).parent / name) for name in REMOTE_FILES}
+
+
+def differing_files(folder: str | Path) -> list[str]:
+    """Names of those that `folder` lacks or holds in another version; empty if its code is the package's."""
+    return [
+        name
+        for name, checksum in packaged_checksums().items()
+        if not (Path(folder) / name).is_file() or sha256_of(Path(folder) / name) != checksum
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, REMOTE_FILES, read_config
 from modeling_yulanmini.checkpoint_writer import (
     DTYPES,
     TensorToWrite,
@@ -22,11 +22,8 @@ from modeling_yulanmini.checkpoint_writer import (
     refuse_used_destination,
     write_model,
 )
-from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
-from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM
-from modeling_yulanmini.remote_code import REMOTE_FILES
-from modeling_yulanmini.streamed_logits import saved_name
+from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM, saved_name
 
 # The published shape, initial values and multipliers (facts of Table 1, Table 3 and the released scripts) are the
 # defaults of `reparametrized`.

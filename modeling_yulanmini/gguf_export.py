@@ -17,9 +17,8 @@ import torch
 from tqdm import tqdm
 
 from modeling_yulanmini.certificate import PROBE_TEXT
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder, assemble
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, assemble
 from modeling_yulanmini.checkpoint_writer import flush_to_disk
-from modeling_yulanmini.config_file import MODEL_TYPES
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds
 from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary

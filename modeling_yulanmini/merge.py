@@ -22,6 +22,7 @@ from modeling_yulanmini.checkpoint_reader import (
     GENERATION_CONFIG_NAME,
     ModelFolder,
     assemble,
+    read_config,
     read_json,
 )
 from modeling_yulanmini.checkpoint_writer import (
@@ -31,7 +32,6 @@ from modeling_yulanmini.checkpoint_writer import (
     refuse_used_destination,
     write_model,
 )
-from modeling_yulanmini.config_file import read_config
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds, query_multiplier
 

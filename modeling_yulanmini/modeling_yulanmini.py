@@ -368,6 +368,11 @@ class ReshapeAlpha(ConversionOps):
         return self
 
 
+def saved_name(name: str) -> str:
+    """A parameter's name in published files: there `lm_head_alpha` lies at the top, here the base model applies it."""
+    return "lm_head_alpha" if name == "model.lm_head_alpha" else name
+
+
 # Read on load, reversed on save: the head's alpha lives in the base model, its published name is beside `lm_head`.
 register_checkpoint_conversion_mapping(
     YuLanMiniConfig.model_type,
@@ -529,8 +534,9 @@ def _file_of(source, tensor: str) -> str:
     index = Path(source) / "model.safetensors.index.json"
     single = Path(source) / "model.safetensors"
     if index.is_file():
-        saved_name = "lm_head_alpha" if tensor == "model.lm_head_alpha" else tensor
-        return str(index.parent / json.loads(index.read_text()).get("weight_map", {}).get(saved_name, index.name))
+        return str(
+            index.parent / json.loads(index.read_text()).get("weight_map", {}).get(saved_name(tensor), index.name)
+        )
     return str(single if single.is_file() else source)
 
 

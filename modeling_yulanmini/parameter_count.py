@@ -8,7 +8,7 @@ from typing import Any
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
 from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.create import empty_model
-from modeling_yulanmini.streamed_logits import saved_name
+from modeling_yulanmini.modeling_yulanmini import saved_name
 
 # First match wins; the order is the table's.
 PARTS = {

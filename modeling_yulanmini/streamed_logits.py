@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
+from modeling_yulanmini.modeling_yulanmini import saved_name
 
 ReadTensor = Callable[[str], torch.Tensor]
 
@@ -42,11 +43,6 @@ def streamed_logits(
     # With a mask of ones, positions that leave gaps are not taken for the starts of packed documents.
     mask = torch.ones_like(input_ids)
     return model(input_ids=input_ids, position_ids=position_ids, attention_mask=mask, use_cache=False).logits.float()
-
-
-def saved_name(name: str) -> str:
-    """The name in published files: there `lm_head_alpha` lies at the top, here the base model applies it."""
-    return "lm_head_alpha" if name.endswith("lm_head_alpha") else name
 
 
 def loader(read: ReadTensor, prefix: str) -> Callable[..., None]:

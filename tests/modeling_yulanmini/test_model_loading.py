@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from modeling_yulanmini import CheckpointError, YuLanMiniConfig, YuLanMiniForCausalLM
-from modeling_yulanmini.config_file import read_config
+from modeling_yulanmini.checkpoint_reader import read_config
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import modeling_yulanmini
 from modeling_yulanmini import YuLanMiniForCausalLM
-from modeling_yulanmini.remote_code import REMOTE_FILES, differing_files, packaged_checksums
+from modeling_yulanmini.checkpoint_reader import REMOTE_FILES, differing_files, packaged_checksums
 
 # Runs in a process of its own where importing the package fails; prints the names of the classes it used.
 LOAD_WITHOUT_PACKAGE = """

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from data_recipes.manifest import sha256_file, whole_folder
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini.modeling_yulanmini import saved_name
 from train.checkpoints.tensors import LazyTensor, write_checkpoint
 from train.config import OptimizerSettings, ParametrizationSettings
 from train.errors import TrainError
@@ -81,15 +82,10 @@ def import_optimizer(
     return {"step": step, "parameters": sum(p.numel() for p in parameters.values()), "tensors": len(parameters)}
 
 
-def published_name(name: str) -> str:
-    """The head's scale lies at the top in published files, in the base model here."""
-    return "lm_head_alpha" if name == "model.lm_head_alpha" else name
-
-
 def parameter_folder(zero: Path, name: str) -> Path:
     """Where a parameter's files are: under its published name, or its own if this model was trained with DeepSpeed."""
     own = zero / name
-    return own if own.is_dir() else zero / published_name(name)
+    return own if own.is_dir() else zero / saved_name(name)
 
 
 def published_groups(model: YuLanMiniForCausalLM) -> list[dict[str, Any]]:

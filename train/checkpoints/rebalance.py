@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from data_recipes.manifest import whole_folder
+from modeling_yulanmini.modeling_yulanmini import saved_name
 from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
 from train.checkpoints.sharded import TRAINER_FILE, read_trainer
 from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_checkpoint
@@ -26,7 +27,7 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
     entries = CheckpointEntries(Path(source))
     tensors = entries.tensors()
     # In the checkpoint a parameter is `model.` and its name in the module, where the head's scale is inside `model`.
-    stored = {published(name.removeprefix("model.")): name for name in tensors if name.startswith("model.")}
+    stored = {saved_name(name.removeprefix("model.")): name for name in tensors if name.startswith("model.")}
 
     def blocks(name: str) -> Iterator[torch.Tensor]:
         yield entries.read(stored[name]).double()
@@ -55,17 +56,12 @@ def is_checkpoint(path: Path) -> bool:
     return (Path(path) / TRAINER_FILE).is_file() and (Path(path) / ".metadata").is_file()
 
 
-def published(name: str) -> str:
-    """The name that model folders use."""
-    return "lm_head_alpha" if name == "model.lm_head_alpha" else name
-
-
 def factor_of(name: str, factors: dict[str, float]) -> float:
     """What the checkpoint's tensor `name`, a parameter or a moment of one, is multiplied by."""
     if name.startswith("model."):
-        return factors.get(published(name.removeprefix("model.")), 1.0)
+        return factors.get(saved_name(name.removeprefix("model.")), 1.0)
     parameter, _, kind = name.removeprefix("optimizer.state.").rpartition(".")
-    return moment_factor(kind, factors.get(published(parameter), 1.0))
+    return moment_factor(kind, factors.get(saved_name(parameter), 1.0))
 
 
 def scale(tensor: torch.Tensor, factor: float) -> torch.Tensor:
