@@ -10,8 +10,9 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini.modeling_yulanmini import saved_name
 from train.checkpoints.export import export_checkpoint
-from train.checkpoints.import_deepspeed import import_optimizer, published_name
+from train.checkpoints.import_deepspeed import import_optimizer
 from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
 from train.checkpoints.sharded import load_state, read_trainer
 from train.checkpoints.tensors import CheckpointEntries
@@ -61,7 +62,7 @@ def write_universal(root: Path, model, optimizer, *, wrapped: bool = True) -> Pa
     """The published layout (facts.md 1.5 and 8), names and shapes as DeepSpeed's converter writes them."""
     folder = root / "global_step243198_universal"
     for name, parameter in model.named_parameters():
-        target = folder / "zero" / published_name(name)
+        target = folder / "zero" / saved_name(name)
         target.mkdir(parents=True)
         state = optimizer.state[parameter]
         # Published checkpoints hold the scales outside attention as 0-dim tensors.
@@ -212,7 +213,7 @@ def test_a_rebalanced_checkpoint_has_the_function_and_the_next_steps_direction(t
         torch.testing.assert_close(
             new["exp_avg"] / new["exp_avg_sq"].sqrt(), old["exp_avg"] / old["exp_avg_sq"].sqrt(), atol=1e-4, rtol=1e-4
         )
-        factor = factors.get(published_name(name), 1.0)
+        factor = factors.get(saved_name(name), 1.0)
         torch.testing.assert_close(new["exp_avg"] * factor, old["exp_avg"], atol=0, rtol=1e-5)
 
 
