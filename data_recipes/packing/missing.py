@@ -21,7 +21,7 @@ def readable_subsets(
     absent: list[tuple[Subset, SourceMissing]] = []
     for subset in recipe.subsets:
         try:
-            stores.append(store_of(resolve_source(subset)))
+            stores.append(store_of(resolve_source(subset.source, where=subset.name)))
             subsets.append(subset)
         except SourceMissing as error:
             absent.append((subset, error))

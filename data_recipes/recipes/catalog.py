@@ -4,7 +4,6 @@ from functools import cache
 from pathlib import Path
 
 from data_recipes.errors import DataError
-from data_recipes.recipes.recipe import Subset, UnselectedSubset
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.yaml_schema import nearest, read_yaml, validate
 
@@ -28,18 +27,14 @@ def load_sources() -> dict[str, Source]:
     return sources
 
 
-def source_names() -> tuple[str, ...]:
-    """The names that a recipe's `source:` may give."""
-    return tuple(load_sources())
-
-
-def resolve_source(subset: Subset | UnselectedSubset) -> Source:
-    """The source a subset reads: its own entry, or the published one that it names."""
-    if isinstance(subset.source, Source):
-        return subset.source
+def resolve_source(source: str | Source, *, where: str) -> Source:
+    """What a subset's `source:` means: an entry of its own, or the published one that it names."""
+    if isinstance(source, Source):
+        return source
     sources = load_sources()
-    if subset.source not in sources:
+    if source not in sources:
         raise DataError(
-            f"subset '{subset.name}': no published source '{subset.source}'.{nearest(subset.source, sources)}"
+            f"{where}: no published source '{source}'.{nearest(source, sources)} "
+            "For your own data give an entry, such as {path: folder, glob: '**/*.txt'}."
         )
-    return sources[subset.source]
+    return sources[source]

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from data_recipes.errors import DataError
+from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.phases import PUBLISHED_KEYS, phase_folder, phase_key
 from data_recipes.recipes.quotas import proportional_shares
 from data_recipes.recipes.source import Access, Filter, Source, typed_path
@@ -241,7 +242,7 @@ def parse_recipe(value: Any, *, where: str, folder: Path | None = None) -> Recip
     subsets = []
     for index, subset in enumerate(recipe.subsets):
         if isinstance(subset.source, str):
-            _check_entry(subset.source, f"{where}: subsets[{index}].source")
+            resolve_source(subset.source, where=f"{where}: subsets[{index}].source")
             subsets.append(subset)
         elif folder is None:
             subsets.append(subset)
@@ -250,17 +251,6 @@ def parse_recipe(value: Any, *, where: str, folder: Path | None = None) -> Recip
     recipe = recipe.model_copy(update={"subsets": tuple(subsets)})
     recipe._folder = folder.resolve() if folder else None
     return recipe
-
-
-def _check_entry(name: str, where: str) -> None:
-    from data_recipes.recipes.catalog import source_names
-
-    names = source_names()
-    if name not in names:
-        raise DataError(
-            f"{where}: no published source '{name}'.{nearest(name, names)} "
-            "For your own data give an entry, such as {path: folder, glob: '**/*.txt'}."
-        )
 
 
 def load_recipe(path_or_phase: str | Path | int) -> Recipe:

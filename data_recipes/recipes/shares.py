@@ -52,12 +52,14 @@ def subset_uses(recipes: Sequence[Recipe]) -> list[SubsetUse]:
     for recipe in recipes:
         for subset in recipe.subsets:
             if subset.name not in uses:
-                source = resolve_source(subset)
+                source = resolve_source(subset.source, where=subset.name)
                 uses[subset.name] = SubsetUse(subset.name, subset.domain, subset.source_name, source)
             uses[subset.name].tokens += subset.tokens
         for other in recipe.unselected:
             if other.name not in uses:
-                uses[other.name] = SubsetUse(other.name, other.domain, other.source, resolve_source(other))
+                uses[other.name] = SubsetUse(
+                    other.name, other.domain, other.source, resolve_source(other.source, where=other.name)
+                )
     return list(uses.values())
 
 

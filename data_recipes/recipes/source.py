@@ -10,6 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from data_recipes.errors import DataError
+from data_recipes.recipes.templates import (
+    check_template,
+    column_renderer,
+    column_value,
+    decoding_renderer,
+    template_renderer,
+)
 
 Access = Literal["open", "gated", "ids-only", "script-based", "off-hub", "not-public"]
 Language = Literal["en", "zh", "code", "multi"]
@@ -21,18 +28,6 @@ Scalar = str | int | float | bool
 def typed_path(typed: str, folder: Path | None) -> Path:
     """A path that a user has typed: `~` is the home folder, a relative one counts from `folder`."""
     return (folder or Path()) / Path(typed).expanduser()
-
-
-def column_value(row: Mapping[str, Any], name: str) -> Any:
-    """A column of a row; `a.b` reaches into a nested column. `KeyError` when it is not there."""
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            raise KeyError(name)
-        value = value[part]
-    return value
 
 
 class Filter(BaseModel):
@@ -161,8 +156,6 @@ class Source(BaseModel):
         if self.fields and self.template is None:
             raise ValueError("fields maps a template's names to columns, but there is no template.")
         if self.template is not None:
-            from data_recipes.recipes.templates import check_template  # templates.yaml is read only when one is used
-
             check_template(self.template, self.fields)
         return self
 
@@ -222,8 +215,6 @@ class Source(BaseModel):
 
     def renderer(self) -> Callable[[Mapping[str, Any]], str]:
         """A function from a row to its text; it raises `templates.MissingColumn` when a column is not there."""
-        from data_recipes.recipes.templates import column_renderer, decoding_renderer, template_renderer
-
         if self.decode_with is not None:
             beside = typed_path(self.decode_with, self._folder)
             return decoding_renderer(self.text_column, beside if beside.exists() else self.decode_with)

@@ -20,6 +20,18 @@ _MARK = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _NAME = re.compile(r"[^\W\d][\w .\-]*")
 
 
+def column_value(row: Mapping[str, Any], name: str) -> Any:
+    """A column of a row; `a.b` reaches into a nested column. `KeyError` when it is not there."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise KeyError(name)
+        value = value[part]
+    return value
+
+
 class MissingColumn(DataError):
     """A row lacks the column that its text is made of; `column` names it."""
 
@@ -45,7 +57,7 @@ class Template:
     optional: tuple[str, ...] = ()
     turns: tuple[str, str, str] | None = None
     roles: tuple[str, ...] = ()
-    says: str = ""
+    description: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -72,7 +84,7 @@ def published_templates() -> dict[str, Template]:
             optional=tuple(entry.get("optional", ())),
             turns=(turns["column"], turns["role"], turns["content"]) if turns else None,
             roles=tuple(entry.get("roles", ())),
-            says=entry["says"],
+            description=entry["description"],
         )
     return templates
 
@@ -100,7 +112,6 @@ def check_template(template: str, fields: Mapping[str, str]) -> None:
 
 def column_renderer(column: str) -> Callable[[Mapping[str, Any]], str]:
     """Row to text: the column as it is."""
-    from data_recipes.recipes.source import column_value
 
     def render(row: Mapping[str, Any]) -> str:
         try:
@@ -116,7 +127,6 @@ def decoding_renderer(column: str, tokenizer: Path | str) -> Callable[[Mapping[s
 
     The tokenizer (a folder with `tokenizer.json`, or a Hub id) is loaded with the first row.
     """
-    from data_recipes.recipes.source import column_value
 
     @cache
     def decoder() -> Callable[..., str]:
@@ -161,8 +171,6 @@ def template_renderer(template: str, fields: Mapping[str, str]) -> Callable[[Map
 
 
 def _turns_renderer(template: Template, column: str) -> Callable[[Mapping[str, Any]], str]:
-    from data_recipes.recipes.source import column_value
-
     assert template.turns is not None
     _, role_key, content_key = template.turns
 
@@ -195,8 +203,6 @@ def _turns_renderer(template: Template, column: str) -> Callable[[Mapping[str, A
 
 
 def _marks_renderer(template: Template, columns: Mapping[str, str]) -> Callable[[Mapping[str, Any]], str]:
-    from data_recipes.recipes.source import column_value
-
     def render(row: Mapping[str, Any]) -> str:
         values = {}
         for name, column in columns.items():

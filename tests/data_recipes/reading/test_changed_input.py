@@ -103,11 +103,11 @@ def test_only_what_shapes_the_text_is_part_of_a_sources_identity(tmp_path, monke
         known = {"qa": templates.Template("qa", **entry)}
         monkeypatch.setattr(templates, "published_templates", lambda: known)
 
-    published(text="{question}: {answer}", says="Question and answer.")
+    published(text="{question}: {answer}", description="Question and answer.")
     first = identity()
-    published(text="{question}: {answer}", says="Other prose.")
+    published(text="{question}: {answer}", description="Other prose.")
     assert identity() == first == identity("{question}: {answer}")
-    published(text="{question} - {answer}", says="Question and answer.")
+    published(text="{question} - {answer}", description="Question and answer.")
     assert identity() != first
     published(text="{question}: {answer}", optional=("answer",))
     assert identity() != first

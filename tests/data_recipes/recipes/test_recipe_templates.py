@@ -123,7 +123,7 @@ def test_unusable_templates_are_refused_before_any_row_is_read(source):
 
 def test_every_template_says_what_it_is_and_renders():
     for name, template in published_templates().items():
-        assert template.says
+        assert template.description
         if template.turns:
             column, role, content = template.turns
             row = {column: [{role: template.roles[0], content: "words"}]}

@@ -140,7 +140,7 @@ def test_a_subset_of_nothing_is_listed_with_its_source():
 def test_an_unknown_source_name_is_answered_with_the_nearest():
     subset = load_recipe(1).subsets[0].model_copy(update={"source": "fineweb-eduu"})
     with pytest.raises(DataError, match="Did you mean 'fineweb-edu'"):
-        resolve_source(subset)
+        resolve_source(subset.source, where=subset.name)
 
 
 def run(*arguments: str) -> str:
