@@ -1,4 +1,7 @@
-"""What this room raises when its input is at fault: the message is all that a user sees."""
+"""User-facing errors of this package, and the two things that every room's messages need."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class DataError(ValueError):
@@ -6,5 +9,14 @@ class DataError(ValueError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says first; its class's name where it says nothing."""
+    """The first line of an error's message; its class's name where there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The end of a message: the nearest known word (`Did you mean 'X'?`), or the known ones where none is near."""
+    known = list(known)
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    if near:
+        return f" Did you mean '{near[0]}'?"
+    return f" Known: {', '.join(known[:30])}{', ...' if len(known) > 30 else ''}."

@@ -1,4 +1,4 @@
-"""What this room raises when its input is at fault: the message is all that a user sees."""
+"""User-facing errors of this package."""
 
 
 class HubError(ValueError):

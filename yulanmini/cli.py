@@ -7,10 +7,10 @@ import importlib
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 
 import typer
 
+from data_recipes.errors import nearest
 from yulanmini.console import fail, say
 
 ROOMS = ("modeling_yulanmini", "data_recipes", "train", "eval", "hub_cards", "yulanmini")
@@ -63,9 +63,7 @@ def run(arguments: Sequence[str]) -> None:
         print(f"yulanmini {version('yulanmini')}")
         sys.exit(0)
     if verb is not None and verb not in GROUPS and not verb.startswith("-"):
-        near = get_close_matches(verb, GROUPS, n=1)
-        hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(GROUPS)}."
-        say(f"error: no command '{verb}'. {hint}")
+        say(f"error: no command '{verb}'.{nearest(verb, GROUPS)}")
         sys.exit(2)
     build_app(verb)(args=list(arguments), prog_name="yulanmini")
 

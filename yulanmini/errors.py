@@ -1,4 +1,4 @@
-"""What the front raises when a run folder or a request is at fault: the message is all that a user sees."""
+"""User-facing errors of this package."""
 
 
 class RunError(ValueError):

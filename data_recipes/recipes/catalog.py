@@ -3,9 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, nearest
 from data_recipes.recipes.source import Source
-from data_recipes.recipes.yaml_schema import nearest, read_yaml, validate
+from data_recipes.recipes.yaml_schema import read_yaml, validate
 
 SOURCES_FOLDER = Path(__file__).parents[1] / "sources"
 

@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, nearest
 from data_recipes.recipes.curriculum import domain_tokens
 from data_recipes.recipes.phases import ANNEALING_PHASE
 from data_recipes.recipes.recipe import DOMAINS, Recipe, Subset, published_recipes
-from data_recipes.recipes.yaml_schema import nearest
 
 WAYS = ("domain", "source")
 FORMATS = (".svg", ".png")

@@ -23,12 +23,12 @@ from pydantic import (
     model_validator,
 )
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, nearest
 from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.phases import PUBLISHED_KEYS, phase_folder, phase_key
 from data_recipes.recipes.quotas import proportional_shares
 from data_recipes.recipes.source import Access, Filter, Source, typed_path
-from data_recipes.recipes.yaml_schema import nearest, read_yaml, validate
+from data_recipes.recipes.yaml_schema import read_yaml, validate
 
 __all__ = [
     "DOMAINS",

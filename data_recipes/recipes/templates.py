@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from data_recipes.errors import DataError, first_line
-from data_recipes.recipes.yaml_schema import nearest, read_yaml
+from data_recipes.errors import DataError, first_line, nearest
+from data_recipes.recipes.yaml_schema import read_yaml
 
 TEMPLATES_FILE = Path(__file__).with_name("templates.yaml")
 _MARK = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")

@@ -3,15 +3,14 @@
 A misspelt key is answered with the nearest valid one; a key given twice is refused (YAML would keep the last).
 """
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, nearest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -44,15 +43,6 @@ def read_yaml(path: Path) -> Any:
         raise DataError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}).") from error
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' for the nearest known word, or the list of a few known ones."""
-    known = list(known)
-    near = get_close_matches(word, known, n=1, cutoff=0.5)
-    if near:
-        return f" Did you mean '{near[0]}'?"
-    return f" Known: {', '.join(known[:30])}{', ...' if len(known) > 30 else ''}."
 
 
 def validate(model: type[Model], value: Any, *, where: str) -> Model:

@@ -3,11 +3,11 @@
 import re
 import resource
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 
 import psutil
 import torch
 
+from data_recipes.errors import nearest
 from modeling_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.flops import PEAK_FLOPS, training_flops_per_token
 from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
@@ -40,10 +40,8 @@ def parse_hardware(text: str) -> Hardware:
     """`56xA800` or `H200`; TrainError names the known ones."""
     match = re.fullmatch(r"(?:(\d+)x)?([A-Za-z]\w*)", text)
     if match is None or match[2].upper() not in MEMORY_GB:
-        near = get_close_matches(match[2].upper() if match else text, MEMORY_GB, n=1, cutoff=0)
-        raise TrainError(
-            f"--hardware {text}: expected COUNTxDEVICE such as 8x{near[0]}; known devices: {', '.join(MEMORY_GB)}."
-        )
+        near = nearest(match[2].upper() if match else text, MEMORY_GB)
+        raise TrainError(f"--hardware {text}: expected COUNTxDEVICE such as 8xH100.{near}")
     name = match[2].upper()
     return Hardware(name, int(match[1] or 1), MEMORY_GB[name] * 1e9, PEAK_FLOPS[name])
 

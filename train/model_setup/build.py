@@ -1,7 +1,6 @@
 """Build the model of a run: config keys and parametrization, weights at random or from a model folder."""
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from data_recipes.errors import nearest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import PretrainConfig
 from train.errors import TrainError
@@ -27,8 +27,7 @@ def model_config(config: PretrainConfig, *, vocab_size: int) -> tuple[YuLanMiniC
     for key in keys:
         # A published config.json has keys that only its own trainer read; what the user writes here must be right.
         if key not in known and isinstance(config.model, dict):
-            near = get_close_matches(key, known, n=1, cutoff=0)
-            raise TrainError(f"{where}: unknown key '{key}'. Did you mean '{near[0]}'?")
+            raise TrainError(f"{where}: unknown key '{key}'.{nearest(key, known)}")
     try:
         shape = YuLanMiniConfig(**keys)
         parametrization = make_parametrization(

@@ -7,12 +7,12 @@ base_width. YuLan-Mini's column keeps W~ flat and holds the width and depth fact
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from data_recipes.errors import nearest
 from train.config import ParametrizationSettings
 from train.errors import TrainError
 from train.model_setup.parameter_groups import matrix_kind
@@ -123,7 +123,6 @@ def make_parametrization(settings: ParametrizationSettings, *, hidden_size: int,
     known = [field.name for field in fields(Column)]
     for key in settings.overrides:
         if key not in known:
-            near = get_close_matches(key, known, n=1, cutoff=0)
-            raise TrainError(f"parametrization.overrides: unknown key '{key}'. Did you mean '{near[0]}'?")
+            raise TrainError(f"parametrization.overrides: unknown key '{key}'.{nearest(key, known)}")
     column = replace(column, **settings.overrides)
     return Parametrization(column, settings.base_width, hidden_size, num_layers)
