@@ -4,11 +4,13 @@ Every row that gives no document is counted under its reason; a damaged containe
 file. Rows are numbered as in the file (JSON lines: from 0, blank and malformed lines counted too).
 """
 
+import codecs
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +20,7 @@ from data_recipes.errors import DataError, first_line
 from data_recipes.reading.compressed import Damaged, damage_told, open_decompressed
 from data_recipes.reading.files import ARROW, Part, SourceFile
 from data_recipes.reading.json_files import FORM_NAMES, MalformedJson, json_values
+from data_recipes.reading.long_text import CHUNK_CHARACTERS, LONG_CHARACTERS, LongText, is_long
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
@@ -31,7 +34,7 @@ class Documents:
 
     files: np.ndarray
     rows: np.ndarray
-    texts: list[str]
+    texts: list[str | LongText]
 
 
 def read_parts(
@@ -44,7 +47,7 @@ def read_parts(
 
 def _texts_of_part(
     source: Source, files: list[SourceFile], part: Part, drops: Counter[str]
-) -> Iterator[tuple[int, str]]:
+) -> Iterator[tuple[int, str]] | Iterator[tuple[int, str | LongText]]:
     file = files[part.file]
     if file.json_form:
         return texts_of_rows(source, _json_rows(source, file, part, drops), drops)
@@ -55,18 +58,21 @@ def _texts_of_part(
     return _plain_text(file, drops)
 
 
-def batches(texts: Iterable[tuple[int, int, str]]) -> Iterator[Documents]:
-    """Gather (file, row, text) into batches."""
+def batches(texts: Iterable[tuple[int, int, str | LongText]]) -> Iterator[Documents]:
+    """Gather (file, row, text) into batches; a long document is one of its own."""
     files: list[int] = []
     rows: list[int] = []
-    held: list[str] = []
+    held: list[str | LongText] = []
     size = 0
     for file, row, text in texts:
+        if rows and is_long(text):
+            yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
+            files, rows, held, size = [], [], [], 0
         files.append(file)
         rows.append(row)
         held.append(text)
         size += len(text)
-        if size >= BATCH_CHARACTERS or len(rows) >= BATCH_DOCUMENTS:
+        if size >= BATCH_CHARACTERS or len(rows) >= BATCH_DOCUMENTS or is_long(text):
             yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
             files, rows, held, size = [], [], [], 0
     if rows:
@@ -256,9 +262,12 @@ def arrow_batches(stream: Any) -> tuple[Any, Iterable[Any]]:
     return reader.schema, reader
 
 
-def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str]]:
+def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str | LongText]]:
     with _damage_named(file), open_binary(file) as stream:
-        content = stream.read()
+        content = stream.read(LONG_CHARACTERS + 1)
+    if len(content) > LONG_CHARACTERS:
+        yield from _long_text(file, drops)
+        return
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -268,6 +277,34 @@ def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, st
         drops["binary"] += 1
     elif usable(text, drops):
         yield 0, text
+
+
+def _long_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, LongText]]:
+    """As `_plain_text`, for a file that is looked through once and then read again."""
+    length = 0
+    empty = True
+    try:
+        for chunk in _chunks(file):
+            length += len(chunk)
+            empty = empty and (not chunk or chunk.isspace())
+            if "\0" in chunk:
+                drops["binary"] += 1
+                return
+    except UnicodeDecodeError:
+        drops["not UTF-8"] += 1
+        return
+    if empty:
+        drops["empty"] += 1
+    else:
+        yield 0, LongText(partial(_chunks, file), length)
+
+
+def _chunks(file: SourceFile) -> Iterator[str]:
+    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+    with _damage_named(file), open_binary(file) as stream:
+        while content := stream.read(CHUNK_CHARACTERS):
+            yield decode(content)
+        yield decode(b"", final=True)
 
 
 def _damaged(file: SourceFile, kind: str, error: BaseException) -> DataError:

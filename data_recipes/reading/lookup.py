@@ -47,7 +47,9 @@ def file_documents(source: Source, file: SourceFile, rows: Collection[int]) -> d
     parts = _row_groups(file, rows) if file.suffix == ".parquet" else [Part(0)]
     found: dict[int, str] = {}
     for batch in read_parts(source, [file], parts, Counter()):
-        found.update((row, text) for row, text in zip(batch.rows.tolist(), batch.texts, strict=True) if row in rows)
+        found.update(
+            (row, str(text)) for row, text in zip(batch.rows.tolist(), batch.texts, strict=True) if row in rows
+        )
         if len(found) == len(rows):
             break
     return found

@@ -21,11 +21,28 @@ class EncodedBatch:
     characters: int
 
 
-def blocks(encoded: Iterable[EncodedBatch]) -> Iterator[list[EncodedBatch]]:
-    """Batches gathered into blocks to shuffle, ended by the batch that takes them past `SHUFFLE_TOKENS`."""
+@dataclass(frozen=True)
+class LongDocument:
+    """A document too long to hold: its ids come one stretch after the other, once."""
+
+    ids: Iterator[np.ndarray]
+    file: int
+    row: int
+    characters: int
+
+
+def blocks(encoded: Iterable[EncodedBatch | LongDocument]) -> Iterator[list[EncodedBatch] | LongDocument]:
+    """Batches gathered into blocks to shuffle, ended by the batch that takes them past `SHUFFLE_TOKENS`, or by a long
+    document, which is a block of its own."""
     held: list[EncodedBatch] = []
     size = 0
     for batch in encoded:
+        if isinstance(batch, LongDocument):
+            if held:
+                yield held
+            yield batch
+            held, size = [], 0
+            continue
         held.append(batch)
         size += len(batch.ids)
         if size >= SHUFFLE_TOKENS:

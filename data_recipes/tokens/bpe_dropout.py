@@ -5,7 +5,9 @@ done again, with numbers that follow from the build's seed and the text, so that
 same way whenever and wherever it is tokenised. Normaliser, pre-tokeniser and vocabulary are the tokenizer's.
 """
 
+import hashlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numba
@@ -13,6 +15,8 @@ import numpy as np
 
 from data_recipes.errors import DataError
 from data_recipes.ordering import seed_of
+from data_recipes.reading.long_text import LongText, chunks_of
+from data_recipes.tokens.seams import seams_of
 
 PROBE = (
     "The price rose from 1,024.5 to 98765;  naïve café 天地玄黄，宇宙洪荒。 🙂\n\tdef f(x):\n        return x ** 2\n"
@@ -30,6 +34,8 @@ class DropoutEncoder:
         self.backend = backend
         self.rate = rate
         self.seed = seed
+        seams = seams_of(backend)
+        self.seams = seams if seams is not None and seams.between_words else None
         model = json.loads(backend.to_str())["model"]
         if model["type"] != "BPE":
             raise DataError(f"BPE-dropout needs a BPE tokenizer; this one is {model['type']}.")
@@ -44,19 +50,29 @@ class DropoutEncoder:
         merged = np.array([self.vocabulary[first + second] for first, second in pairs], dtype=np.int64)
         self.keys, self.ranks = _hash_table((left << 32) | right)
         self.merged = merged
-        if self._ids(PROBE, 0.0).tolist() != backend.encode(PROBE, add_special_tokens=False).ids:
+        if self._ids(PROBE, 0.0, 0)[0].tolist() != backend.encode(PROBE, add_special_tokens=False).ids:
             raise DataError("BPE-dropout: without dropout the ids are not this tokenizer's own; it is not supported.")
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
-        ids = [self._ids(text, self.rate) for text in texts]
+        ids = [np.concatenate([np.empty(0, np.uint32), *self.encode_long(text)]) for text in texts]
         lengths = np.array([len(one) for one in ids], dtype=np.int64)
         return np.concatenate(ids) if ids else np.empty(0, np.uint32), lengths
+
+    def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
+        """The ids of one document, one stretch after the other: the random numbers go on from part to part."""
+        digest = hashlib.blake2b()
+        for chunk in chunks_of(text):
+            digest.update(chunk.encode())
+        state = seed_of(self.seed, digest.hexdigest())
+        for part in [str(text)] if self.seams is None else self.seams.parts(chunks_of(text)):
+            ids, state = self._ids(part, self.rate, state)
+            yield ids
 
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         """Nothing to compare with: `tokenizers`' own dropout differs every time. Decoding is tested instead."""
 
-    def _ids(self, text: str, rate: float) -> np.ndarray:
+    def _ids(self, text: str, rate: float, state: int) -> tuple[np.ndarray, int]:
         normalized = self.backend.normalizer.normalize_str(text) if self.backend.normalizer else text
         if self.backend.pre_tokenizer:
             words = [word for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(normalized)]
@@ -75,7 +91,7 @@ class DropoutEncoder:
             self.ranks,
             self.merged,
             np.uint64(min(int(rate * 2**64), 2**64 - 1)),
-            np.uint64(seed_of(self.seed, text)),
+            np.uint64(state),
         )
 
     def _append(self, character: str, symbols: list[int]) -> None:
@@ -156,4 +172,4 @@ def _merge_words(symbols, starts, table, ranks, merged, drop_below, state):  # p
         for index in range(size):
             out[written + index] = word[index]
         written += size
-    return out[:written]
+    return out[:written], state

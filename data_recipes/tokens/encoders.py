@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from data_recipes.errors import first_line
+from data_recipes.reading.long_text import LongText, chunks_of
 from data_recipes.tokens.bpe_dropout import PROBE, DropoutEncoder
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 
@@ -33,12 +34,29 @@ class Encoder(Protocol):
         """Encode without special tokens."""
         ...
 
+    def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
+        """The ids of one document, one stretch after the other."""
+        ...
+
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         """Compare a sample of what was encoded with `tokenizers`; `Mismatch` when it differs."""
         ...
 
 
-class HuggingFaceEncoder:
+class _ByParts:
+    """Encodes a long document part by part, cut where the ids are those of the whole."""
+
+    tokenizer: LoadedTokenizer
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        raise NotImplementedError
+
+    def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
+        for extra, part in self.tokenizer.parts(text):
+            yield self.encode([part])[0][extra:]
+
+
+class HuggingFaceEncoder(_ByParts):
     """`tokenizers`: the reference."""
 
     name = "tokenizers"
@@ -57,7 +75,7 @@ class Mismatch(Exception):
     """gigatoken's ids differ from those of `tokenizers`."""
 
 
-class GigatokenEncoder:
+class GigatokenEncoder(_ByParts):
     """gigatoken, with a sample of every unit compared with `tokenizers`.
 
     It is given the tokenizer without its control tokens: their spelling in a text is ordinary text here.
@@ -111,6 +129,13 @@ def _sample(texts: list[str]) -> Iterator[int]:
             held += len(texts[place])
         if held >= CHECKED_CHARACTERS:
             return
+
+
+def sample_of(text: str | LongText) -> list[str]:
+    """What a long document begins with, as texts short enough to be compared."""
+    head = next(iter(chunks_of(text)))[:CHECKED_CHARACTERS]
+    size = CHECKED_CHARACTERS // 4
+    return [head[start : start + size] for start in range(0, len(head), size)]
 
 
 def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> tuple[Encoder, str | None]:

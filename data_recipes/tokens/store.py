@@ -20,13 +20,14 @@ import numpy as np
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of
 from data_recipes.ordering import permutation, seed_of
+from data_recipes.reading.long_text import is_long
 from data_recipes.reading.supply import Supply, columns_said
 from data_recipes.recipes.source import Source
 from data_recipes.tokens import blocks as shuffled_blocks
-from data_recipes.tokens.blocks import EncodedBatch, arrange, blocks
-from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder, Mismatch
+from data_recipes.tokens.blocks import EncodedBatch, LongDocument, arrange, blocks
+from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder, Mismatch, sample_of
 from data_recipes.tokens.tokenizer import LoadedTokenizer
-from data_recipes.tokens.units import UnitFolder, UnitRecord
+from data_recipes.tokens.units import NewUnit, UnitFolder, UnitRecord
 
 FORMAT = 1
 
@@ -158,6 +159,10 @@ class TokenStore:
         characters = 0
         with self.units.new(number) as unit:
             for number_of_block, block in enumerate(blocks(self._encoded(number, encoder, drops))):
+                if isinstance(block, LongDocument):
+                    self._write_long(unit, block, bos)
+                    characters += block.characters
+                    continue
                 seed = seed_of("documents", self.seed, self.supply.fingerprint, number, number_of_block)
                 order = permutation(sum(len(batch.lengths) for batch in block), seed)
                 arranged, ends = arrange(block, order, bos_id=bos, eos_id=self.tokenizer.eos_id, dtype=self.dtype)
@@ -174,14 +179,31 @@ class TokenStore:
                 notes=[] if note is None else [note],
             )
 
-    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator[EncodedBatch]:
+    def _write_long(self, unit: NewUnit, document: LongDocument, bos: int | None) -> None:
+        """A document's ids as they come: it takes no more memory than a part of it."""
+        if bos is not None:
+            unit.append(np.array([bos], dtype=self.dtype))
+        for ids in document.ids:
+            unit.append(ids.astype(self.dtype))
+        unit.append(np.array([self.tokenizer.eos_id], dtype=self.dtype))
+        unit.close_documents(*(np.array([value]) for value in (unit.tokens, document.file, document.row)))
+
+    def _encoded(self, number: int, encoder: Encoder, drops: Counter[str]) -> Iterator[EncodedBatch | LongDocument]:
         first = True
         for batch in self.supply.read_unit(number, drops):
-            ids, lengths = encoder.encode(batch.texts)
-            if first:
-                encoder.check(batch.texts, ids, lengths)
+            if is_long(batch.texts[0]):
+                text = batch.texts[0]
+                if first:
+                    samples = sample_of(text)
+                    encoder.check(samples, *encoder.encode(samples))
+                yield LongDocument(encoder.encode_long(text), int(batch.files[0]), int(batch.rows[0]), len(text))
+            else:
+                texts = [str(text) for text in batch.texts]
+                ids, lengths = encoder.encode(texts)
+                if first:
+                    encoder.check(texts, ids, lengths)
+                yield EncodedBatch(ids, lengths, batch.files, batch.rows, sum(map(len, texts)))
             first = False
-            yield EncodedBatch(ids, lengths, batch.files, batch.rows, sum(map(len, batch.texts)))
 
 
 def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:

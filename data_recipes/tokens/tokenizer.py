@@ -7,13 +7,17 @@ contain their spelling, are encoded as the ordinary text they are: only the buil
 import hashlib
 import json
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_recipes.errors import DataError
+from data_recipes.reading.long_text import CHUNK_CHARACTERS, LongText, chunks_of
+from data_recipes.tokens.seams import Seams, seams_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
@@ -45,12 +49,41 @@ class LoadedTokenizer:
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
         flat = array("I")
-        lengths = []
-        for encoding in self.backend.encode_batch_fast(texts, add_special_tokens=False):
-            ids = encoding.ids  # a new list each time: made, copied and freed one by one, they stay in the cache
-            flat.fromlist(ids)
-            lengths.append(len(ids))
-        return np.array(flat, dtype=np.uint32), np.array(lengths, dtype=np.int64)
+        lengths = np.zeros(len(texts), dtype=np.int64)
+        for group in self._groups(texts):
+            encodings = self.backend.encode_batch_fast([part for _, _, part in group], add_special_tokens=False)
+            for (place, extra, _), encoding in zip(group, encodings, strict=True):
+                ids = encoding.ids  # a new list each time: made, copied and freed one by one, they stay in the cache
+                flat.fromlist(ids[extra:] if extra else ids)
+                lengths[place] += len(ids) - extra
+        return np.array(flat, dtype=np.uint32), lengths
+
+    def _groups(self, texts: list[str]) -> Iterator[list[tuple[int, int, str]]]:
+        """Parts of texts to encode at one go (`tokenizers` takes 200 bytes a character): text, extra ids, part."""
+        group: list[tuple[int, int, str]] = []
+        held = 0
+        for place, text in enumerate(texts):
+            for extra, part in self.parts(text):
+                group.append((place, extra, part))
+                held += len(part)
+                if held >= CHUNK_CHARACTERS:
+                    yield group
+                    group, held = [], 0
+        if group:
+            yield group
+
+    @cached_property
+    def seams(self) -> Seams | None:
+        """Where a long text can be cut; None: nowhere."""
+        return seams_of(self.backend)
+
+    def parts(self, text: str | LongText) -> Iterator[tuple[int, str]]:
+        """A long text in parts whose ids follow each other in the text's, less so many of the first of each."""
+        if len(text) <= CHUNK_CHARACTERS or self.seams is None:
+            yield 0, str(text)
+            return
+        for number, part in enumerate(self.seams.parts(chunks_of(text))):
+            yield (self.seams.extra_ids if number else 0), part
 
     def decode(self, ids: np.ndarray) -> str:
         """The text of ids, as the tokenizer gives it back; EOS and BOS give nothing."""
@@ -58,11 +91,17 @@ class LoadedTokenizer:
 
     def locate(self, text: str, *, bos: bool) -> "LocatedTokens":
         """A document's ids, as a build stores them, and where in the text each of them begins."""
-        encoding = self.backend.encode(text, add_special_tokens=False)
-        before = [self.bos_id] if bos else []
-        begins = [0] * len(before) + [begin for begin, _ in encoding.offsets] + [len(text)]
-        ids = np.array([*before, *encoding.ids, self.eos_id], dtype=np.int64)
-        return LocatedTokens(text, ids, np.array(begins, dtype=np.int64), len(before))
+        before = [self.bos_id] if bos and self.bos_id is not None else []
+        ids, begins = array("q", before), array("q", [0] * len(before))
+        start = 0
+        for extra, part in self.parts(text):
+            encoding = self.backend.encode(part, add_special_tokens=False)
+            ids.extend(encoding.ids[extra:])
+            begins.extend(start + begin for begin, _ in encoding.offsets[extra:])
+            start += len(part)
+        ids.append(self.eos_id)
+        begins.append(len(text))
+        return LocatedTokens(text, np.array(ids, dtype=np.int64), np.array(begins, dtype=np.int64), len(before))
 
     def span_by_decoding(
         self, text: str, encoded: np.ndarray, start: int, end: int, *, ids: np.ndarray, bos: bool
