@@ -4,13 +4,17 @@
     python benchmarks/model_step.py --shape full --device cuda --dtype bfloat16 --rows 4 --compile --liger
 
 Measured: a training step (forward, backward, AdamW) with each model's own loss, the same on the base models alone
-(what the scales cost, without the loss), and greedy decoding with a cache. The two models take turns, so that noise
-hits both; ratios are of medians. First a merged copy is checked to give the same logits.
+(what the scales cost, without the loss), and greedy decoding with a cache. Beside Llama stands this model without its
+alphas (`wesar_weights: false`): the same class, so the difference is the alphas alone. The models take turns, each
+first as often as the others, so that noise hits all; a ratio is the median of those of neighbours, with its quartiles,
+and on the CPU it is given for processor time too, which other programs disturb less than the clock. First a merged copy
+is checked to give the same logits.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import statistics
 import tempfile
@@ -47,14 +51,19 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "full": {},
 }
-MODELS = ("yulanmini", "llama")
+MODELS = ("yulanmini", "without alphas", "llama")
+PARTS = ("decoding", "whole", "base", "memory")
+RATIOS = (("yulanmini", "llama"), ("yulanmini", "without alphas"), ("without alphas", "llama"))
 
 
 def build(name: str, options: argparse.Namespace, use_liger: bool) -> torch.nn.Module:
-    """One of the two models with the shape asked for, tied, with q/k/v biases (Llama's o bias comes with them)."""
+    """One of the models with the shape asked for, tied, with q/k/v biases (Llama's o bias comes with them)."""
     torch.manual_seed(0)
     config: Any = YuLanMiniConfig.reparametrized(
-        **SHAPES[options.shape], max_position_embeddings=options.length, use_liger=use_liger
+        **SHAPES[options.shape],
+        max_position_embeddings=options.length,
+        use_liger=use_liger,
+        wesar_weights=name == "yulanmini",
     )
     config._attn_implementation = options.attention
     if name == "llama":
@@ -65,7 +74,7 @@ def build(name: str, options: argparse.Namespace, use_liger: bool) -> torch.nn.M
         )
         config._attn_implementation = options.attention
     with torch.device(options.device):
-        model = (YuLanMiniForCausalLM if name == "yulanmini" else LlamaForCausalLM)(config)
+        model = (LlamaForCausalLM if name == "llama" else YuLanMiniForCausalLM)(config)
     if name == "llama" and use_liger:
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 
@@ -119,28 +128,40 @@ def decoding_step(model: torch.nn.Module, options: argparse.Namespace) -> Callab
 
 
 def measure(steps: dict[str, Callable[[], float]], options: argparse.Namespace, repeats: int) -> dict[str, Any]:
-    """Medians of both models' seconds a step, taken in turns, and the median of the ratios of neighbours."""
+    """Seconds a step of each model, taken in turns, and how the models compare."""
     for step in steps.values():
         for _ in range(options.warmup):
             step()
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    taken: dict[str, dict[str, list[float]]] = {
+        clock: {name: [] for name in steps} for clock in ("seconds", "processor_seconds")
+    }
     for turn in range(repeats):
-        for name in MODELS if turn % 2 else reversed(MODELS):
+        for place in range(len(MODELS)):
+            name = MODELS[(turn + place) % len(MODELS)]
             if options.device == "cuda":
                 torch.cuda.synchronize()
-            start = time.perf_counter()
+            start, processor_start = time.perf_counter(), time.process_time()
             steps[name]()
             if options.device == "cuda":
                 torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    paired = [ours / theirs for ours, theirs in zip(seconds["yulanmini"], seconds["llama"], strict=True)]
+            taken["seconds"][name].append(time.perf_counter() - start)
+            taken["processor_seconds"][name].append(time.process_time() - processor_start)
+    if options.device == "cuda":
+        del taken["processor_seconds"]
     return {
-        "seconds": medians,
-        "ratio": medians["yulanmini"] / medians["llama"],
-        "paired_ratio": statistics.median(paired),
         "repeats": repeats,
+        **{clock: {name: statistics.median(values) for name, values in of.items()} for clock, of in taken.items()},
+        "ratios": {
+            clock: {f"{ours} / {theirs}": spread(of[ours], of[theirs]) for ours, theirs in RATIOS}
+            for clock, of in taken.items()
+        },
     }
+
+
+def spread(ours: list[float], theirs: list[float]) -> dict[str, float]:
+    """Median and quartiles of the ratios of neighbours."""
+    low, median, high = statistics.quantiles((a / b for a, b in zip(ours, theirs, strict=True)), n=4)
+    return {"median": median, "lower_quartile": low, "upper_quartile": high}
 
 
 def resident(field: str) -> int:
@@ -200,44 +221,52 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     device_name = torch.cuda.get_device_name() if options.device == "cuda" else platform.processor() or "CPU"
     peak = options.peak_tflops * 1e12 if options.peak_tflops else peak_flops(device_name)
     results: dict[str, Any] = {
-        "what": "yulanmini / llama, same shape; ratio below 1 means yulanmini is faster",
+        "what": "models of the same shape; a ratio below 1 means that the first is faster",
         "options": vars(options),
         "device": device_name,
         "threads": torch.get_num_threads(),
+        "load_average_at_start": os.getloadavg(),
         "versions": {name: version(name) for name in ("torch", "transformers")},
         "peak_flops_assumed": peak,
         "merged_copy_max_logit_difference": check_same_function(options),
         "runs": [],
     }
+    if "decoding" in options.parts:
+        steps = {name: decoding_step(build(name, options, False), options) for name in MODELS}
+        record(results, {"step": "decoding", "liger": False, **measure(steps, options, options.decode_steps)})
+        del steps
     for use_liger in [False, True] if options.liger else [False]:
-        for part in ("whole", "base"):
+        for part in [part for part in ("whole", "base") if part in options.parts]:
             steps = {name: training_step(build(name, options, use_liger), options, part) for name in MODELS}
             entry = {"step": f"training, {part}", "liger": use_liger, **measure(steps, options, options.repeats)}
             if part == "whole":
                 entry["throughput"] = {name: throughput(entry["seconds"][name], options, peak) for name in MODELS}
-            results["runs"].append(entry)
-            print_entry(entry)
+            record(results, entry)
             del steps
-        memory = {name: peak_memory_in_process(name, options, use_liger) for name in MODELS}
-        ratio = memory["yulanmini"] / memory["llama"]
-        results["runs"].append({"step": "training, memory", "liger": use_liger, "bytes": memory, "ratio": ratio})
-        print(
-            f"training, memory  liger={use_liger}  " + "  ".join(f"{n} {b / 2**20:.0f} MiB" for n, b in memory.items())
-        )
-    steps = {name: decoding_step(build(name, options, False), options) for name in MODELS}
-    entry = {"step": "decoding", "liger": False, **measure(steps, options, options.decode_steps)}
-    results["runs"].append(entry)
-    print_entry(entry)
+        if "memory" in options.parts:
+            memory = {name: peak_memory_in_process(name, options, use_liger) for name in MODELS}
+            ratio = memory["yulanmini"] / memory["llama"]
+            record(results, {"step": "training, memory", "liger": use_liger, "bytes": memory, "ratio": ratio})
+    results["load_average_at_end"] = os.getloadavg()
     return results
 
 
-def print_entry(entry: dict[str, Any]) -> None:
-    times = "  ".join(f"{name} {seconds * 1e3:.2f} ms" for name, seconds in entry["seconds"].items())
-    ratios = f"ratio {entry['ratio']:.3f} ({entry['paired_ratio']:.3f} paired)"
-    print(f"{entry['step']}  liger={entry['liger']}  {times}  {ratios}", flush=True)
-    for name, values in entry.get("throughput", {}).items():
-        mfu = "  ".join(f"{key} {value:.1%}" for key, value in (values["mfu"] or {}).items())
-        print(f"    {name}: {values['tokens_per_second']:,.0f} tokens/s  {mfu}", flush=True)
+def record(results: dict[str, Any], entry: dict[str, Any]) -> None:
+    """Keep and print one measurement."""
+    results["runs"].append(entry)
+    print(f"{entry['step']}  liger={entry['liger']}")
+    for name, count in entry.get("bytes", {}).items():
+        print(f"    {name}: {count / 2**20:.0f} MiB")
+    for name in entry.get("seconds", ()):
+        line = f"    {name}: {entry['seconds'][name] * 1e3:.2f} ms"
+        if speed := entry.get("throughput", {}).get(name):
+            mfu = "  ".join(f"{key} {value:.1%}" for key, value in (speed["mfu"] or {}).items())
+            line += f"  {speed['tokens_per_second']:,.0f} tokens/s  {mfu}"
+        print(line)
+    for clock, ratios in entry.get("ratios", {}).items():
+        for pair, of in ratios.items():
+            quartiles = f"{of['lower_quartile']:.3f} to {of['upper_quartile']:.3f}"
+            print(f"    {pair}, {clock}: {of['median']:.3f} (quartiles {quartiles})", flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -250,11 +279,12 @@ def parse() -> argparse.Namespace:
         "--dtype", choices=("float32", "bfloat16"), default="float32", help="bfloat16: autocast, fp32 weights"
     )
     parser.add_argument("--attention", default="sdpa", help="attention implementation of both models")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure")
     parser.add_argument("--rows", type=int, default=2, help="rows in a batch")
     parser.add_argument("--length", type=int, default=512, help="tokens in a row")
     parser.add_argument("--prompt", type=int, default=64, help="tokens in the cache when decoding starts")
     parser.add_argument("--repeats", type=int, default=10, help="training steps measured")
-    parser.add_argument("--decode-steps", type=int, default=100, help="decoding steps measured")
+    parser.add_argument("--decode-steps", type=int, default=300, help="decoding steps measured")
     parser.add_argument("--warmup", type=int, default=2, help="steps before measuring")
     parser.add_argument("--compile", action="store_true", help="torch.compile both models for training")
     parser.add_argument("--liger", action="store_true", help="measure again with liger-kernel (GPU)")

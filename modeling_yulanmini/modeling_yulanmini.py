@@ -43,12 +43,7 @@ from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_p
 from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
-from transformers.models.llama.modeling_llama import (
-    LlamaMLP,
-    LlamaRotaryEmbedding,
-    apply_rotary_pos_emb,
-    eager_attention_forward,
-)
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRotaryEmbedding, eager_attention_forward
 from transformers.processing_utils import Unpack
 from transformers.utils import (
     TransformersKwargs,
@@ -92,7 +87,8 @@ class YuLanMiniScaledNorm(nn.Module):
         weight = self.weight.float()
         if self.offset != 0.0:
             weight = weight + self.offset
-        weight = weight * scale
+        if not isinstance(scale, float) or scale != 1.0:
+            weight = weight * scale
         return nn.functional.rms_norm(
             hidden_states, weight.shape, weight.to(hidden_states.dtype), self.variance_epsilon
         )
@@ -118,11 +114,11 @@ class YuLanMiniPerHeadLayerNorm(nn.Module):
 
 class YuLanMiniAttention(nn.Module):
     """
-    Grouped-query attention whose output is already multiplied by the residual multiplier.
+    Grouped-query attention.
 
     Scores are bilinear in q and k, and o_proj is linear without bias. So the alphas of q and k act together on the
-    keys, and those of v and o together with the residual multiplier on the values: both are num_key_value_groups
-    times narrower than the queries and the output.
+    keys, and those of v and o together on the values: both are num_key_value_groups times narrower than the queries
+    and the output.
     """
 
     def __init__(self, config: YuLanMiniConfig, layer_idx: int):
@@ -132,7 +128,6 @@ class YuLanMiniAttention(nn.Module):
         self.head_dim = config.head_dim
         self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
         self.scaling = config.attention_multiplier
-        self.residual_multiplier = config.residual_multiplier
         self.attention_dropout = config.attention_dropout
         self.is_causal = True
 
@@ -188,10 +183,8 @@ class YuLanMiniAttention(nn.Module):
                 key_states = multiply_in_dtype(key_states, self.k_proj_alpha)
             else:
                 key_states = multiply_in_dtype(key_states, product_of_scales(1.0, self.q_proj_alpha, self.k_proj_alpha))
-            value_alpha = product_of_scales(self.residual_multiplier, self.v_proj_alpha, self.o_proj_alpha)
+            value_alpha = product_of_scales(1.0, self.v_proj_alpha, self.o_proj_alpha)
             value_states = multiply_in_dtype(value_states, value_alpha)
-        elif self.residual_multiplier != 1.0:
-            value_states = value_states * self.residual_multiplier
 
         query_states = query_states.view(hidden_shape).transpose(1, 2)
         key_states = key_states.view(hidden_shape).transpose(1, 2)
@@ -200,7 +193,8 @@ class YuLanMiniAttention(nn.Module):
             query_states = self.q_layernorm(query_states)
             key_states = self.k_layernorm(key_states)
 
-        query_states, key_states = apply_rotary_pos_emb(query_states, key_states, *position_embeddings)
+        query_states = rotate(query_states, *position_embeddings)
+        key_states = rotate(key_states, *position_embeddings)
         if past_key_values is not None:
             key_states, value_states = past_key_values.update(key_states, value_states, self.layer_idx)
 
@@ -219,6 +213,17 @@ class YuLanMiniAttention(nn.Module):
         )
         attn_output = attn_output.reshape(*input_shape, -1).contiguous()
         return self.o_proj(attn_output), attn_weights
+
+
+def rotate(states: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
+    """
+    Llama's rotary embedding of states (batch, heads, seq_len, head_dim), with sin negative in its first half.
+
+    (a, b) -> (a cos - b sin, b cos + a sin). The sign and the dimension of the heads are put in once for all layers:
+    six operations less in each than Llama's, which pays for the alphas (benchmarks/model_step.py).
+    """
+    first, second = states.chunk(2, dim=-1)
+    return torch.addcmul(states * cos, torch.cat((second, first), dim=-1), signed_sin)
 
 
 def product_of_scales(multiplier: float, first: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
@@ -345,12 +350,12 @@ class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
             position_embeddings=position_embeddings,
             **kwargs,
         )
-        hidden_states = residual + hidden_states
+        # The multiplier rides on the addition: still one kernel.
+        hidden_states = torch.add(residual, hidden_states, alpha=self.residual_multiplier)
 
         residual = hidden_states
         hidden_states = self.mlp(self.post_attention_layernorm(hidden_states, mlp_scale))
         if self.wesar_weights:
-            # One kernel, like the plain addition.
             return torch.addcmul(residual, hidden_states, self.down_proj_alpha, value=self.residual_multiplier)
         return torch.add(residual, hidden_states, alpha=self.residual_multiplier)
 
@@ -673,7 +678,9 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
             past_key_values = DynamicCache(config=self.config)
 
         hidden_states = inputs_embeds
-        position_embeddings = self.rotary_emb(hidden_states, position_ids=position_ids)
+        cos, sin = self.rotary_emb(hidden_states, position_ids=position_ids)
+        first, second = sin.chunk(2, dim=-1)
+        position_embeddings = cos.unsqueeze(1), torch.cat((-first, second), dim=-1).unsqueeze(1)
         for decoder_layer in self.layers[: self.config.num_hidden_layers]:
             hidden_states = decoder_layer(
                 hidden_states,
