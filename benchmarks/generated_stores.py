@@ -40,7 +40,7 @@ class GeneratedSupply:
         with store.units.new(number) as unit:
             unit.close_documents(ends, np.zeros_like(ends), np.arange(len(ends)))
             unit.append(ids)
-            store.records[number] = unit.finish(characters=0, drops={}, last=False, notes=[])
+            store.records[number] = unit.finish(characters=0, drops={}, place=None, notes=[])
 
 
 def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:

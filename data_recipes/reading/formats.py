@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import orjson
@@ -23,6 +23,9 @@ from data_recipes.reading.json_files import FORM_NAMES, MalformedJson, json_valu
 from data_recipes.reading.long_text import CHUNK_CHARACTERS, LONG_CHARACTERS, LongText, is_long
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
+
+# What numbers a row: its place in a file, or the file's number and that.
+Number = TypeVar("Number")
 
 BATCH_CHARACTERS = 4 * 2**20
 BATCH_DOCUMENTS = 16_384
@@ -80,8 +83,8 @@ def batches(texts: Iterable[tuple[int, int, str | LongText]]) -> Iterator[Docume
 
 
 def texts_of_rows(
-    source: Source, rows: Iterable[tuple[int, Mapping[str, Any]]], drops: Counter[str]
-) -> Iterator[tuple[int, str]]:
+    source: Source, rows: Iterable[tuple[Number, Mapping[str, Any]]], drops: Counter[str]
+) -> Iterator[tuple[Number, str]]:
     """Numbered rows to numbered texts by the source's filters and column or template."""
     render: Callable[[Mapping[str, Any]], str] = source.renderer()
     for number, row in rows:

@@ -1,110 +1,129 @@
-"""Hub datasets through `datasets.load_dataset`: streamed where the Hub can be reached, else from the local cache.
+"""Hub datasets through `datasets`: streamed where the Hub can be reached, else from the local cache.
 
-A unit is a fixed number of rows in the dataset's own order, so that a small build fetches only its beginning.
-What was read is named by the commit of the repository, or, for a dataset folder on this machine, by its files.
+Their files are read in an order by the seed, several side by side: the order on the Hub is often one by time, of which
+a build of a part would see only the beginning. What was read is named by the commit of the repository, or, for a
+dataset folder on this machine, by its files.
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.ordering import permutation, seed_of
 from data_recipes.reading import hub_retry
 from data_recipes.reading.files import SourceMissing, format_suffix, matches
 from data_recipes.reading.formats import Documents, batches, texts_of_rows
 from data_recipes.reading.hub_retry import patiently
+from data_recipes.reading.hub_shards import Lane, Place, Shards, StreamedShards, TableShards
 from data_recipes.reading.supply import how_rows_become_text
 from data_recipes.recipes.source import Source, column_value
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
 UNIT_ROWS = 20_000
+# Files read side by side, as far as there are workers. Part of what is read: another number gives other units.
+STREAMS = 8
 # As many rows are looked at for the columns that a source's entry names.
 FIRST_ROWS = 64
 READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow"}
 
 
 class HubSupply:
-    """One split of a dataset. Units are read one after the other; going back starts the stream again."""
+    """One split of a dataset, its shards in an order by the seed, dealt to `STREAMS` lanes that are read side by side.
+
+    Unit `n` is the piece number `n // lanes` of lane `n % lanes`, `UNIT_ROWS` rows but for the last. Where each unit
+    ends is kept in its record, so that another run continues there.
+    """
 
     input_bytes: int | None = None
     sequential = True
 
-    def __init__(self, source: Source, dataset: Any, *, revision: str | None, contents: Any) -> None:
+    def __init__(self, source: Source, shards: Shards, *, revision: str | None, contents: Any, seed: int) -> None:
         self.source = source
         self.notes: list[str] = []
-        self.dataset = dataset
+        self.shards = shards
         self.revision = revision
-        self.split = source.split or "train"
-        self.file_names = [
-            f"{source.hub}{f'@{revision}' if revision else ''}/{source.config or 'default'}/{self.split}"
-        ]
+        start = f"{source.hub}{f'@{revision}' if revision else ''}"
+        self.file_names = [f"{start}/{name}" for name in shards.names]
         self.file_ids = self.file_names
-        place = [source.hub, source.config, self.split, list(source.data_files), contents]
+        place = [source.hub, source.config, _split(source), list(source.data_files), contents, list(shards.names)]
         self.fingerprint = fingerprint_of([place, how_rows_become_text(source)])
-        rows = getattr(dataset, "num_rows", None)
-        self.unit_count: int | None = None if rows is None else -(-rows // UNIT_ROWS)
-        self._lock = Lock()
-        self._stream: Iterator[Any] = iter(())
-        self._next_row = -1
+        order = permutation(len(shards.names), seed_of("shards", seed, self.fingerprint)).tolist()
+        self.streams = min(STREAMS, len(order))
+        self._pool = ThreadPoolExecutor(self.streams)
+        self._lanes = [order[lane :: self.streams] for lane in range(self.streams)]
+        self._locks = [Lock() for _ in self._lanes]
+        self._open: dict[int, Lane] = {}
+        # By lane, the places where its pieces begin.
+        self._places = [{0: Place()} for _ in self._lanes]
 
     @classmethod
-    def find(cls, source: Source) -> "HubSupply":
+    def find(cls, source: Source, *, seed: int = 0) -> "HubSupply":
         """Resolve the id to a revision and open the split; reads its first rows, to see that the columns are there."""
-        dataset, revision, contents, first = patiently(source.label, lambda: _opened(source))
+        shards, revision, contents, first = patiently(source.label, lambda: _opened(source))
         check_columns(source, first)
-        return cls(source, dataset, revision=revision, contents=contents)
+        return cls(source, shards, revision=revision, contents=contents, seed=seed)
+
+    @property
+    def unit_count(self) -> int | None:
+        """Known when every lane was read to its end, or how long the shards are."""
+        if isinstance(self.shards, TableShards):
+            rows = [sum(self.shards.lengths[shard] for shard in lane) for lane in self._lanes]
+            return self.streams * max(count // UNIT_ROWS + 1 for count in rows)
+        ends = [[piece for piece, place in places.items() if place.ended] for places in self._places]
+        return self.streams * max(map(min, ends)) if all(ends) else None
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
-        first = number * UNIT_ROWS
-        with self._lock:
-            rows = self._rows(first)
-            yield from batches((0, row, text) for row, text in texts_of_rows(self.source, rows, drops))
+        piece, lane = divmod(number, self.streams)
+        with self._locks[lane]:
+            stream = self._at(lane, piece)
+            texts = texts_of_rows(self.source, stream.take(UNIT_ROWS), drops)
+            yield from batches((shard, row, text) for (shard, row), text in texts)
+            self._places[lane][piece + 1] = stream.place
+            self._open[lane] = stream
 
-    def _rows(self, first: int) -> Iterator[tuple[int, Any]]:
-        if hasattr(self.dataset, "num_rows"):
-            last = min(first + UNIT_ROWS, self.dataset.num_rows)
-            for start in range(first, last, 1000):
-                batch = self.dataset.select(range(start, min(start + 1000, last)))
-                yield from enumerate(batch, start)
-            return
-        if self._next_row != first:
-            self._stream = iter(self.dataset.skip(first) if first else self.dataset)
-        self._next_row = -1
-        for row in range(first, first + UNIT_ROWS):
-            try:
-                example = next(self._stream)
-            except StopIteration:
-                # Only the end of the stream tells how many units there are.
-                self.unit_count = number_of_units(row)
-                return
-            except Exception as error:
-                raise DataError(f"{self.source.label}: row {row} cannot be read: {error!s:.200}") from error
-            yield row, example
-        self._next_row = first + UNIT_ROWS
+    def _at(self, lane: int, piece: int) -> Lane:
+        """The lane where a piece begins: as it stands, opened there, or read up to there."""
+        known = max(one for one in self._places[lane] if one <= piece)
+        stream = self._open.pop(lane, None)  # put back when a piece is done; in the middle of one it is of no use
+        if stream is None or stream.place != self._places[lane][known]:
+            stream = Lane(
+                self.shards,
+                self._lanes[lane],
+                label=self.source.label,
+                pool=self._pool,
+                place=self._places[lane][known],
+            )
+        for passed in range(known, piece):
+            for _ in stream.take(UNIT_ROWS):
+                pass
+            self._places[lane][passed + 1] = stream.place
+        return stream
 
-    def documents(self, rows: Collection[int]) -> dict[int, str]:
-        """The texts of these rows of the split, without those that there are not."""
-        found: Iterable[tuple[int, Any]]
-        if hasattr(self.dataset, "num_rows"):
-            numbers = sorted(row for row in rows if row < self.dataset.num_rows)
-            found = zip(numbers, self.dataset.select(numbers), strict=True)
-        else:
-            first, last = min(rows), max(rows)
-            stretch = enumerate(self.dataset.skip(first).take(last - first + 1), first)
-            found = ((row, example) for row, example in stretch if row in rows)
+    def place_after(self, number: int) -> dict[str, Any]:
+        """Where a unit ended, for its record."""
+        piece, lane = divmod(number, self.streams)
+        return self._places[lane][piece + 1].as_json()
+
+    def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
+        """Take over where a unit ended that another run, or another process, has made."""
+        piece, lane = divmod(number, self.streams)
+        self._places[lane][piece + 1] = Place(**place)
+
+    def documents(self, file_name: str, rows: Collection[int]) -> dict[int, str]:
+        """The texts of these rows of a file, without those that there are not."""
+        shard, first = self.file_names.index(file_name), min(rows)
+        stretch = islice(self.shards.rows(shard, first, None), max(rows) - first + 1)
+        found = ((row, example) for row, example in enumerate(stretch, first) if row in rows)
         return dict(texts_of_rows(self.source, found, Counter()))
 
     def unit_identity(self) -> object:
-        return UNIT_ROWS
-
-
-def number_of_units(rows: int) -> int:
-    """Units that hold `rows` rows; a dataset without rows has one, empty."""
-    return max(1, -(-rows // UNIT_ROWS))
+        return [UNIT_ROWS, self.streams]
 
 
 def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -152,48 +171,73 @@ def has_column(row: Mapping[str, Any], name: str) -> bool:
     return True
 
 
-def _opened(source: Source) -> tuple[Any, str | None, Any, list[Mapping[str, Any]]]:
-    """What `_open` gives, and the first rows."""
-    dataset, revision, contents = _open(source)
-    return dataset, revision, contents, _first_rows(dataset)
-
-
-def _open(source: Source) -> tuple[Any, str | None, Any]:
-    """The split, an `IterableDataset` where it is streamed; its commit, if any; and what identifies its contents."""
+def _opened(source: Source) -> tuple[Shards, str | None, Any, list[Mapping[str, Any]]]:
+    """The shards of the split; its commit, if any; what identifies its contents; and its first rows."""
     from datasets import config
 
     place = Path(str(source.hub))
     if place.is_dir():
-        return _open_dataset(source), None, _local_contents(place)
-    offline = config.HF_HUB_OFFLINE
-    commit = None if offline else _current_commit(source)
+        shards, first = _streamed(source, str(place), revision=None, start=str(place.resolve()))
+        return shards, None, _local_contents(place), first
+    commit = None if config.HF_HUB_OFFLINE else _current_commit(source)
     if source.access == "script-based":
         return _open_files(source, commit)
-    if commit is not None:
-        return _stream(source, commit), commit, commit
-    dataset = _open_dataset(source)
-    revision = _commit_of_cache(dataset) or source.revision
-    return dataset, revision, revision or str(dataset.info.version)
+    if commit is None:
+        return _cached(source)
+    shards, first = _streamed(source, str(source.hub), revision=commit, start=f"hf://datasets/{source.hub}@{commit}")
+    return shards, commit, commit, first
 
 
-def _open_dataset(source: Source) -> Any:
-    """The split of a folder on this machine or, offline, of the cache."""
-    from datasets import load_dataset
-
-    return load_dataset(
-        str(source.hub), source.config, split=_split(source), data_files=_files(source), revision=source.revision
-    )
-
-
-def _stream(source: Source, commit: str) -> Any:
-    """The split at a commit, streamed."""
+def _streamed(source: Source, path: str, *, revision: str | None, start: str, **files: Any) -> tuple[Shards, list[Any]]:
+    """The split of a dataset, streamed, with its files as they are called below `start`, and its first rows."""
     from datasets import load_dataset_builder
 
-    builder = load_dataset_builder(str(source.hub), source.config, data_files=_files(source), revision=commit)
+    files = files or {"name": source.config, "data_files": _files(source)}
+    builder = load_dataset_builder(path, revision=revision, **files)
     if builder.config.data_files is None:
         # After any failure datasets takes what its cache has of the id, of whatever commit.
-        raise ConnectionError(f"the files of commit {commit[:12]} could not be listed")
-    return builder.as_streaming_dataset(split=_split(source))
+        raise ConnectionError(f"the files of commit {revision} could not be listed")
+    split = _split(source)
+    dataset = builder.as_streaming_dataset(split=split)
+    urls: Sequence[Any] = next((urls for name, urls in builder.config.data_files.items() if str(name) == split), ())
+    names = [str(url).removeprefix(start).lstrip("/") for url in urls]
+    if len(names) != dataset.num_shards:  # such as archives of several files
+        names = [f"{source.config or 'default'}/{split}/{number:05d}" for number in range(dataset.num_shards)]
+    return StreamedShards(dataset, names), list(dataset.take(FIRST_ROWS))
+
+
+def _cached(source: Source) -> tuple[Shards, str | None, Any, list[Any]]:
+    """The split as the cache has it: the files of the repository, read as online, or else datasets' table of them."""
+    from datasets import load_dataset
+
+    split = _split(source)
+    found = _cached_files(source, source.revision)
+    if found is not None:
+        return found
+    table = load_dataset(
+        str(source.hub), source.config, split=split, data_files=_files(source), revision=source.revision
+    )
+    commit = _commit_of_cache(table)
+    found = _cached_files(source, commit) if commit is not None else None
+    if found is not None:
+        return found
+    revision = commit or source.revision
+    shards = TableShards(table, [f"{source.config or 'default'}/{split}"], [table.num_rows])
+    first = list(table.select(range(min(FIRST_ROWS, table.num_rows))))
+    return shards, revision, revision or str(table.info.version), first
+
+
+def _cached_files(source: Source, revision: str | None) -> tuple[Shards, str, str, list[Any]] | None:
+    """The files of the repository in the Hub's cache; None where they are not there."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(str(source.hub), repo_type="dataset", revision=revision, local_files_only=True)
+        shards, first = _streamed(source, folder, revision=None, start=folder)
+    except FileNotFoundError:
+        return None
+    commit = Path(folder).name
+    return shards, commit, commit, first
 
 
 def _split(source: Source) -> str:
@@ -204,10 +248,9 @@ def _files(source: Source) -> dict[str, list[str]] | None:
     return {_split(source): list(source.data_files)} if source.data_files else None
 
 
-def _open_files(source: Source, commit: str | None) -> tuple[Any, str, Any]:
+def _open_files(source: Source, commit: str | None) -> tuple[Shards, str, Any, list[Any]]:
     """The files behind a loading script, which no longer runs: streamed from the Hub at `commit`; with None read
     from what was downloaded of the repository, which may be a part of them."""
-    from datasets import load_dataset
     from huggingface_hub import HfApi, snapshot_download
 
     hub, patterns = str(source.hub), list(source.data_files)
@@ -223,13 +266,10 @@ def _open_files(source: Source, commit: str | None) -> tuple[Any, str, Any]:
     names = sorted(name for name in there if any(matches(name, pattern) for pattern in patterns))
     if not names:
         raise SourceMissing(f"{source.label}: no file there matches {', '.join(patterns)}.")
-    split = source.split or "train"
-    files = {split: [f"{start}/{name}" for name in names]}
-    return (
-        load_dataset(_format_of(names, source.label), data_files=files, split=split, streaming=True),
-        commit,
-        [commit, names],
-    )
+    files = {_split(source): [f"{start}/{name}" for name in names]}
+    reader = _format_of(names, source.label)
+    shards, first = _streamed(source, reader, revision=None, start=start, data_files=files)
+    return shards, commit, [commit, names], first
 
 
 def _format_of(names: Sequence[str], label: str) -> str:
@@ -242,12 +282,6 @@ def _format_of(names: Sequence[str], label: str) -> str:
             f"to end in one of {', '.join(READERS)}, compressed or not."
         )
     return reader
-
-
-def _first_rows(dataset: Any) -> list[Mapping[str, Any]]:
-    if hasattr(dataset, "num_rows"):
-        return list(dataset.select(range(min(FIRST_ROWS, dataset.num_rows))))
-    return list(dataset.take(FIRST_ROWS))
 
 
 def _commit_of_cache(dataset: Any) -> str | None:

@@ -30,7 +30,7 @@ def documents_at(source: Source, said: dict[str, Any], file_name: str, rows: Col
     """
     try:
         if said["location"] is None:
-            return _hub_documents(source, said["revision"], rows)
+            return _hub_documents(source, said["revision"], file_name, rows)
         place = Path(said["location"])
         path = place if place.is_file() else place / file_name
         return file_documents(
@@ -115,9 +115,9 @@ def _row_groups(file: SourceFile, rows: Collection[int]) -> list[Part]:
     return parts
 
 
-def _hub_documents(source: Source, revision: str | None, rows: Collection[int]) -> dict[int, str]:
+def _hub_documents(source: Source, revision: str | None, file_name: str, rows: Collection[int]) -> dict[int, str]:
     from data_recipes.reading.hub import HubSupply
 
     if revision is not None:
         source = source.model_copy(update={"revision": revision})
-    return HubSupply.find(source).documents(rows)
+    return HubSupply.find(source).documents(file_name, rows)

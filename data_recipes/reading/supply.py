@@ -1,9 +1,9 @@
 """Where a token store gets its documents from: local files, or a Hub dataset, in units that can be read again."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from data_recipes.manifest import fingerprint_of
 from data_recipes.reading.files import (
@@ -31,20 +31,28 @@ WHY_NOT = {
 class Supply(Protocol):
     """The documents of one source, cut into units; the same unit always gives the same documents.
 
-    `unit_count` is None where only reading on tells how many there are. `sequential`: units can only be had one
-    after the other. `revision` is the Hub commit, if any. `notes`: how files were read whose names do not tell.
-    `file_ids`: the same for two files, of whatever source, that hold the same.
+    `unit_count` is None where only reading on tells how many there are. `sequential`: units can only be had in order,
+    `streams` of them at a time; `place_after` says where one ended, and `continue_after` takes that over. `revision` is
+    the Hub commit, if any. `notes`: how files were read whose names do not tell. `file_ids`: the same for two files, of
+    whatever source, that hold the same.
     """
 
     source: Source
     fingerprint: str
     file_names: list[str]
     file_ids: list[str]
-    unit_count: int | None
     input_bytes: int | None
     revision: str | None
     sequential: bool
+    streams: int
     notes: list[str]
+
+    @property
+    def unit_count(self) -> int | None: ...
+
+    def place_after(self, number: int) -> dict[str, Any] | None: ...
+
+    def continue_after(self, number: int, place: Mapping[str, Any]) -> None: ...
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         """The documents of a unit in batches; rows that give none are counted in `drops`."""
@@ -55,15 +63,18 @@ class Supply(Protocol):
         ...
 
 
-def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None) -> Supply:
-    """Look at a source: list and hash its files, or find its revision. `SourceMissing` when it cannot be read."""
+def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None, seed: int = 0) -> Supply:
+    """Look at a source: list and hash its files, or find its revision. `SourceMissing` when it cannot be read.
+
+    `seed` orders the files of a Hub dataset.
+    """
     if source.path is not None:
         return LocalSupply(source, examine(source, workers=workers, memory=memory))
     if source.readable == "no":
         raise SourceMissing(f"{source.label}: {WHY_NOT[source.access]}{f' ({source.note})' if source.note else ''}.")
     from data_recipes.reading.hub import HubSupply
 
-    return HubSupply.find(source)
+    return HubSupply.find(source, seed=seed)
 
 
 def columns_said(supply: Supply) -> str:
@@ -88,6 +99,7 @@ class LocalSupply:
     unit_count: int | None
     revision: str | None = None
     sequential = False
+    streams = 1
 
     def __init__(self, source: Source, files: list[SourceFile]) -> None:
         self.source = source
@@ -102,6 +114,12 @@ class LocalSupply:
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         yield from read_parts(self.source, self.files, self.units[number], drops)
+
+    def place_after(self, number: int) -> None:
+        """Files can be read from anywhere."""
+
+    def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
+        pass
 
     def unit_identity(self) -> object:
         return [[[part.file, part.start, part.stop] for part in unit] for unit in self.units]

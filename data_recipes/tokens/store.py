@@ -55,7 +55,7 @@ class TokenStore:
             if record is not None:
                 self._keep(number, record)
             elif self.supply.unit_count is None:
-                break  # such units are made one after the other
+                break  # such units are made in order
             number += 1
 
     @property
@@ -135,8 +135,8 @@ class TokenStore:
 
     def _keep(self, number: int, record: UnitRecord) -> None:
         self.records[number] = record
-        if record.last:
-            self.supply.unit_count = number + 1
+        if record.place is not None:
+            self.supply.continue_after(number, record.place)
 
     def tokenise_unit(self, number: int) -> UnitRecord:
         """Read, encode, shuffle and write one unit, unless another process has done it meanwhile."""
@@ -175,7 +175,7 @@ class TokenStore:
             return unit.finish(
                 characters=characters,
                 drops=dict(sorted(drops.items())),
-                last=self.supply.sequential and self.supply.unit_count == number + 1,
+                place=self.supply.place_after(number) if self.supply.sequential else None,
                 notes=[] if note is None else [note],
             )
 
@@ -239,11 +239,14 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
     lacking = need - store.available
     if lacking <= 0 or store.complete:
         return []
-    if store.supply.unit_count is None:
-        return [(store, len(store.records))]
-    missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
     if store.supply.sequential:
-        return [(store, missing[0])]
+        streams = store.supply.streams
+        first = next(number for number in range(len(store.records) + 1) if number not in store.records)
+        # One of each stream at most, and no further than the last of them: that all have ended shows there.
+        row = range(first, first - first % streams + streams)
+        missing = [number for number in row if number not in store.records]
+    else:
+        missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
     # A shade fewer than the estimate, so that no unit is tokenised in vain.
     per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
     return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]

@@ -31,13 +31,13 @@ MAPPED_FILES = 128
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What is known of a finished unit. `last`: the end of a stream whose length was not known before."""
+    """What is known of a finished unit. `place`: where it ended in a source that is read in order."""
 
     tokens: int
     documents: int
     characters: int
     drops: dict[str, int]
-    last: bool
+    place: dict[str, Any] | None
     notes: list[str]
     files: dict[str, dict[str, Any]]
 
@@ -168,14 +168,16 @@ class NewUnit:
         """The documents of the ids written last: where each ends in the unit, its file, its row."""
         self._tables.append(np.stack([ends, files, rows]))
 
-    def finish(self, *, characters: int, drops: dict[str, int], last: bool, notes: list[str]) -> UnitRecord:
+    def finish(
+        self, *, characters: int, drops: dict[str, int], place: dict[str, Any] | None, notes: list[str]
+    ) -> UnitRecord:
         """The unit's files appear under their names, its record last."""
         table = np.concatenate(self._tables, axis=1) if self._tables else np.empty((3, 0), np.int64)
         with HashedFile(self._own(f"{self._stem}.documents.npy")) as stream:
             np.save(stream, table)
         self._ids.close()
         said = {f"{self._stem}.tokens": self._ids.said, f"{self._stem}.documents.npy": stream.said}
-        record = UnitRecord(self.tokens, table.shape[1], characters, drops, last, notes, said)
+        record = UnitRecord(self.tokens, table.shape[1], characters, drops, place, notes, said)
         content = asdict(record)
         line = json.dumps({"fingerprint": fingerprint_of(content), **content}, ensure_ascii=False)
         self._own(f"{self._stem}.json").write_text(line + "\n")

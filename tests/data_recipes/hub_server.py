@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, unquote, urlparse
 
 SHA = "a" * 40
@@ -100,12 +100,14 @@ class FlakyHub(Hub):
     fault: ClassVar[str] = ""
     where: ClassVar[str] = ""
     times: ClassVar[int] = 0
+    after: ClassVar[int] = 0
     asked: ClassVar[list[str]] = []
     released: ClassVar[threading.Event] = threading.Event()
 
     @classmethod
-    def breaks(cls, fault: str, where: str = "", *, times: int = 10**9) -> None:
-        cls.fault, cls.where, cls.times = fault, where, times
+    def breaks(cls, fault: str, where: str = "", *, times: int = 10**9, after: int = 0) -> None:
+        """`after`: so many such requests are answered first."""
+        cls.fault, cls.where, cls.times, cls.after = fault, where, times, after
         cls.asked = []
         cls.released = threading.Event()
 
@@ -113,6 +115,10 @@ class FlakyHub(Hub):
         path = unquote(urlparse(self.path).path)
         type(self).asked.append(path)
         if self.fault and self.where in path and self.times > 0:
+            if self.after > 0:
+                type(self).after -= 1
+                super().do_GET()
+                return
             type(self).times -= 1
             self.fail()
         else:
@@ -179,3 +185,13 @@ def serve(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def point_at(monkeypatch: Any, address: str) -> None:
+    """Let this process take `address` for the Hub."""
+    import datasets
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)

@@ -30,7 +30,7 @@ for number in range(units):
     with store.units.new(number) as unit:
         unit.close_documents(np.array([unit_tokens]), np.array([0]), np.array([number]))
         unit.append(np.full(unit_tokens, number + 3, dtype=store.dtype))
-        store.records[number] = unit.finish(characters=0, drops={}, last=False, notes=[])
+        store.records[number] = unit.finish(characters=0, drops={}, place=None, notes=[])
 store = TokenStore(supply, tokenizer, work, 0)  # as a later run finds it: each file is hashed before it is used
 rows = units * unit_tokens // 64
 plan = PhasePlan.of([STRATEGIES[packing](store, Position(), rows, 64, seed=0, long=None)], 64, stores=[store], pad_id=0)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import FlakyHub, serve
+from hub_server import FlakyHub, point_at
 from made_text import make_documents
 
 from data_recipes.packing.build import build_phases
@@ -18,6 +18,11 @@ from data_recipes.reading.hub_retry import HubFailure
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 
 TEXTS = make_documents("web-en", 300)
+
+
+@pytest.fixture
+def hub(hub_of):
+    return hub_of(Datasets)
 
 
 def parquet(texts: list[str]) -> bytes:
@@ -33,37 +38,6 @@ class Datasets(FlakyHub):
         "a/tables": {"README.md": b"---\nlicense: mit\n---\n", "data/train-0.parquet": parquet(TEXTS)},
         "a/lines": {"train.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()},
     }
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """The server as the Hub of this process, with nothing cached, and nobody waiting."""
-    import datasets
-    from huggingface_hub import constants
-
-    with serve(Datasets) as address:
-        Datasets.breaks("")
-        for module in (constants, datasets.config):
-            monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
-        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-        monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-        monkeypatch.setattr(hub_retry, "TIMEOUT", 0.3)
-        point_at(monkeypatch, address)
-        waited: list[float] = []
-        monkeypatch.setattr("time.sleep", waited.append)
-        yield waited
-        Datasets.released.set()
-
-
-def point_at(monkeypatch, address: str) -> None:
-    import datasets
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", address)
 
 
 def texts_of(source: Source) -> list[str]:
