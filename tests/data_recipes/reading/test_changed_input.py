@@ -1,6 +1,7 @@
 """Input that changes under a build, or behind its back: what is tokenised is what was hashed."""
 
 import gzip
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -30,6 +31,7 @@ def write(path: Path, texts: list[str]) -> None:
     table = pa.table({"text": texts})
     {
         ".jsonl": lambda: path.write_bytes(lines),
+        ".json": lambda: path.write_text(json.dumps([{"text": text} for text in texts])),
         ".gz": lambda: path.write_bytes(gzip.compress(lines, compresslevel=0, mtime=0)),
         ".zst": lambda: path.write_bytes(zstandard.compress(lines)),
         ".txt": lambda: path.write_text("\n".join(texts)),
@@ -38,7 +40,7 @@ def write(path: Path, texts: list[str]) -> None:
     }[path.suffix]()
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.txt", "a.parquet", "a.arrow"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.txt", "a.parquet", "a.arrow"])
 def test_a_file_that_changes_after_it_was_hashed_is_refused(tmp_path, tokenizer_dir, monkeypatch, name):
     monkeypatch.setattr(unchanged, "PIECE_BYTES", 2_000)
     monkeypatch.setattr(files, "PIECE_BYTES", 2_000)
@@ -65,7 +67,7 @@ def test_a_file_that_changes_after_it_was_hashed_is_refused(tmp_path, tokenizer_
     assert build_phases([recipe], tmp_path / "out", **options)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.txt", "a.parquet", "a.arrow"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.txt", "a.parquet", "a.arrow"])
 def test_reading_piece_by_piece_gives_the_same_documents(tmp_path, monkeypatch, name):
     path = tmp_path / name
     write(path, TEXTS)
