@@ -49,7 +49,7 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
     best = [loss for found in columns.values() for loss in found["best_loss"].values()]
     bottom, top = min(best) - 0.45, max(best) + 0.4
     with charts.styled():
-        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.2, sharex=True, sharey=True)
+        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.4, sharex=True, sharey=True)
         for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
             colours = charts.shades(len(found["losses"]))
             for index, (width, by_rate) in enumerate(found["losses"].items()):
@@ -67,7 +67,8 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
             axis.set_xscale("log", base=2)
             axis.set_ylim(bottom, top)
             axis.set_xlabel("base learning rate")
-        axes[0, 0].legend(loc="upper left")
+        handles, labels = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         axes[0, 0].set_ylabel(f"training loss, last {result['loss_over_last_steps']} of {result['steps']} steps")
         charts.save(figure, path)
 
