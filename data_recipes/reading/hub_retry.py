@@ -129,6 +129,11 @@ def _cause(error: BaseException) -> tuple[BaseException, str]:
 def _gave_up(label: str, error: BaseException, tries: int) -> str:
     cause, said = _cause(error)
     times = "" if tries == 1 else f", tried {tries} times"
+    if not _is_failure(cause):
+        return (
+            f"{label}: cannot be read ({type(cause).__name__}: {said}{times}). Its files may be damaged there: name "
+            "others with data_files or revision, or leave the subset out of the recipe."
+        )
     return (
         f"{label}: cannot be loaded ({type(cause).__name__}: {said}{times}). That is no answer of the Hub about this "
         "source, so --missing does not apply. Give the same command again later: what is finished is kept."

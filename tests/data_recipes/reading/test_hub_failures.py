@@ -130,6 +130,13 @@ def test_an_earlier_commit_in_the_cache_never_stands_in_for_one_that_cannot_be_r
         HubSupply.find(Source(hub="a/tables"))
 
 
+def test_a_damaged_file_is_no_failure_of_the_network(hub, monkeypatch):
+    files = {"train-0.parquet": Datasets.datasets["a/tables"]["data/train-0.parquet"][:-100]}
+    monkeypatch.setattr(Datasets, "datasets", {"a/damaged": files})
+    with pytest.raises(HubFailure, match=r"a/damaged: cannot be read \(ArrowInvalid: .*may be damaged there"):
+        HubSupply.find(Source(hub="a/damaged"))
+
+
 def test_a_build_without_network_leaves_nothing_out(hub, tmp_path, tokenizer_dir):
     subsets = tuple(
         Subset(name=name, tokens=640, domain="web-en", source=Source(hub=name)) for name in ("a/lines", "a/tables")
