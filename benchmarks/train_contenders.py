@@ -91,8 +91,9 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
 
     from data_recipes.recipes.yaml_schema import validate
     from train.config import PretrainConfig
+    from train.launch.stop import StopSignal
     from train.launch.world import enter_world
-    from train.pretrain import StopSignal, train
+    from train.pretrain import train
     from train.run.run import Run
 
     with tempfile.TemporaryDirectory() as folder:

@@ -108,7 +108,7 @@ def tuning_table(figures: Figures) -> Table:
         ["optimizer steps", figures.figure(manifest, "/counts/steps")],
         ["dialogues a step", figures.figure(manifest, "/config/batch_size")],
         ["epochs", figures.figure(manifest, "/config/epochs", "g")],
-        ["peak learning rate", figures.figure(manifest, "/config/optimizer/learning_rate", "g")],
+        ["peak learning rate", figures.figure(manifest, "/config/optimizer/lr", "g")],
         ["loss of the first step", figures.figure(metrics, "/0/loss", ".3f")],
         ["loss of the last step", figures.figure(metrics, join(last, "loss"), ".3f")],
     ]

@@ -1,6 +1,7 @@
 """The typed config of a pretraining run: what may be set, its default, and where a default comes from.
 
 Read with `load_config` (train/config_file.py), saved resolved as `config.yaml` of the run. Unknown keys are refused.
+The configs of other scripts (train/tuning/config.py) build on `Settings` and call the same thing by the same key.
 """
 
 from pathlib import Path
@@ -48,7 +49,17 @@ class DownstreamSettings(Settings):
     device: str = "cpu"
 
 
-class OptimizerSettings(Settings):
+class AdamWSettings(Settings):
+    """What every optimizer section has: AdamW, and the norm that gradients are clipped at (null: not at all)."""
+
+    lr: float = Field(gt=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    clip: float | None = Field(default=1.0, gt=0)
+
+
+class OptimizerSettings(AdamWSettings):
     """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors.
 
     `weight_decay_on`: `everything` as released, scales, norms, biases and embedding included, or `matrices` of the
@@ -56,11 +67,9 @@ class OptimizerSettings(Settings):
     """
 
     lr: float = Field(default=1e-2, gt=0)
-    betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(default=1e-15, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)
     weight_decay_on: Literal["everything", "matrices"] = "everything"
-    clip: float | None = Field(default=1.0, gt=0)
 
 
 class ParametrizationSettings(Settings):
@@ -234,11 +243,6 @@ class PretrainConfig(Settings):
         if self.downstream is not None and not self.export.phase_ends:
             raise ValueError("downstream needs the exported models: set export.phase_ends to true.")
         return self
-
-    @field_validator("heldout", mode="before")
-    @classmethod
-    def _folder_alone(cls, value: Any) -> Any:
-        return {"dir": value} if isinstance(value, str | Path) else value
 
     @field_validator("micro_batch_rows", "max_steps", "threads", mode="before")
     @classmethod

@@ -7,26 +7,20 @@ started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped
 """
 
 import argparse
-import os
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
-from data_recipes.errors import DataError
-from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import check_divisible, to_device
 from train.curriculum.plan import StepPlan, read_curriculum
 from train.dry_run.tables import dry_run, what_fits
-from train.errors import TrainError
-from train.launch.driver import announce, launcher_is_gone, report_exit_code
 from train.launch.ranks import start_missing_ranks
+from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.model_setup.sharding import sync_gradients
 from train.run.outputs import end_phase, evaluate
@@ -34,7 +28,7 @@ from train.run.roll_back import roll_back
 from train.run.run import Run
 
 
-def train(run: Run, *, max_seconds: float | None, stop: "StopSignal") -> str:
+def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
     """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (max_seconds reached)."""
     config, curriculum, started = run.config, run.curriculum, time.monotonic()
     run.restart_clock()
@@ -141,30 +135,6 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     return record
 
 
-class StopSignal:
-    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once.
-
-    The end of the launcher counts as a SIGTERM.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._remember)
-
-    def wanted(self) -> int:
-        """The number of the signal to stop for, 0 while there is none."""
-        if self.number is None and launcher_is_gone():
-            self.number = signal.SIGTERM
-        return self.number or 0
-
-    def _remember(self, number: int, frame: Any) -> None:
-        if self.number is not None:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self.number = number
-
-
 def hours(text: str) -> float:
     """A time in hours, 0 or more."""
     value = float(text)
@@ -196,49 +166,23 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Command line entry; returns the exit code."""
     options = parse_arguments(arguments)
-    stop = StopSignal()
-    try:
-        config = load_config(options.config, options.set)
-        if options.dry_run:
-            print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
-            return 0
-        with_ranks = start_missing_ranks(lambda ranks: check_divisible(read_curriculum(config), ranks))
-        if with_ranks is not None:
-            return with_ranks
-        announce()
-        world = enter_world(config)
+    with StopSignal() as stop:
         try:
-            return run_to_end(config, world, options, stop)
-        finally:
-            world.close()
-    except (TrainError, DataError, CheckpointError, OSError) as error:
-        say_error(str(error))
-        return 2
-    except (RuntimeError, MemoryError) as error:
-        if is_lost_rank(error):
-            say_error("another rank was lost. The same command goes on from the last checkpoint.")
-            return 1
-        if not is_out_of_memory(error):
-            raise
-        say_error(f"out of memory ({str(error).splitlines()[0]}). {what_fits(config)}")
-        return 2
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a GPU or the host could not give the memory asked for."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
-def is_lost_rank(error: BaseException) -> bool:
-    """Whether a collective failed because a peer is gone."""
-    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error)
-
-
-def say_error(message: str) -> None:
-    """Say it once: what all ranks find wrong rank 0 says, and by the time that others would the launcher ends them."""
-    if os.environ.get("RANK", "0") != "0":
-        time.sleep(8)
-    tqdm.write(f"error: {message}", file=sys.stderr)
+            config = load_config(PretrainConfig, options.config, options.set)
+            if options.dry_run:
+                print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
+                return 0
+            with_ranks = start_missing_ranks(lambda ranks: check_divisible(read_curriculum(config), ranks))
+            if with_ranks is not None:
+                return with_ranks
+            announce()
+            world = enter_world(config)
+            try:
+                return run_to_end(config, world, options, stop)
+            finally:
+                world.close()
+        except Exception as error:
+            return explain(error, memory_advice=lambda: what_fits(config))
 
 
 def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:
@@ -252,7 +196,7 @@ def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace
     if outcome == "finished":
         run.say(f"{run.step:,} steps done: {run.folder}")
         return 0
-    run.say(f"saved at step {run.step:,} of {run.last_step:,}; the same command goes on from there")
+    run.say(f"saved at step {run.step:,} of {run.last_step:,}; the same command resumes from there")
     return 128 + stop.number if outcome == "stopped" and stop.number else 0
 
 

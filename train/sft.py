@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from accelerate.utils import broadcast_object_list
+from transformers import AutoTokenizer
 
-from data_recipes.errors import DataError
 from data_recipes.manifest import (
     MANIFEST_NAME,
     fingerprint_of,
@@ -27,8 +27,11 @@ from data_recipes.manifest import (
     whole_folder,
     write_manifest,
 )
+from train.checkpoints.export import copy_tokenizer
+from train.config_file import load_config, resolved, settings_text
 from train.errors import TrainError
-from train.launch.driver import announce, report_exit_code
+from train.launch.stop import StopSignal, announce, explain, report_exit_code
+from train.tuning.callbacks import StopOnSignal
 from train.tuning.checkpoints import (
     METRICS_FILE,
     claim_work_folder,
@@ -37,7 +40,8 @@ from train.tuning.checkpoints import (
     step_of,
     work_folder,
 )
-from train.tuning.config import SftConfig, load_sft_config
+from train.tuning.config import SftConfig
+from train.tuning.data import check_chat_template, write_rows
 from train.tuning.model import check_fit, load_model, save_model
 from train.tuning.trainer import build_trainer, ordered_rows, trainer_arguments
 
@@ -50,10 +54,9 @@ class Interrupted(Exception):
 
 def run(config: SftConfig) -> Path:
     """Train as `config` says, going on where an interrupted run stopped; returns the finished folder."""
-    output_dir = Path(config.output_dir)
+    output_dir, dialogues = config.output_dir, config.dialogues
     model_dir = existing_folder(config.model, "model", needs="config.json")
     tokenizer_dir = existing_folder(config.tokenizer or config.model, "tokenizer", needs="tokenizer.json")
-    dialogues = Path(config.dialogues)
     if not dialogues.is_file():
         raise TrainError(f"{dialogues}: no such file (key 'dialogues'); expected a .jsonl file of dialogues.")
     inputs = {
@@ -68,12 +71,7 @@ def run(config: SftConfig) -> Path:
         return output_dir
     arguments = trainer_arguments(config, work)
     if arguments.process_index == 0:
-        claim_work_folder(work, {"config": config.model_dump(mode="json"), "inputs": inputs})
-
-    from transformers import AutoTokenizer
-
-    from train.checkpoints.export import copy_tokenizer
-    from train.tuning.data import check_chat_template, write_rows
+        claim_work_folder(work, {"config": resolved(config), "inputs": inputs})
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     check_chat_template(tokenizer, tokenizer_dir)
@@ -108,12 +106,12 @@ def run(config: SftConfig) -> Path:
                 shutil.copy(code, partial)
             copy_tokenizer(tokenizer_dir, partial)
             shutil.copy(work / METRICS_FILE, partial)
-            write_config(config, partial / "config.yaml")
+            (partial / "config.yaml").write_text(settings_text(resolved(config)))
             write_manifest(
                 partial,
                 kind="sft",
                 inputs=inputs,
-                config=config.model_dump(mode="json"),
+                config=resolved(config),
                 counts=counts,
                 seed=config.seed,
                 last_metrics=json.loads((work / METRICS_FILE).read_text().splitlines()[-1]),
@@ -122,9 +120,8 @@ def run(config: SftConfig) -> Path:
     return output_dir
 
 
-def existing_folder(name: str, key: str, *, needs: str) -> Path:
+def existing_folder(folder: Path, key: str, *, needs: str) -> Path:
     """The folder that a config key names; TrainError when it is none, or lacks the file that makes it one."""
-    folder = Path(name)
     if not folder.is_dir():
         raise TrainError(f"{folder}: no such folder (key '{key}').")
     if not (folder / needs).is_file():
@@ -144,7 +141,7 @@ def is_finished(output_dir: Path, config: SftConfig, inputs: dict[str, str]) -> 
     if not output_dir.exists():
         return False
     manifest = read_manifest(output_dir, kind="sft")
-    if manifest["inputs"] != inputs or manifest["config"] != config.model_dump(mode="json"):
+    if manifest["inputs"] != inputs or manifest["config"] != resolved(config):
         raise TrainError(f"{output_dir} holds another run's model. Choose another output_dir, or delete it.")
     problems = verify_files(output_dir, content=False)
     if problems:
@@ -156,8 +153,6 @@ def train(trainer: Any, work: Path) -> int:
     """Run to the end, or to a signal; returns the number of steps done."""
     checkpoint = latest_checkpoint(work) if trainer.args.process_index == 0 else None
     if trainer.args.world_size > 1:
-        from accelerate.utils import broadcast_object_list
-
         checkpoint = broadcast_object_list([checkpoint])[0]
     if trainer.args.process_index == 0:
         keep_metrics_until(work, step_of(checkpoint) if checkpoint else 0)
@@ -166,20 +161,10 @@ def train(trainer: Any, work: Path) -> int:
         if step_of(checkpoint) >= trainer.args.max_steps:
             trainer._load_from_checkpoint(str(checkpoint))
             return step_of(checkpoint)
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with StopSignal() as stop:
+        trainer.add_callback(StopOnSignal(stop))
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return trainer.state.global_step
-
-
-def write_config(config: SftConfig, path: Path) -> None:
-    """The resolved config; `train/sft.py` runs from it as it is."""
-    import yaml
-
-    path.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-
-
-def is_full_disk(error: Exception) -> bool:
-    """safetensors and torch.save report a full disk as errors of their own."""
-    return "No space left" in str(error) or "PytorchStreamWriter failed writing" in str(error)
 
 
 def say(message: str) -> None:
@@ -196,20 +181,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     announce()
     try:
         started = time.monotonic()
-        folder = run(load_sft_config(parsed.config, parsed.overrides))
+        folder = run(load_config(SftConfig, parsed.config, parsed.overrides))
         say(f"{folder}: done in {time.monotonic() - started:.1f} s")
         code = 0
-    except (TrainError, DataError, OSError) as error:
-        say(f"error: {error}")
-        code = 2
-    except (RuntimeError, SafetensorError) as error:
-        if not is_full_disk(error):
-            raise
-        say(f"error: no space left on the disk ({error}). Make room; the same command goes on.")
-        code = 2
     except (Interrupted, KeyboardInterrupt) as error:
-        say(f"interrupted: {error or 'before the first checkpoint'}. The same command goes on from there.")
+        say(f"interrupted: {error or 'before the first checkpoint'}. The same command resumes from there.")
         code = 130
+    except Exception as error:
+        code = explain(error, memory_advice=lambda: "Lower micro_batch_size, or set recomputation.mode to full.")
     report_exit_code(code)
     return code
 

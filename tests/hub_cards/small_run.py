@@ -127,7 +127,7 @@ def write_small_run(run: Path) -> Path:
     )
     write_model(run / "06-sft", YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
     write_lines(run / "06-sft" / "metrics.jsonl", [{"step": n, "loss": 3.0 / n} for n in (1, 2, 3)])
-    config = {"batch_size": 32, "epochs": 2.0, "optimizer": {"learning_rate": 0.001}, "output_dir": str(run.resolve())}
+    config = {"batch_size": 32, "epochs": 2.0, "optimizer": {"lr": 0.001}, "output_dir": str(run.resolve())}
     (run / "06-sft" / "config.yaml").write_text(yaml.safe_dump(config))
     counts = {"dialogues": 4000, "trained_on_tokens": 777_000, "steps": 250}
     write_manifest(run / "06-sft", kind="sft", inputs={}, config=config, counts=counts)

@@ -110,12 +110,7 @@ def write_run_config(inputs: Path, path: Path, **changes: Any) -> Path:
 
 def pretrain(config: Path, *arguments: str) -> int:
     """Run the script's main in this process; returns the exit code."""
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        return main([str(config), *arguments])
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
-            signal.signal(number, handler)
+    return main([str(config), *arguments])
 
 
 def environment() -> dict[str, str]:

@@ -94,7 +94,7 @@ def write_sft_config(folder: Path, **changes: Any) -> Path:
         "batch_size": 8,
         "micro_batch_size": 4,
         "epochs": 2,
-        "optimizer": {"learning_rate": 0.01},
+        "optimizer": {"lr": 0.01},
         "checkpoint": {"every_steps": 4},
         **changes,
     }

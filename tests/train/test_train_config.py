@@ -7,7 +7,8 @@ import pytest
 import yaml
 from pretrain_miniature import pretrain, write_inputs, write_run_config
 
-from train.config_file import load_config, resolved, save_config
+from train.config import PretrainConfig
+from train.config_file import load_config, resolved, settings_text
 from train.errors import TrainError
 
 
@@ -39,7 +40,7 @@ def config(inputs: Path, tmp_path: Path) -> Path:
         ("data.phases=[1,3]", "no folder"),
         ("data.dir=/nowhere", "/nowhere"),
         ("tokenizer=/nowhere", "tokenizer"),
-        ("heldout=/nowhere", "heldout.dir"),
+        ("heldout.dir=/nowhere", "heldout.dir"),
         ("device=cuda", "no CUDA device"),
         ("attention=flash_attention_2", "Try attention=sdpa"),
         ("optimizer", "expected key=value"),
@@ -60,12 +61,12 @@ def test_a_mistake_is_named(config: Path, change: str, expected: str, capsys: py
 def test_a_key_given_twice_and_broken_yaml_are_refused(config: Path) -> None:
     config.write_text(config.read_text() + "seed: 4\n")
     with pytest.raises(TrainError, match="'seed' is given twice"):
-        load_config(config)
+        load_config(PretrainConfig, config)
     config.write_text("a: [")
     with pytest.raises(TrainError, match="not valid YAML"):
-        load_config(config)
+        load_config(PretrainConfig, config)
     with pytest.raises(TrainError, match="no such file"):
-        load_config(config.with_name("other.yaml"))
+        load_config(PretrainConfig, config.with_name("other.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_key_given_twice_and_broken_yaml_are_refused(config: Path) -> None:
     ],
 )
 def test_set_changes_one_value(config: Path, change: str, path: tuple[Any, ...], value: Any) -> None:
-    found: Any = resolved(load_config(config, [change]))
+    found: Any = resolved(load_config(PretrainConfig, config, [change]))
     for key in path:
         found = found[key]
     assert found == value
@@ -95,8 +96,10 @@ def test_the_saved_config_resolves_to_itself_from_any_folder(
     value = yaml.safe_load(config.read_text()) | {"output_dir": "relative/run"}
     config.write_text(yaml.safe_dump(value))
     monkeypatch.chdir(tmp_path)
-    first = load_config(config)
-    save_config(first, tmp_path / "saved.yaml")
+    first = load_config(PretrainConfig, config)
+    (tmp_path / "saved.yaml").write_text(settings_text(resolved(first)))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert resolved(load_config(tmp_path / "saved.yaml"))["output_dir"] == str(tmp_path / "relative" / "run")
+    assert resolved(load_config(PretrainConfig, tmp_path / "saved.yaml"))["output_dir"] == str(
+        tmp_path / "relative" / "run"
+    )

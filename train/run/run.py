@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from data_recipes.manifest import MANIFEST_NAME
 from train.checkpoints.sharded import Checkpointer, load_state
 from train.config import PretrainConfig
-from train.config_file import save_config
+from train.config_file import resolved, settings_text
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
 from train.errors import TrainError
@@ -123,7 +123,7 @@ class Run:
         elif init is not None and init.optimizer:
             raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")
         if self.world.is_main:
-            save_config(self.config, self.folder / "config.yaml")
+            (self.folder / "config.yaml").write_text(settings_text(resolved(self.config)))
             (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
         for log in (self.metrics, self.heldout_log):
             log.cut_after(-1)
@@ -143,7 +143,7 @@ class Run:
             log.cut_after(step)
         if self.world.is_main:
             (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
-            save_config(self.config, self.folder / "config.yaml")
+            (self.folder / "config.yaml").write_text(settings_text(resolved(self.config)))
         self.pending.take()
         self.step = step
         self._phase = None

@@ -5,18 +5,16 @@ A study is a set of trials. A trial that is done is not run again, so a study th
 
 import json
 import shutil
-import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import yaml
-
 from data_recipes.recipes.phases import phase_folder
 from data_recipes.rows.reader import PackedRows
-from train.config_file import set_key
+from train import pretrain
+from train.config_file import changed_settings, settings_text
 from train.errors import TrainError
 from train.run.log import RunLog
 
@@ -85,11 +83,7 @@ def settings_of(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> dict[
                 f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
                 f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
             )
-    settings = yaml.safe_load(base.read_text())
-    everything = {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu", **changes}
-    for dotted, value in everything.items():
-        set_key(settings, dotted, value)
-    return settings
+    return changed_settings(base, {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu", **changes})
 
 
 def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:
@@ -98,13 +92,13 @@ def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:
     Raises TrainError when the training could not begin, KeyboardInterrupt when it was stopped.
     """
     config, log, done = folder / "trial.yaml", RunLog(folder / "run" / "metrics.jsonl"), folder / "done.json"
-    text = yaml.safe_dump(settings | {"output_dir": str(folder / "run")}, sort_keys=False)
+    text = settings_text(settings | {"output_dir": str(folder / "run")})
     if folder.exists() and (not config.is_file() or config.read_text() != text):
         shutil.rmtree(folder)
     if not done.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         config.write_text(text)
-        code = _train(config)
+        code = pretrain.main([str(config)])
         if code >= 128:
             raise KeyboardInterrupt
         diverged = any(record.get("loss") is None for record in log.lines())
@@ -114,15 +108,3 @@ def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:
             shutil.rmtree(folder / "run" / leftover, ignore_errors=True)
         done.write_text(json.dumps({"finished": code == 0}) + "\n")
     return Trial(log.lines(), bool(json.loads(done.read_text())["finished"]))
-
-
-def _train(config: Path) -> int:
-    """The script's main in this process; its signal handlers are taken away again."""
-    from train.pretrain import main
-
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return main([str(config)])
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)

@@ -2,9 +2,8 @@
 
 import json
 import math
-import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 
 from train.errors import TrainError
-from train.launch.driver import launcher_is_gone
+from train.launch.stop import StopSignal
 
 
 class Metrics(TrainerCallback):
@@ -38,7 +37,7 @@ class Metrics(TrainerCallback):
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
-            raise TrainError(f"the loss is {logs['loss']} at step {state.global_step}; lower optimizer.learning_rate.")
+            raise TrainError(f"the loss is {logs['loss']} at step {state.global_step}; lower optimizer.lr.")
         if self.bar is None:
             return
         line = {
@@ -72,30 +71,12 @@ class SealCheckpoints(TrainerCallback):
 
 
 class StopOnSignal(TrainerCallback):
-    """At a signal, or when the launcher is gone, finish the step, write a checkpoint and stop; a second signal stops at
-    once."""
+    """Once a signal to stop has come, write a checkpoint at the end of the step and stop."""
 
-    def __init__(self, signals: Sequence[signal.Signals]) -> None:
-        self.signals = signals
-        self.before: dict[signal.Signals, Any] = {}
-        self.received = False
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        for number in self.signals:
-            self.before[number] = signal.signal(number, self.receive)
-
-    def receive(self, number: int, frame: Any) -> None:
-        self.received = True
-        self.restore()
-
-    def restore(self) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
+    def __init__(self, stop: StopSignal) -> None:
+        self.stop = stop
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.received or launcher_is_gone():
+        if self.stop.wanted():
             control.should_save = True
             control.should_training_stop = True
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.restore()

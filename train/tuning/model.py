@@ -1,32 +1,28 @@
 """The model of instruction tuning: loaded whole, checked against rows and tokenizer, adapted, and saved tuned."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from peft import LoraConfig
 from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
+from modeling_yulanmini.configuration_yulanmini import refuse_unpinned_kernel  # registers the architecture too
 from train.errors import TrainError
 from train.tuning.config import SftConfig
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 ADAPTER_FOLDER = "adapter"
 
 
-def load_model(config: SftConfig, folder: Path) -> "PreTrainedModel":
+def load_model(config: SftConfig, folder: Path) -> PreTrainedModel:
     """The model with every weight from the folder; TrainError for one that is damaged or incomplete."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from modeling_yulanmini.configuration_yulanmini import refuse_unpinned_kernel  # registers the architecture too
-
     try:
-        refuse_unpinned_kernel(config.attn_implementation)
+        refuse_unpinned_kernel(config.attention)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, config.dtype),
-            attn_implementation=config.attn_implementation,
+            attn_implementation=config.attention,
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
@@ -38,7 +34,7 @@ def load_model(config: SftConfig, folder: Path) -> "PreTrainedModel":
     return model
 
 
-def check_fit(config: SftConfig, model: "PreTrainedModel", tokenizer: Any, folder: Path) -> None:
+def check_fit(config: SftConfig, model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Refuse a tokenizer or a row length that the model was not made for."""
     positions = model.config.max_position_embeddings
     if config.max_length > positions:
@@ -55,8 +51,6 @@ def lora_config(config: SftConfig) -> Any:
     """PEFT's config of the adapters, or None for full tuning."""
     if config.lora is None:
         return None
-    from peft import LoraConfig
-
     return LoraConfig(
         r=config.lora.rank,
         lora_alpha=config.lora.alpha,
@@ -70,9 +64,6 @@ def save_model(
     config: SftConfig, model: Any, folder: Path, state_dict: dict[str, Any] | None, stop_ids: list[int]
 ) -> None:
     """The tuned model as an ordinary folder; adapters are merged into it, and kept beside it."""
-    import torch
-    from transformers import GenerationConfig
-
     if config.lora is not None:
         model.save_pretrained(folder / ADAPTER_FOLDER, state_dict=state_dict)
         if state_dict is not None:

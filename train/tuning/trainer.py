@@ -1,27 +1,29 @@
 """From the config of instruction tuning to TRL's trainer: its arguments, the rows in order, loss and callbacks."""
 
 import os
-import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from datasets import Dataset, disable_progress_bars
+from transformers import PreTrainedModel, PrinterCallback
+from transformers.utils.logging import disable_progress_bar
+from trl import SFTConfig as TrlSftConfig
+from trl import pack_dataset
 
 from train.errors import TrainError
+from train.tuning.callbacks import Metrics, SealCheckpoints
 from train.tuning.checkpoints import METRICS_FILE, seal
 from train.tuning.config import SftConfig
+from train.tuning.data import training_order
+from train.tuning.loss import DialogueTrainer
 from train.tuning.model import lora_config
-
-if TYPE_CHECKING:
-    import datasets
-    import numpy as np
-    from transformers import PreTrainedModel
 
 
 def trainer_arguments(config: SftConfig, work: Path) -> Any:
     """TRL's SFTConfig for this run. Steps and warm-up are filled in once the rows are counted."""
-    import torch
-    from transformers.utils.logging import disable_progress_bar
-    from trl import SFTConfig as TrlSftConfig
-
     disable_progress_bar()  # ours counts steps; theirs come with every checkpoint
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -42,20 +44,20 @@ def trainer_arguments(config: SftConfig, work: Path) -> Any:
         per_device_train_batch_size=config.micro_batch_size,
         gradient_accumulation_steps=config.batch_size // (config.micro_batch_size * ranks),
         max_steps=1,
-        learning_rate=optimizer.learning_rate,
+        learning_rate=optimizer.lr,
         lr_scheduler_type="cosine_with_min_lr",
         lr_scheduler_kwargs={"min_lr_rate": optimizer.min_lr_ratio},
         adam_beta1=optimizer.betas[0],
         adam_beta2=optimizer.betas[1],
         adam_epsilon=optimizer.eps,
         weight_decay=optimizer.weight_decay,
-        max_grad_norm=optimizer.max_grad_norm,
-        bf16=config.mixed_precision == "bf16",
+        max_grad_norm=optimizer.clip or 0.0,
+        bf16=config.precision == "bfloat16",
         use_cpu=not torch.cuda.is_available(),
-        activation_checkpointing=config.activation_checkpointing,
+        activation_checkpointing=config.recomputation.mode == "full",
         save_strategy="steps",
         save_steps=config.checkpoint.every_steps,
-        save_total_limit=config.checkpoint.keep,
+        save_total_limit=config.checkpoint.keep_last,
         logging_steps=1,
         disable_tqdm=True,
         report_to="none",
@@ -69,18 +71,11 @@ def lays_rows_end_to_end(config: SftConfig) -> bool:
     FlashAttention keeps such dialogues apart for free; the other back ends build a dense mask from the position
     ids, which costs more than padding unless rows are packed to the same length.
     """
-    return config.packing == "bfd" or (config.attn_implementation or "").startswith("flash")
+    return config.packing == "bfd" or config.attention.startswith("flash")
 
 
-def ordered_rows(config: SftConfig, path: Path) -> "tuple[datasets.Dataset, np.ndarray]":
+def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray]:
     """The rows in training order, and the tokens of each step (int64 [steps])."""
-    import numpy as np
-    import pyarrow.compute as pc
-    from datasets import Dataset, disable_progress_bars
-    from trl import pack_dataset
-
-    from train.tuning.data import training_order
-
     disable_progress_bars()
     rows = Dataset.from_file(str(path))
     if config.packing == "bfd":
@@ -99,17 +94,12 @@ def ordered_rows(config: SftConfig, path: Path) -> "tuple[datasets.Dataset, np.n
 def build_trainer(
     config: SftConfig,
     arguments: Any,
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     tokenizer: Any,
-    rows: "datasets.Dataset",
-    step_tokens: "np.ndarray",
+    rows: Dataset,
+    step_tokens: np.ndarray,
 ) -> Any:
-    """The TRL trainer with our loss choice, metrics file, checkpoint seals and signal handling."""
-    from transformers import PrinterCallback
-
-    from train.tuning.callbacks import Metrics, SealCheckpoints, StopOnSignal
-    from train.tuning.loss import DialogueTrainer
-
+    """The TRL trainer with our loss choice, metrics file and checkpoint seals."""
     work = Path(arguments.output_dir)
     trainer = DialogueTrainer(
         model=model,
@@ -122,5 +112,4 @@ def build_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Metrics(work / METRICS_FILE, step_tokens))
     trainer.add_callback(SealCheckpoints(seal))
-    trainer.add_callback(StopOnSignal((signal.SIGINT, signal.SIGTERM)))
     return trainer

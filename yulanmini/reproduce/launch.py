@@ -8,14 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from train.launch.driver import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
+from train.launch.stop import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
 
 
 def launch(script: Path, config: Path, *, processes: int = 1) -> None:
     """Run `accelerate launch SCRIPT CONFIG` on the CPU and wait for it.
 
     accelerate turns every exit code into 1 and dies of a Ctrl-C before the script has saved, so the script
-    leaves its process id and exit code in a folder (train/launch/driver.py) and is signalled directly.
+    leaves its process id and exit code in a folder (train/launch/stop.py) and is signalled directly.
     Raises SystemExit with the script's code when it did not succeed; its message is on stderr already.
     """
     command = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--cpu"]

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_recipes.manifest import read_manifest, whole_folder, write_manifest
 from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
 from yulanmini.reproduce.launch import launch
@@ -130,13 +128,11 @@ def build_data(run: Run) -> None:
 def write_config(run: Run, name: str, template: str, overrides: dict[str, Any]) -> Path:
     """A training config of this run: the committed file with the run's paths and the scale's changes."""
     import train
-    from train.config_file import set_key
+    from train.config_file import changed_settings, settings_text
 
-    config = yaml.safe_load((Path(train.__file__).parent / "configs" / template).read_text())
-    for dotted, value in overrides.items():
-        set_key(config, dotted, value)
+    values = changed_settings(Path(train.__file__).parent / "configs" / template, overrides)
     path = run.out / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
+    path.write_text(settings_text(values))
     return path
 
 

@@ -157,7 +157,7 @@ def test_a_dry_run_of_built_phases_counts_their_tokens_and_starts_nothing(
     "name", ["yulanmini-2.4b/pretrain", "yulanmini-2.4b/anneal", "proxy-0.05b", "proxy-0.2b", "tiny/pretrain"]
 )
 def test_shipped_configs_are_valid(name: str) -> None:
-    config = load_config(REPOSITORY / "train" / "configs" / f"{name}.yaml")
+    config = load_config(PretrainConfig, REPOSITORY / "train" / "configs" / f"{name}.yaml")
     assert (config.optimizer.betas, config.optimizer.eps, config.optimizer.clip) == ((0.9, 0.95), 1e-15, 1.0)
 
 

@@ -11,6 +11,7 @@ from accelerate import PartialState
 from pretrain_miniature import write_inputs, write_run_config
 from torch.distributed.tensor import DTensor, Shard
 
+from train.config import PretrainConfig
 from train.config_file import load_config
 from train.launch.world import enter_world
 from train.model_setup.parameter_groups import matrix_kind
@@ -23,7 +24,7 @@ def one_rank(rank: int, port: int, config: Path, results: "multiprocessing.Queue
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
     PartialState._reset_state()  # what this process took over from the one it was forked from
-    settings = load_config(config)
+    settings = load_config(PretrainConfig, config)
     run = Run(settings, enter_world(settings))
     plan = run.curriculum.at(0)
     run.enter_phase(plan)

@@ -23,7 +23,7 @@ from transformers import AutoTokenizer
 
 from data_recipes.rows.reader import PackedRows
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from train.config import RecomputationSettings
+from train.config import PretrainConfig, RecomputationSettings
 from train.config_file import load_config
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import built_phases, make_curriculum
@@ -61,7 +61,7 @@ def small_model(**changes: object) -> YuLanMiniForCausalLM:
 
 
 def masked_rows(inputs: Path, tmp_path: Path) -> tuple[StepReader, object]:
-    config = load_config(write_run_config(inputs, tmp_path / "config.yaml"))
+    config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     curriculum = make_curriculum(config, built_phases(config))
     return StepReader(curriculum, ONE, vocab_size=263, attention="sdpa"), curriculum.at(12)
 
@@ -105,7 +105,7 @@ def test_flash_attention_is_given_the_lengths_of_the_same_documents(inputs: Path
 
 
 def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path) -> None:
-    config = load_config(write_run_config(inputs, tmp_path / "config.yaml"))
+    config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     curriculum = make_curriculum(config, built_phases(config))
     plan = curriculum.at(3)
     parts = []
@@ -118,10 +118,10 @@ def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path)
 
 
 def test_ranks_that_do_not_divide_the_rows_are_refused_with_those_that_do(inputs: Path, tmp_path: Path) -> None:
-    config = load_config(write_run_config(inputs, tmp_path / "config.yaml"))
+    config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     with pytest.raises(TrainError, match=r"phase 1: 12 rows a step .* 5 ranks. Ranks that fit: 1, 2, 3, 4, 6, 12"):
         check_divisible(make_curriculum(config, built_phases(config)), 5)
-    changed = load_config(tmp_path / "config.yaml", ["micro_batch_rows=5"])
+    changed = load_config(PretrainConfig, tmp_path / "config.yaml", ["micro_batch_rows=5"])
     with pytest.raises(TrainError, match="micro_batch_rows 5 does not divide the 12 rows"):
         check_divisible(make_curriculum(changed, built_phases(changed)), 1)
 
@@ -249,7 +249,7 @@ def test_windows_of_held_out_text_see_what_precedes_them(inputs: Path, tmp_path:
 @pytest.mark.parametrize("decay_on", ["everything", "matrices"])
 def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path, decay_on: str) -> None:
     changes = {"heldout": None, "optimizer": {"lr": 3e-3, "weight_decay_on": decay_on}}
-    config = load_config(write_run_config(inputs, tmp_path / "config.yaml", **changes))
+    config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml", **changes))
     run = Run(config, ONE)
     start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
     plain = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from sft_miniature import write_sft_config
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_recipes.manifest import read_manifest, verify_files
+from train.config_file import load_config
 from train.errors import TrainError
-from train.sft import Interrupted, is_full_disk, run
-from train.tuning.config import load_sft_config
+from train.launch.stop import explain
+from train.sft import Interrupted, run
+from train.tuning.config import SftConfig
 from train.tuning.trainer import ordered_rows
 
 SCRIPT = Path(__file__).parents[3] / "train" / "sft.py"
@@ -33,7 +36,7 @@ def losses_of(folder: Path) -> list[tuple[int, float]]:
 
 
 def tune(folder: Path, **changes) -> Path:
-    return run(load_sft_config(write_sft_config(folder, **changes)))
+    return run(load_config(SftConfig, write_sft_config(folder, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -81,16 +84,17 @@ def test_kill_9_and_again_gives_the_weights_of_an_undisturbed_run(undisturbed, t
     assert not (tmp_path / "killed").exists()
     (work / "checkpoint-24").mkdir(exist_ok=True)  # what a kill while saving leaves
     (work / "checkpoint-24" / "model.safetensors").write_bytes(b"half")
-    resumed = run(load_sft_config(config))
+    resumed = run(load_config(SftConfig, config))
     assert (resumed / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
     assert losses_of(resumed) == losses_of(undisturbed)
 
 
 def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, tmp_path):
-    config = load_sft_config(
+    config = load_config(
+        SftConfig,
         write_sft_config(
             undisturbed.parent, epochs=8, checkpoint={"every_steps": 1000}, output_dir=str(tmp_path / "stopped")
-        )
+        ),
     )
     metrics = tmp_path / "stopped.work" / "metrics.jsonl"
 
@@ -108,8 +112,11 @@ def test_sigterm_leaves_a_checkpoint_and_the_same_command_goes_on(undisturbed, t
 
 
 def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed, tmp_path, monkeypatch):
-    config = load_sft_config(
-        write_sft_config(undisturbed.parent, epochs=8, checkpoint={"every_steps": 8}, output_dir=str(tmp_path / "late"))
+    config = load_config(
+        SftConfig,
+        write_sft_config(
+            undisturbed.parent, epochs=8, checkpoint={"every_steps": 8}, output_dir=str(tmp_path / "late")
+        ),
     )
 
     def stop(*arguments):
@@ -126,30 +133,37 @@ def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed
     assert (finished / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
 
 
-def test_a_full_disk_is_bad_input_and_a_bug_is_not():
-    from safetensors import SafetensorError
+@pytest.mark.parametrize(
+    "error",
+    [
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file"),
+    ],
+)
+def test_a_full_disk_is_bad_input(error, capsys):
+    assert explain(error, memory_advice=str) == 2
+    assert "Make room; the same command resumes." in capsys.readouterr().err
 
-    assert is_full_disk(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
-    assert is_full_disk(
-        RuntimeError("[enforce fail at inline_container.cc:858] . PytorchStreamWriter failed writing file")
-    )
-    assert not is_full_disk(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), memory_advice=str)
 
 
 def test_a_finished_run_is_not_done_again_and_not_overwritten_by_another(undisturbed):
     before = (undisturbed / "model.safetensors").stat().st_mtime_ns
     config = write_sft_config(undisturbed.parent, epochs=8, checkpoint={"every_steps": 8})
-    assert run(load_sft_config(config)) == undisturbed
+    assert run(load_config(SftConfig, config)) == undisturbed
     assert (undisturbed / "model.safetensors").stat().st_mtime_ns == before
     with pytest.raises(TrainError, match="holds another run's model"):
-        run(load_sft_config(config, ["epochs=9"]))
+        run(load_config(SftConfig, config, ["epochs=9"]))
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.01])
 def test_z_loss_is_in_the_loss_exactly_when_the_config_says_so(tmp_path, z_loss):
     path = write_sft_config(tmp_path, z_loss=z_loss, max_steps=1)
-    out = run(load_sft_config(path))
-    rows, _ = ordered_rows(load_sft_config(path), write_rows_again(path, tmp_path))
+    out = run(load_config(SftConfig, path))
+    rows, _ = ordered_rows(load_config(SftConfig, path), write_rows_again(path, tmp_path))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     nll, z, tokens = 0.0, 0.0, 0
     for row in rows.select(range(8)):
@@ -166,14 +180,14 @@ def write_rows_again(config: Path, folder: Path) -> Path:
     from train.tuning.data import write_rows
 
     rows = folder / "again.arrow"
-    loaded = load_sft_config(config)
+    loaded = load_config(SftConfig, config)
     write_rows(Path(loaded.dialogues), rows, tokenizer=Path(loaded.tokenizer), max_length=loaded.max_length, workers=1)
     return rows
 
 
-@pytest.mark.parametrize("attn_implementation", ["sdpa", "eager"])
-def test_packed_dialogues_give_the_loss_and_gradient_of_separate_ones(tmp_path, attn_implementation):
-    common = {"epochs": 1, "attn_implementation": attn_implementation, "max_length": 200}
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_packed_dialogues_give_the_loss_and_gradient_of_separate_ones(tmp_path, attention):
+    common = {"epochs": 1, "attention": attention, "max_length": 200}
     separate = tune(tmp_path, **common, batch_size=64, micro_batch_size=64)
     with pytest.raises(TrainError, match=r"^\d+ rows x 1 epochs do not fill one batch") as too_few:
         tune(tmp_path, **common, packing="bfd", batch_size=64, micro_batch_size=64, output_dir=str(tmp_path / "packed"))
@@ -230,7 +244,7 @@ def test_a_truncated_model_is_bad_input(tmp_path):
     weights = tmp_path / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1000])
     with pytest.raises(TrainError, match=r"cannot load the model"):
-        run(load_sft_config(path))
+        run(load_config(SftConfig, path))
 
 
 def test_a_model_with_another_vocabulary_is_refused(tmp_path):
@@ -239,7 +253,7 @@ def test_a_model_with_another_vocabulary_is_refused(tmp_path):
     model.resize_token_embeddings(100)
     model.save_pretrained(tmp_path / "model")
     with pytest.raises(TrainError, match="263 tokens, the model"):
-        run(load_sft_config(path))
+        run(load_config(SftConfig, path))
 
 
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path):

@@ -51,11 +51,11 @@ def test_a_damaged_checkpoint_names_the_file_and_the_way_on(tmp_path, damage, na
 
 def test_another_config_may_not_go_on_from_a_checkpoint(tmp_path):
     work = tmp_path / "out.work"
-    claim_work_folder(work, {"config": {"optimizer": {"learning_rate": 0.1}, "seed": 0}})
+    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
     write_checkpoint(work, 10)
-    claim_work_folder(work, {"config": {"optimizer": {"learning_rate": 0.1}, "seed": 0}})
-    with pytest.raises(TrainError, match=r"config\.optimizer\.learning_rate: 0\.1 there, 0\.2 now") as error:
-        claim_work_folder(work, {"config": {"optimizer": {"learning_rate": 0.2}, "seed": 0}})
+    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
+    with pytest.raises(TrainError, match=r"config\.optimizer\.lr: 0\.1 there, 0\.2 now") as error:
+        claim_work_folder(work, {"config": {"optimizer": {"lr": 0.2}, "seed": 0}})
     assert "seed" not in str(error.value)
 
 

@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.merge import merge_to_llama
+from train.config_file import load_config
 from train.sft import run
-from train.tuning.config import load_sft_config
+from train.tuning.config import SftConfig
 from train.tuning.data import write_rows
 from train.tuning.trainer import ordered_rows
 
@@ -45,7 +46,7 @@ def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
 def config(tmp_path) -> Path:
     write_yulanmini(tmp_path / "model")
     write_tokenizer(tmp_path / "model")
-    return write_sft_config(tmp_path, tokenizer=None, max_steps=4, optimizer={"learning_rate": 0.002})
+    return write_sft_config(tmp_path, tokenizer=None, max_steps=4, optimizer={"lr": 0.002})
 
 
 def first_loss(folder: Path) -> float:
@@ -53,7 +54,7 @@ def first_loss(folder: Path) -> float:
 
 
 def test_the_wrappers_z_loss_stays_out_and_lm_head_alpha_stays_in(config, tmp_path):
-    settings = load_sft_config(config)
+    settings = load_config(SftConfig, config)
     out = run(settings)
     rows_file = tmp_path / "rows.arrow"
     write_rows(Path(settings.dialogues), rows_file, tokenizer=tmp_path / "model", max_length=128, workers=1)
@@ -71,19 +72,19 @@ def test_the_wrappers_z_loss_stays_out_and_lm_head_alpha_stays_in(config, tmp_pa
 def test_trls_own_head_gives_the_same_loss_as_ours(config, tmp_path, monkeypatch):
     from train.tuning import loss as sft_loss
 
-    ours = first_loss(run(load_sft_config(config)))
+    ours = first_loss(run(load_config(SftConfig, config)))
 
     def without_own_head(self, *args, z_loss=0.0, **kwargs):
         sft_loss.SFTTrainer.__init__(self, *args, **kwargs)
         self.z_loss, self.uses_own_head = z_loss, False
 
     monkeypatch.setattr(sft_loss.DialogueTrainer, "__init__", without_own_head)
-    theirs = first_loss(run(load_sft_config(config, [f"output_dir={tmp_path / 'theirs'}"])))
+    theirs = first_loss(run(load_config(SftConfig, config, [f"output_dir={tmp_path / 'theirs'}"])))
     assert theirs == pytest.approx(ours, rel=1e-5)
 
 
 def test_the_scales_learn_and_the_tuned_model_still_merges_into_a_llama(config, tmp_path):
-    out = run(load_sft_config(config))
+    out = run(load_config(SftConfig, config))
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
     tuned = AutoModelForCausalLM.from_pretrained(out)
     moved = [name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])]
@@ -94,7 +95,7 @@ def test_the_scales_learn_and_the_tuned_model_still_merges_into_a_llama(config, 
 
 
 def test_lora_leaves_the_scales_alone(config, tmp_path):
-    out = run(load_sft_config(config, ["lora.rank=4", "lora.alpha=8"]))
+    out = run(load_config(SftConfig, config, ["lora.rank=4", "lora.alpha=8"]))
     before = AutoModelForCausalLM.from_pretrained(tmp_path / "model").state_dict()
     tuned = AutoModelForCausalLM.from_pretrained(out).state_dict()
     assert tuned.keys() == before.keys()
@@ -104,7 +105,7 @@ def test_lora_leaves_the_scales_alone(config, tmp_path):
 
 
 def test_the_tuned_folder_keeps_the_remote_code_that_its_config_names(config):
-    out = run(load_sft_config(config))
+    out = run(load_config(SftConfig, config))
     mapped = json.loads((out / "config.json").read_text()).get("auto_map", {})
     assert mapped
     assert all((out / f"{target.split('.')[0]}.py").is_file() for target in mapped.values())

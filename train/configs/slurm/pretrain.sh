@@ -32,10 +32,11 @@ srun --kill-on-bad-exit=1 bash -c '
 # A finished run has a manifest; one stopped by --max-hours has not and goes on in the next job.
 OUTPUT=$(python - "$@" <<'PYTHON'
 import sys
-from train.pretrain import parse_arguments
+from train.config import PretrainConfig
 from train.config_file import load_config
+from train.pretrain import parse_arguments
 options = parse_arguments(sys.argv[1:])
-print(load_config(options.config, options.set).output_dir)
+print(load_config(PretrainConfig, options.config, options.set).output_dir)
 PYTHON
 )
 [ -e "$OUTPUT/manifest.json" ] || scontrol requeue "$SLURM_JOB_ID"

@@ -1,0 +1,113 @@
+"""How a training script ends: by a signal, with its launcher or driver, by an error; and with which exit code.
+
+A driver is the program that started `accelerate launch` (`yulanmini reproduce`). accelerate stands between the two and
+passes on neither signals nor exit codes, so the script leaves its process id and its exit code in the driver's folder.
+Without a driver (the environment variables unset) `announce` and `report_exit_code` do nothing.
+"""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from data_recipes.errors import DataError
+from modeling_yulanmini.configuration_yulanmini import CheckpointError
+from train.errors import TrainError
+
+FOLDER_VARIABLE = "YULANMINI_DRIVER_FOLDER"
+PID_VARIABLE = "YULANMINI_DRIVER_PID"
+PID_FILE = "pid"
+EXIT_CODE_FILE = "exit_code"
+# `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
+_LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
+
+
+def announce() -> None:
+    """Tell the driver which process to signal, and end this process within a second of the driver's death.
+
+    A script that went on after its driver was killed would write into the folder that the next run resumes.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is None or int(os.environ.get("LOCAL_RANK", "0")) != 0:
+        return
+    (Path(folder) / PID_FILE).write_text(str(os.getpid()))
+    driver = int(os.environ[PID_VARIABLE])
+
+    def watch() -> None:
+        while True:
+            time.sleep(0.5)
+            try:
+                os.kill(driver, 0)
+            except ProcessLookupError:
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def report_exit_code(code: int) -> None:
+    """Leave the exit code where the driver looks for it."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder is not None:
+        (Path(folder) / EXIT_CODE_FILE).write_text(str(code))
+
+
+class StopSignal:
+    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once.
+
+    The end of `accelerate launch`, which passes no signal on to a single process, counts as a SIGTERM. A context
+    manager: signals are caught inside it only.
+    """
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopSignal":
+        self._handlers = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def wanted(self) -> int:
+        """The number of the signal to stop for, 0 while there is none."""
+        if self.number is None and _LAUNCHER is not None and os.getppid() != _LAUNCHER:
+            self.number = signal.SIGTERM
+        return self.number or 0
+
+    def _remember(self, number: int, frame: Any) -> None:
+        if self.number is not None:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+
+
+def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
+    """Print what the user or the machine is to blame for as one sentence, and return its exit code; raise the rest."""
+    text = str(error)
+    if isinstance(error, TrainError | DataError | CheckpointError | OSError):
+        return print_error(text)
+    if isinstance(error, torch.distributed.DistError) or "gloo/transport" in text:
+        return print_error("another rank was lost. The same command resumes from the last checkpoint.", code=1)
+    # safetensors and torch.save report a full disk as errors of their own.
+    if "No space left" in text or "PytorchStreamWriter failed writing" in text:
+        return print_error(f"no space left on the disk ({text}). Make room; the same command resumes.")
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return print_error(f"out of memory ({text.splitlines()[0]}). {memory_advice()}")
+    raise error
+
+
+def print_error(message: str, *, code: int = 2) -> int:
+    """Print an error that every rank meets from rank 0 only: before the other ranks would, the launcher ends them."""
+    if os.environ.get("RANK", "0") != "0":
+        time.sleep(8)
+    tqdm.write(f"error: {message}", file=sys.stderr)
+    return code
