@@ -86,12 +86,13 @@ class ParametrizationSettings(Settings):
 class AnnealingSettings(Settings):
     """The tail: begins with the first step of phase `start`; `floor` is a fraction of the base rate.
 
-    `steps` is the length of the curve (published: 19,000); by default all steps from there to the end.
+    `steps` is the length of the curve (published: 19,000); by default all steps from there to the end. `shape`:
+    1-sqrt, linear, cosine, exponential (train/curriculum/schedule.py).
     """
 
     start: PhaseName
     steps: int | None = Field(default=None, gt=0)
-    shape: Literal["1-sqrt", "linear", "cosine", "exponential"] = "1-sqrt"
+    shape: str = "1-sqrt"
     floor: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -162,22 +163,14 @@ class InitSettings(Settings):
 class MonitorSettings(Settings):
     """`interval`: steps between two measurements (at 20 the default set costs under 1 % of a step:
     benchmarks/train_step.py); `flush_every`: steps between two writes of metrics.jsonl
-    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: monitors/registry.py.
+    (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: those of
+    train/monitors that measure, by default all.
     `trackers`: accelerate's names (tensorboard, trackio, wandb, ...), which log under `project`. `peak_tflops`:
     dense peak of one device for MFU, where modeling_yulanmini/flops.py does not know it."""
 
     interval: int = Field(default=20, gt=0)
     flush_every: int | None = Field(default=None, gt=0)
-    names: list[str] = [
-        "hidden_state_variance",
-        "norm_output_variance",
-        "attention_logits",
-        "optimization",
-        "weights",
-        "loss_by_source",
-        "speed",
-        "memory",
-    ]
+    names: list[str] | None = None
     trackers: list[str] = []
     project: str = "yulanmini"
     peak_tflops: float | None = Field(default=None, gt=0)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_recipes.manifest import read_manifest
-from data_recipes.recipes.phases import phase_folder, phase_number
+from data_recipes.recipes.phases import phase_folder
 from train.config import PretrainConfig, RecomputationSettings, StageSettings, phase_names
-from train.curriculum.schedule import Schedule
+from train.curriculum.schedule import Schedule, make_schedule
 from train.errors import TrainError
 
 
@@ -167,7 +167,8 @@ def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> C
             )
         phases.append(phase)
         step = phase.end_step
-    return Curriculum(phases, _schedule(config, phases))
+    starts = {phase.name: phase.first_step for phase in phases}
+    return Curriculum(phases, make_schedule(config, starts, end_step=step))
 
 
 def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, StageSettings]:
@@ -180,34 +181,3 @@ def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, St
     if config.stages and (missing := [name for name in names if name not in found]):
         raise TrainError(f"stages: no stage holds phase {', '.join(missing)}. Add one or widen a range.")
     return found
-
-
-def _schedule(config: PretrainConfig, phases: list[Phase]) -> Schedule:
-    settings, annealing = config.schedule, config.schedule.annealing
-    warmup = settings.warmup_steps or 0
-    if settings.warmup_tokens is not None:
-        warmup = round(settings.warmup_tokens / config.tokens_per_step)
-    if annealing is None:
-        return Schedule(lr=config.optimizer.lr, warmup_steps=warmup)
-    starts = {phase.name: phase.first_step for phase in phases}
-    if str(annealing.start) not in starts:
-        # A run of the first phases only ends before the tail; a phase that no stage knows is a mistake.
-        known = [name for stage in config.stages for name in phase_names(stage.phases)] or list(starts)
-        if str(annealing.start) not in known:
-            raise TrainError(f"schedule.annealing.start: no phase '{annealing.start}'. Known: {', '.join(known)}.")
-        later = [name for name in starts if phase_number(name) >= phase_number(str(annealing.start))]
-        if later:
-            raise TrainError(
-                f"schedule.annealing.start: phase {annealing.start} is not in this run, but {', '.join(later)} is. "
-                f"Set it to '{later[0]}'."
-            )
-        return Schedule(lr=config.optimizer.lr, warmup_steps=warmup)
-    start = starts[str(annealing.start)]
-    return Schedule(
-        lr=config.optimizer.lr,
-        warmup_steps=warmup,
-        annealing_start=start,
-        annealing_steps=annealing.steps or phases[-1].end_step - start,
-        shape=annealing.shape,
-        floor=annealing.floor,
-    )

@@ -21,6 +21,8 @@ class HiddenStateVariance(Monitor):
     `spikes.variance_growth` is a warning.
     """
 
+    name = "hidden_state_variance"
+
     HISTORY = 16
 
     def __init__(self, *args: Any) -> None:
@@ -75,6 +77,8 @@ class NormOutputVariance(Monitor):
     """`norm_output_variance`: variance over all elements of what enters attention in each layer (the norm's output,
     its alpha included); `mlp_norm_output_variance`: of what enters the MLP, gate_up_proj_alpha included."""
 
+    name = "norm_output_variance"
+
     NORMS = (("norm_output_variance", "input_layernorm"), ("mlp_norm_output_variance", "post_attention_layernorm"))
 
     def __init__(self, *args: Any) -> None:
@@ -113,6 +117,8 @@ class AttentionLogits(Monitor):
     The layer's own forward is run once more on that row with an attention function that looks at q and k and
     returns, so whatever the model does to them (alphas, RoPE, QK-LayerNorm) is in the figure.
     """
+
+    name = "attention_logits"
 
     QUERIES = 64
     TOKENS = 4096

@@ -1,10 +1,14 @@
-"""The base class of monitors: the hooks that the loop calls, in order, and what each may do.
+"""The base class of monitors: the hooks that the loop calls, in order, and what each may do; and all monitors by name.
 
-A monitor's values stay on the device until the loop writes its records, so none of them costs a synchronisation.
+A monitor is a small callback that measures one thing at an interval into the step's record. Its values stay on the
+device until the loop writes its records, so none of them costs a synchronisation. To add one, write a subclass of
+`Monitor` with a `name` into a module of this package: it is found, and on by default.
 """
 
+import pkgutil
 from collections.abc import Callable, Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
@@ -14,11 +18,14 @@ from torch.utils.hooks import RemovableHandle
 from train.config import PretrainConfig
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
+from train.errors import TrainError
 from train.launch.world import World
 
 
 class Monitor:
     """Base: every hook does nothing. `measuring` is set for the steps at the interval."""
+
+    name: ClassVar[str]
 
     def __init__(self, model: Any, optimizer: torch.optim.Optimizer, world: World, config: PretrainConfig) -> None:
         self.model = model
@@ -48,7 +55,28 @@ class Monitor:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
+        """Restore what `state_dict` gave."""
+
+
+def known_monitors() -> dict[str, type[Monitor]]:
+    """Every monitor that a module of this package defines, by name."""
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")
+    found = {kind.name: kind for kind in Monitor.__subclasses__() if kind.__module__.startswith(f"{package}.")}
+    return dict(sorted(found.items()))
+
+
+def make_monitors(
+    config: PretrainConfig, model: Any, optimizer: torch.optim.Optimizer, world: World
+) -> dict[str, Monitor]:
+    """The monitors that the config names, or all of them; TrainError for an unknown name."""
+    known = known_monitors()
+    names = list(known) if config.monitors.names is None else config.monitors.names
+    for name in names:
+        if name not in known:
+            raise TrainError(f"monitors.names: no monitor '{name}'. Known: {', '.join(known)}.")
+    return {name: known[name](model, optimizer, world, config) for name in names}
 
 
 class InnerHooks:

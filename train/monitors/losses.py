@@ -20,6 +20,8 @@ class LossBySource(Monitor):
     The loss of a step is one sum over all rows, so this is a forward pass of the head of its own.
     """
 
+    name = "loss_by_source"
+
     TOKENS = 16_384
 
     def __init__(self, *args: Any) -> None:

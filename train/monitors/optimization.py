@@ -16,6 +16,8 @@ class Optimization(Monitor):
     The step is computed again from the moments, one parameter at a time: no copy of the weights is kept.
     """
 
+    name = "optimization"
+
     def before_update(self, record: dict[str, Any]) -> None:
         if self.measuring:
             squares = [
@@ -60,6 +62,8 @@ class Optimization(Monitor):
 class Weights(Monitor):
     """`weight_rms`: root mean square of the weights of each kind of parameter; `alphas`: smallest, mean and largest
     of each kind of learnable scale over the layers."""
+
+    name = "weights"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

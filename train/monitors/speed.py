@@ -22,6 +22,8 @@ class Speed(Monitor):
     that time spent waiting for rows; `mfu`: model FLOPs utilisation by convention (modeling_yulanmini/flops.py), with
     the peak it assumes, `peak_flops`, where that is known or `monitors.peak_tflops` says it."""
 
+    name = "speed"
+
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         given = self.config.monitors.peak_tflops
@@ -60,6 +62,8 @@ class Speed(Monitor):
 class Memory(Monitor):
     """`memory_gib`: the most that this rank's tensors took on the accelerator since the last measurement; on a CPU,
     the most that the process has ever had resident."""
+
+    name = "memory"
 
     def after_update(self, record: dict[str, Any]) -> None:
         if not self.measuring:

@@ -1,5 +1,6 @@
-"""The run's JSON-lines files: appended in step order, cut back to a checkpoint's step when a run goes on from it."""
+"""Where the records of a run go: JSON-lines files, which reports read, and trackers such as TensorBoard."""
 
+import atexit
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
+
+from train.config import PretrainConfig
+from train.config_file import resolved
+from train.errors import TrainError
 
 from data_recipes.files import write_whole
 
 
 class RunLog:
-    """`metrics.jsonl`, `heldout.jsonl`, ... : one JSON object a line, each with its `step`."""
+    """`metrics.jsonl`, `heldout.jsonl`, ... : one JSON object a line, each with its `step`, in the order of the steps.
+
+    A run that resumes from a checkpoint cuts them back to the checkpoint's step.
+    """
 
     def __init__(self, path: Path, *, active: bool = True) -> None:
         self.path = path
@@ -43,6 +52,51 @@ class RunLog:
                 except json.JSONDecodeError:
                     break
         return found
+
+
+class Trackers:
+    """TensorBoard, trackio, Weights & Biases and the like, through accelerate's trackers (`monitors.trackers`).
+
+    They get all numbers of every record, nested ones as `name/key` and layers as `name/00`, at their step.
+    """
+
+    def __init__(self, config: PretrainConfig, *, active: bool) -> None:
+        known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
+        folder = config.output_dir / "trackers"
+        self._trackers = []
+        for name in config.monitors.trackers if active else ():
+            if name not in known:
+                raise TrainError(f"monitors.trackers: no tracker '{name}'. Known: {', '.join(sorted(known))}.")
+            if not filter_trackers([name], folder):
+                raise TrainError(f"monitors.trackers: '{name}' is not installed. Install it or leave it out.")
+            needs_folder = known[name].requires_logging_directory
+            tracker = known[name](config.monitors.project, *([folder] if needs_folder else []))
+            if hasattr(tracker, "start"):
+                tracker.start()
+            # The values are one string: TensorBoard takes no nested ones, and the whole config is what one looks for.
+            tracker.store_init_configuration({"config": str(resolved(config))})
+            atexit.register(tracker.finish)
+            self._trackers.append(tracker)
+
+    def log(self, records: Sequence[Mapping[str, Any]]) -> None:
+        for record in records if self._trackers else ():
+            numbers = flattened(record)
+            for tracker in self._trackers:
+                tracker.log(numbers, step=record["step"])
+
+
+def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """The numbers of a record by their path; text and missing values are left out."""
+    numbers: dict[str, float] = {}
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, list):
+            value = {f"{index:02d}": item for index, item in enumerate(value)}
+        if isinstance(value, Mapping):
+            numbers |= flattened(value, f"{name}/")
+        elif isinstance(value, int | float):
+            numbers[name] = value
+    return numbers
 
 
 class PendingRecords:

@@ -26,10 +26,10 @@ from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.model_setup.sharding import shard_model
-from train.monitors.registry import make_monitors
+from train.monitors.base import make_monitors
 from train.run.identity import differences, fingerprint, identity
 from train.run.inputs import check_data, check_init, heldout_text, holds_model, load_tokenizer
-from train.run.log import PendingRecords, RunLog
+from train.run.log import PendingRecords, RunLog, Trackers
 from train.run.outputs import end_phase, evaluate, write_run_manifest
 from train.spikes.guard import SpikeGuard, SpikeRecord
 
@@ -65,6 +65,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         main = world.is_main
         self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
+        self.trackers = Trackers(config, active=main)
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
         self.guard = SpikeGuard(config.spikes, world.device)
         self.spikes = SpikeRecord(self.folder / "spikes.json", config.spikes, active=main)
@@ -214,6 +215,7 @@ class Run:
             for warning in monitor.on_records(records):
                 self.say(f"warning: {warning}")
         self.metrics.append(records)
+        self.trackers.log(records)
         last = records[-1]
         self.progress_to(last)
         for record in records:

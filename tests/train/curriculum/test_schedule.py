@@ -55,7 +55,7 @@ def test_the_published_floor_is_the_quoted_end_rate() -> None:
     ],
 )
 def test_each_tail_starts_at_the_full_rate_falls_and_ends_at_the_floor(shape: str, middle: float, end: float) -> None:
-    schedule = Schedule(lr=2.0, annealing_start=100, annealing_steps=50, shape=shape, floor=0.01)  # type: ignore[arg-type]
+    schedule = Schedule(lr=2.0, annealing_start=100, annealing_steps=50, shape=shape, floor=0.01)
     rates = [schedule.lr_at(step) for step in range(99, 160)]
     assert rates[0] == rates[1] == 2.0
     assert schedule.lr_at(125) == pytest.approx(2 * middle)

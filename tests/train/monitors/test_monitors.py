@@ -20,12 +20,11 @@ from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.parameter_groups import parameter_groups
 from train.monitors.activations import AttentionLogits, HiddenStateVariance, NormOutputVariance
-from train.monitors.base import Gauge, Monitor
+from train.monitors.base import Gauge, Monitor, known_monitors, make_monitors
 from train.monitors.losses import LossBySource
 from train.monitors.optimization import Optimization, Weights
-from train.monitors.registry import MONITORS, make_monitors
 from train.monitors.speed import Speed
-from train.monitors.trackers import flattened
+from train.run.log import Trackers, flattened
 
 WORLD = World(torch.device("cpu"), 0, 1)
 
@@ -345,7 +344,7 @@ class FakeTracker:
 def test_trackers_get_every_number_at_its_step(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FakeTracker.opened = []
     monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "fake", FakeTracker)
-    monkeypatch.setattr("train.monitors.trackers.filter_trackers", lambda names, folder: names)
+    monkeypatch.setattr("train.run.log.filter_trackers", lambda names, folder: names)
     config = write_run_config(
         inputs,
         tmp_path / "config.yaml",
@@ -376,14 +375,28 @@ def test_nested_figures_are_flattened_by_path() -> None:
     assert flattened(record) == {"step": 3, "mfu/palm": 0.5, "alphas/q/00": 1.0, "alphas/q/01": 2.0}
 
 
-@pytest.mark.parametrize(
-    ("monitors", "message"),
-    [
-        ({"names": ["hidden_variance"]}, f"no monitor 'hidden_variance'. Known: {', '.join(MONITORS)}"),
-        ({"trackers": ["wandbb"]}, "no tracker 'wandbb'. Known: .*wandb"),
-    ],
-)
-def test_unknown_names_are_refused_with_the_known_ones(monitors: dict[str, Any], message: str) -> None:
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
     model = make_model()
-    with pytest.raises(TrainError, match=message):
-        make_monitors(make_config(**monitors), model, make_optimizer(model), WORLD)
+    known = ", ".join(known_monitors())
+    with pytest.raises(TrainError, match=f"no monitor 'hidden_variance'. Known: {known}"):
+        make_monitors(make_config(names=["hidden_variance"]), model, make_optimizer(model), WORLD)
+    with pytest.raises(TrainError, match=r"no tracker 'wandbb'. Known: .*wandb"):
+        Trackers(make_config(trackers=["wandbb"]), active=True)
+
+
+def test_a_monitor_in_a_module_beside_the_others_is_found_and_on(tmp_path: Path) -> None:
+    """What CONTRIBUTING says of adding one: a single file."""
+    import train.monitors
+
+    (tmp_path / "planted.py").write_text(
+        "from train.monitors.base import Monitor\n\n\nclass Planted(Monitor):\n    name = 'planted'\n"
+    )
+    train.monitors.__path__.append(str(tmp_path))
+    try:
+        model = make_model()
+        assert "planted" in make_monitors(make_config(), model, make_optimizer(model), WORLD)
+    finally:
+        train.monitors.__path__.remove(str(tmp_path))
+        planted = known_monitors()["planted"]
+        planted.__module__ = "elsewhere"
+    assert "planted" not in known_monitors()
