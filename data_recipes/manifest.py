@@ -112,13 +112,14 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     return manifest
 
 
-def verify_files(folder: Path, *, content: bool = True) -> list[str]:
+def verify_files(folder: Path, *, content: bool = True, manifest: Mapping[str, Any] | None = None) -> list[str]:
     """What differs between a folder and its manifest, one line each; empty when nothing does.
 
-    With `content=False` only presence and size are compared, which reads no file.
+    With `content=False` only presence and size are compared, which reads no file. `manifest`: the folder's, where the
+    caller has read it already.
     """
     problems = []
-    for name, expected in read_manifest(folder)["files"].items():
+    for name, expected in (manifest or read_manifest(folder))["files"].items():
         path = Path(folder) / name
         if not path.is_file():
             problems.append(f"{path}: missing")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_recipes.rows.reader import PackedRows
 from train.curriculum.plan import Curriculum, Phase, StepPlan
 from train.errors import TrainError
 from train.launch.world import World
@@ -77,16 +76,8 @@ class StepReader:
         self._world = world
         self._vocab_size = vocab_size
         self._flash = attention.startswith("flash_attention")
-        self._readers: dict[str, PackedRows] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
         self._ahead: tuple[int, Future[StepRows]] | None = None
-
-    def rows_of(self, phase: Phase) -> PackedRows:
-        """The phase's folder, opened once."""
-        if phase.name not in self._readers:
-            assert phase.folder is not None, "a phase that is only declared cannot be read"
-            self._readers[phase.name] = PackedRows(phase.folder)
-        return self._readers[phase.name]
 
     def get(self, plan: StepPlan, following: int | None) -> StepRows:
         """This rank's rows of `plan`'s step; begins to read step `following` in the background."""
@@ -110,13 +101,13 @@ class StepReader:
 
     def read_rows(self, phase: Phase, start: int, stop: int) -> MicroBatch:
         """Rows [start, stop) of a phase on the CPU; TrainError for a token that the model has no embedding for."""
-        rows = self.rows_of(phase).rows(start, stop)
+        rows = phase.packed.rows(start, stop)
         ids = np.asarray(rows.input_ids)
         if int(ids.max()) >= self._vocab_size or int(ids.min()) < 0:
             row = int(np.argmax((ids >= self._vocab_size).any(axis=1) | (ids < 0).any(axis=1)))
             raise TrainError(
-                f"{phase.folder}: row {start + row} holds token {int(ids[row].max())}, but the model's vocabulary has "
-                f"{self._vocab_size}. The data was built with another tokenizer, or the folder is damaged "
+                f"{phase.packed.folder}: row {start + row} holds token {int(ids[row].max())}, but the model's vocabulary "
+                f"has {self._vocab_size}. The data was built with another tokenizer, or the folder is damaged "
                 "(`yulanmini data verify` tells)."
             )
         input_ids = torch.from_numpy(ids.astype(np.int64))

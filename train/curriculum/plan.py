@@ -8,24 +8,39 @@ are not read (at most one step's worth; `rows_left_over` counts them).
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from data_recipes.manifest import read_manifest
 from data_recipes.recipes.phases import phase_folder
+from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig, RecomputationSettings, StageSettings, phase_names
 from train.curriculum.schedule import Schedule, make_schedule
 from train.errors import TrainError
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A phase of the curriculum: steps `first_step` <= t < `first_step + steps`."""
+class PhaseRows:
+    """The rows of a phase, built already or only declared by a recipe (`built` is None).
+
+    `subsets`: name, domain and tokens of each subset of the recipe, by subset id.
+    """
 
     name: str
-    folder: Path | None
     fingerprint: str
     context_length: int
     rows: int
+    subsets: tuple[tuple[str, str | None, int], ...] = ()
+    built: PackedRows | None = None
+
+    @property
+    def packed(self) -> PackedRows:
+        """The rows themselves; a dry run of phases that are only declared never asks for them."""
+        assert self.built is not None, f"phase {self.name} is declared, not built"
+        return self.built
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase(PhaseRows):
+    """A phase of the curriculum: steps `first_step` <= t < `first_step + steps`."""
+
     rows_per_step: int
     first_step: int
     rope_theta: float | None
@@ -67,17 +82,6 @@ class StepPlan:
         return self.step + 1 == self.phase.end_step
 
 
-@dataclass(frozen=True)
-class PhaseSource:
-    """What the table needs to know of a phase's rows, whether they are built yet or only declared by a recipe."""
-
-    name: str
-    folder: Path | None
-    fingerprint: str
-    context_length: int
-    rows: int
-
-
 class Curriculum:
     """The phases in order and the schedule over them."""
 
@@ -104,9 +108,12 @@ class Curriculum:
         return self.phases[index] if index >= 0 and self.phases[index].end_step == step else None
 
 
-def built_phases(config: PretrainConfig) -> list[PhaseSource]:
-    """The phases that the config names, as built in `data.dir`; TrainError names the first one missing."""
-    sources = []
+def built_phases(config: PretrainConfig) -> list[PhaseRows]:
+    """The phases that the config names, as built in `data.dir`; TrainError names the first one missing.
+
+    Each manifest is read here, once for the whole run.
+    """
+    phases = []
     for name in phase_names(config.data.phases):
         folder = config.data.dir / phase_folder(name)
         if not folder.is_dir():
@@ -115,13 +122,10 @@ def built_phases(config: PretrainConfig) -> list[PhaseSource]:
                 f"data.phases: no folder {folder} for phase '{name}'. "
                 f"Present: {', '.join(present) or 'none'}. Build it with `yulanmini data build {name}`."
             )
-        manifest = read_manifest(folder, kind="packed-rows")
-        sources.append(
-            PhaseSource(
-                name, folder, manifest["fingerprint"], int(manifest["context_length"]), int(manifest["counts"]["rows"])
-            )
-        )
-    return sources
+        built = PackedRows(folder)
+        subsets = tuple((subset["name"], subset["domain"], subset["tokens"]) for subset in built.manifest["subsets"])
+        phases.append(PhaseRows(name, built.fingerprint, built.context_length, len(built), subsets, built))
+    return phases
 
 
 def read_curriculum(config: PretrainConfig) -> Curriculum:
@@ -129,40 +133,36 @@ def read_curriculum(config: PretrainConfig) -> Curriculum:
     return make_curriculum(config, built_phases(config))
 
 
-def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> Curriculum:
-    """The table for `sources` under the config's stages and schedule; TrainError where they disagree."""
-    stages = _stage_by_phase(config, [source.name for source in sources])
+def make_curriculum(config: PretrainConfig, declared: Sequence[PhaseRows]) -> Curriculum:
+    """The table for `declared` phases under the config's stages and schedule; TrainError where they disagree."""
+    stages = _stage_by_phase(config, [rows.name for rows in declared])
     phases: list[Phase] = []
     step = 0
-    for source in sources:
-        stage = stages.get(source.name)
-        if stage and stage.context_length and stage.context_length != source.context_length:
+    for rows in declared:
+        stage = stages[rows.name]
+        if stage.context_length and stage.context_length != rows.context_length:
             raise TrainError(
-                f"stages: phase {source.name} is said to have context length {stage.context_length}, but "
-                f"{source.folder or 'its recipe'} has {source.context_length}. Change one of them."
+                f"stages: phase {rows.name} is declared with context length {stage.context_length}, but "
+                f"{rows.built.folder if rows.built else 'its recipe'} has {rows.context_length}. Change one of them."
             )
-        if config.tokens_per_step % source.context_length:
+        if config.tokens_per_step % rows.context_length:
             raise TrainError(
                 f"tokens_per_step: {config.tokens_per_step:,} is not a multiple of the context length "
-                f"{source.context_length:,} of phase {source.name}."
+                f"{rows.context_length:,} of phase {rows.name}."
             )
         phase = Phase(
-            name=source.name,
-            folder=source.folder,
-            fingerprint=source.fingerprint,
-            context_length=source.context_length,
-            rows=source.rows,
-            rows_per_step=config.tokens_per_step // source.context_length,
+            **vars(rows),
+            rows_per_step=config.tokens_per_step // rows.context_length,
             first_step=step,
-            rope_theta=stage.rope_theta if stage else None,
-            document_mask=stage.document_mask if stage else False,
-            micro_batch_rows=(stage and stage.micro_batch_rows) or config.micro_batch_rows,
-            recomputation=(stage and stage.recomputation) or config.recomputation,
-            rebalance=stage.rebalance if stage else False,
+            rope_theta=stage.rope_theta,
+            document_mask=stage.document_mask,
+            micro_batch_rows=stage.micro_batch_rows or config.micro_batch_rows,
+            recomputation=stage.recomputation or config.recomputation,
+            rebalance=stage.rebalance,
         )
         if phase.steps == 0:
             raise TrainError(
-                f"phase {source.name}: {source.rows:,} rows are less than one step of {phase.rows_per_step:,}. "
+                f"phase {phase.name}: {phase.rows:,} rows are less than one step of {phase.rows_per_step:,}. "
                 "Build more data for it or lower tokens_per_step."
             )
         phases.append(phase)
@@ -172,12 +172,15 @@ def make_curriculum(config: PretrainConfig, sources: Sequence[PhaseSource]) -> C
 
 
 def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, StageSettings]:
+    """The stage of each phase; the defaults for all where the config has no stages."""
+    if not config.stages:
+        return dict.fromkeys(names, StageSettings(phases=[]))
     found: dict[str, StageSettings] = {}
     for index, stage in enumerate(config.stages):
         for name in phase_names(stage.phases):
             if name in found:
                 raise TrainError(f"stages[{index}].phases: phase {name} is in an earlier stage already.")
             found[name] = stage
-    if config.stages and (missing := [name for name in names if name not in found]):
+    if missing := [name for name in names if name not in found]:
         raise TrainError(f"stages: no stage holds phase {', '.join(missing)}. Add one or widen a range.")
     return found

@@ -5,16 +5,14 @@ Reads built phases where they are there, else the published recipes; needs neith
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import read_manifest
 from data_recipes.recipes.phases import phase_folder
-from data_recipes.recipes.recipe import Recipe, load_recipe
+from data_recipes.recipes.recipe import load_recipe
 from data_recipes.tokens.tokenizer import load_tokenizer
 from train.config import PretrainConfig, phase_names
-from train.curriculum.plan import Curriculum, Phase, PhaseSource, built_phases, make_curriculum
+from train.curriculum.plan import Curriculum, Phase, PhaseRows, built_phases, make_curriculum
 from train.dry_run import estimates
 from train.errors import TrainError
 from train.model_setup.build import model_config
@@ -22,20 +20,11 @@ from train.model_setup.build import model_config
 PUBLISHED_VOCABULARY = 99_000
 
 
-@dataclass(frozen=True)
-class SourceRows:
-    """One subset of a phase's mix."""
-
-    name: str
-    domain: str | None
-    tokens: int
-
-
 def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, as_json: bool) -> str:
     """What a run of `config` would do, as text or JSON. TrainError if the sums do not come out."""
-    phases, sources, origin = declared_phases(config)
-    curriculum = make_curriculum(config, phases)
-    proofs = prove_totals(config, curriculum, sources)
+    declared, origin = declared_phases(config)
+    curriculum = make_curriculum(config, declared)
+    proofs = prove_totals(config, curriculum)
     model, _ = model_config(config, vocab_size=_vocabulary(config))
     device = estimates.parse_hardware(hardware) if hardware else estimates.this_machine()
     share = mfu or estimates.PUBLISHED_MFU
@@ -45,7 +34,10 @@ def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, 
         "total_steps": curriculum.total_steps,
         "total_tokens": curriculum.total_steps * config.tokens_per_step,
         "phases": rows,
-        "sources": {phase: [vars(source) for source in found] for phase, found in sources.items()},
+        "sources": {
+            phase.name: [{"name": name, "domain": domain, "tokens": tokens} for name, domain, tokens in phase.subsets]
+            for phase in declared
+        },
         "proofs": proofs,
     }
     if device is not None:
@@ -65,11 +57,11 @@ def what_fits(config: PretrainConfig) -> str:
     """Advice after running out of memory: the micro-batch that should fit this machine's devices, or its host."""
     advice = "Set recomputation.mode to full, or use more ranks; the run goes on from its last checkpoint."
     device = estimates.this_machine() or estimates.this_host()
-    phases, _, _ = declared_phases(config)
+    declared, _ = declared_phases(config)
     model, _ = model_config(config, vocab_size=_vocabulary(config))
     rows = {
         phase.context_length: estimates.fewer_rows_that_fit(config, model, phase, device)
-        for phase in make_curriculum(config, phases).phases
+        for phase in make_curriculum(config, declared).phases
     }
     fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items() if count)
     if not fitting:
@@ -77,40 +69,34 @@ def what_fits(config: PretrainConfig) -> str:
     return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. Or: {advice}"
 
 
-def declared_phases(config: PretrainConfig) -> tuple[list[PhaseSource], dict[str, list[SourceRows]], str]:
-    """The phases, what each is mixed from, and where both were read."""
+def declared_phases(config: PretrainConfig) -> tuple[list[PhaseRows], str]:
+    """The phases, and where they were read."""
     names = phase_names(config.data.phases)
     if all((config.data.dir / phase_folder(name)).is_dir() for name in names):
-        phases = built_phases(config)
-        sources = {}
-        for phase in phases:
-            assert phase.folder is not None
-            subsets = read_manifest(phase.folder)["subsets"]
-            sources[phase.name] = [SourceRows(item["name"], item["domain"], item["tokens"]) for item in subsets]
-        return phases, sources, f"built phases in {config.data.dir}"
-    phases, sources = [], {}
+        return built_phases(config), f"built phases in {config.data.dir}"
+    phases = []
     for name in names:
         try:
-            recipe: Recipe = load_recipe(name)
+            recipe = load_recipe(name)
         except DataError as error:
             raise TrainError(
                 f"data.phases: phase '{name}' is neither built in {config.data.dir} nor a published recipe: {error}"
             ) from error
-        context = recipe.context_length
         # As the build does: every subset is packed by itself, so it has whole rows.
-        sources[name] = [
-            SourceRows(subset.name, subset.domain, subset.tokens // context * context) for subset in recipe.subsets
-        ]
-        rows = sum(source.tokens for source in sources[name]) // context
-        phases.append(PhaseSource(name, None, f"recipe {recipe.key}", context, rows))
-    return phases, sources, f"published recipes (nothing built in {config.data.dir})"
+        rows = [subset.tokens // recipe.context_length for subset in recipe.subsets]
+        subsets = tuple(
+            (subset.name, subset.domain, count * recipe.context_length)
+            for subset, count in zip(recipe.subsets, rows, strict=True)
+        )
+        phases.append(PhaseRows(name, f"recipe {recipe.key}", recipe.context_length, sum(rows), subsets))
+    return phases, f"published recipes (nothing built in {config.data.dir})"
 
 
-def prove_totals(config: PretrainConfig, curriculum: Curriculum, sources: dict[str, list[SourceRows]]) -> list[str]:
+def prove_totals(config: PretrainConfig, curriculum: Curriculum) -> list[str]:
     """The sums that hold, one sentence each; TrainError names the first that does not."""
     total = steps = left_over = 0
     for phase in curriculum.phases:
-        tokens = sum(source.tokens for source in sources[phase.name])
+        tokens = sum(tokens for _, _, tokens in phase.subsets)
         if tokens != phase.rows * phase.context_length:
             raise TrainError(
                 f"phase {phase.name}: its sources add up to {tokens:,} tokens, its rows to "

@@ -5,8 +5,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_recipes.manifest import read_manifest
-from data_recipes.recipes.phases import phase_folder
 from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
 from train.curriculum.batches import IGNORED, MicroBatch
 from train.curriculum.plan import Phase
@@ -28,15 +26,8 @@ class LossBySource(Monitor):
         super().__init__(*args)
         self._sums: torch.Tensor | None = None
         self._batch: MicroBatch | None = None
-        self._sources: dict[str, list[tuple[str, str | None]]] = {}
+        self._subsets: dict[str, tuple[tuple[str, str | None, int], ...]] = {}  # by phase: records arrive later
         self.model.model.register_forward_hook(self._hook)
-
-    def sources_of(self, phase: str) -> list[tuple[str, str | None]]:
-        """Name and domain of each subset of a phase's rows, by subset id."""
-        if phase not in self._sources:
-            manifest = read_manifest(self.config.data.dir / phase_folder(phase))
-            self._sources[phase] = [(subset["name"], subset["domain"]) for subset in manifest["subsets"]]
-        return self._sources[phase]
 
     def before_step(self, step: int) -> None:
         self._sums = None
@@ -46,8 +37,9 @@ class LossBySource(Monitor):
         if not self.measuring:
             return
         self._batch = batch
+        self._subsets[phase.name] = phase.subsets
         if self._sums is None:
-            self._sums = torch.zeros((len(self.sources_of(phase.name)), 2), device=batch.input_ids.device)
+            self._sums = torch.zeros((len(phase.subsets), 2), device=batch.input_ids.device)
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.measuring and module.training and self._batch is not None:
@@ -84,7 +76,7 @@ class LossBySource(Monitor):
             values = iter(record.pop("loss_by_subset"))
             by_subset: dict[str, list[float]] = {}
             by_domain: dict[str, list[float]] = {}
-            for (name, domain), total, count in zip(self.sources_of(record["phase"]), values, values, strict=True):
+            for (name, domain, _), total, count in zip(self._subsets[record["phase"]], values, values, strict=True):
                 for key, sums in ((name, by_subset), (domain or "other", by_domain)):
                     entry = sums.setdefault(key, [0.0, 0.0])
                     entry[0] += total

@@ -9,9 +9,9 @@ from typing import Any
 import psutil
 import torch
 
-from data_recipes.manifest import read_manifest
-from data_recipes.recipes.phases import phase_folder
 from modeling_yulanmini.flops import peak_flops, training_flops_per_token
+from train.curriculum.batches import MicroBatch
+from train.curriculum.plan import Phase
 from train.monitors.base import Monitor
 
 MEASURED_BY_CLOCK = ("seconds", "waited", "tokens_per_second", "data_wait_share", "mfu", "peak_flops", "memory_gib")
@@ -31,7 +31,10 @@ class Speed(Monitor):
         known = peak_flops(torch.cuda.get_device_name(self.world.device)) if on_gpu else None
         self._peak = given * 1e12 if given else known
         self._since: list[dict[str, Any]] = []
-        self._contexts: dict[str, int] = {}
+        self._contexts: dict[str, int] = {}  # by phase: records arrive later
+
+    def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
+        self._contexts[phase.name] = phase.context_length
 
     def on_records(self, records: list[dict[str, Any]]) -> list[str]:
         for record in records:
@@ -47,16 +50,11 @@ class Speed(Monitor):
             return
         record["tokens_per_second"] = round(tokens / seconds, 1)
         record["data_wait_share"] = round(waited / seconds, 6)
-        if self._peak:
+        if self._peak and record["phase"] in self._contexts:  # not while all rows of a phase are left out
             record["peak_flops"] = self._peak
-            per_token = training_flops_per_token(self.model.config, self._context_length(record["phase"]))
+            per_token = training_flops_per_token(self.model.config, self._contexts[record["phase"]])
             achieved = tokens / seconds / (self.world.size * self._peak)
             record["mfu"] = {convention: flops * achieved for convention, flops in per_token.items()}
-
-    def _context_length(self, phase: str) -> int:
-        if phase not in self._contexts:
-            self._contexts[phase] = read_manifest(self.config.data.dir / phase_folder(phase))["context_length"]
-        return self._contexts[phase]
 
 
 class Memory(Monitor):

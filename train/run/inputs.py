@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from data_recipes.manifest import read_manifest, verify_files
+from data_recipes.manifest import verify_files
 from data_recipes.tokens.tokenizer import load_tokenizer as load_ids
 from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
 from train.config import PretrainConfig
@@ -18,14 +18,14 @@ def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
     """The tokenizer's fingerprint; TrainError for a damaged phase or one built with another tokenizer."""
     mine = load_ids(tokenizer)
     for phase in curriculum.phases:
-        assert phase.folder is not None
-        problems = verify_files(phase.folder, content=False)
+        built = phase.packed
+        problems = verify_files(built.folder, content=False, manifest=built.manifest)
         if problems:
             raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")
-        theirs = read_manifest(phase.folder)["tokenizer"]
+        theirs = built.manifest["tokenizer"]
         if theirs["fingerprint"] != mine.fingerprint:
             raise TrainError(
-                f"phase {phase.name}: {phase.folder} was built with a tokenizer of {theirs['vocab_size']:,} tokens, "
+                f"phase {phase.name}: {built.folder} was built with a tokenizer of {theirs['vocab_size']:,} tokens, "
                 f"which is not the one in {tokenizer} ({mine.vocab_size:,} tokens). Set `tokenizer` to that one, or "
                 "build the phase again."
             )

@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
 
+from data_recipes.files import write_whole
 from train.config import PretrainConfig
 from train.config_file import resolved
 from train.errors import TrainError
-
-from data_recipes.files import write_whole
 
 
 class RunLog:

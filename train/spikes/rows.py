@@ -50,9 +50,8 @@ def name_rows(plan: StepPlan, losses: dict[int, float]) -> list[dict[str, Any]]:
     named = []
     for row in outliers(losses):
         found: dict[str, Any] = {"step": plan.step + 1, "phase": plan.phase.name, "row": row, "loss": losses[row]}
-        assert plan.phase.folder is not None
         try:
-            traced = trace(plan.phase.folder, row)
+            traced = trace(plan.phase.packed.folder, row)
             found |= {"subset": traced["subset"], "documents": traced["documents"]}
         except (DataError, OSError) as error:
             found["documents_unknown"] = str(error)

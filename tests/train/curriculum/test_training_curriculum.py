@@ -9,7 +9,7 @@ from pretrain_miniature import REPOSITORY, pretrain, write_inputs, write_run_con
 
 from train.config import PretrainConfig, phase_names
 from train.config_file import load_config
-from train.curriculum.plan import Curriculum, PhaseSource, make_curriculum
+from train.curriculum.plan import Curriculum, PhaseRows, make_curriculum
 from train.errors import TrainError
 
 
@@ -39,9 +39,9 @@ def config_with(**changes: Any) -> PretrainConfig:
 
 def curriculum_with(**changes: Any) -> Curriculum:
     sources = [
-        PhaseSource("1", None, "a", 10, 357),  # 3 steps of 100 rows, 57 left over
-        PhaseSource("2", None, "b", 10, 400),
-        PhaseSource("26", None, "c", 50, 100),  # 5 steps of 20 rows
+        PhaseRows("1", "a", 10, 357),  # 3 steps of 100 rows, 57 left over
+        PhaseRows("2", "b", 10, 400),
+        PhaseRows("26", "c", 50, 100),  # 5 steps of 20 rows
     ]
     return make_curriculum(config_with(**changes), sources)
 
@@ -88,7 +88,7 @@ def test_steps_outside_the_curriculum_do_not_exist() -> None:
 
 def test_a_run_of_the_first_phases_keeps_their_part_of_the_schedule() -> None:
     whole = curriculum_with()
-    start = make_curriculum(config_with(data={"dir": "data", "phases": "1"}), [PhaseSource("1", None, "a", 10, 357)])
+    start = make_curriculum(config_with(data={"dir": "data", "phases": "1"}), [PhaseRows("1", "a", 10, 357)])
     assert [start.at(step).lr for step in range(3)] == [whole.at(step).lr for step in range(3)]
 
 
@@ -166,5 +166,5 @@ def test_a_tail_that_another_variant_of_its_phase_would_lose_is_refused() -> Non
     with pytest.raises(TrainError, match=r"phase 26 is not in this run, but 26-4k is. Set it to '26-4k'"):
         make_curriculum(
             config_with(stages=stages),
-            [PhaseSource("1", None, "a", 10, 357), PhaseSource("26-4k", None, "b", 10, 357)],
+            [PhaseRows("1", "a", 10, 357), PhaseRows("26-4k", "b", 10, 357)],
         )

@@ -90,12 +90,17 @@ def make_batch(rows: int = 2, tokens: int = 24, documents: list[int] | None = No
     return MicroBatch(input_ids, input_ids, torch.zeros(rows, dtype=torch.int64), 0, arguments)
 
 
+PHASE = SimpleNamespace(
+    name="1", context_length=16, subsets=(("a", "code", 100), ("b", "math", 100), ("c", "math", 100))
+)
+
+
 def measure(monitor: Monitor, *batches: MicroBatch) -> dict[str, Any]:
     """A step of one forward and backward pass a batch, as the loop does it; the record with its tensors."""
     monitor.measuring = True
     monitor.before_step(1)
     for batch in batches:
-        monitor.before_forward(SimpleNamespace(name="1"), batch)  # type: ignore[arg-type]
+        monitor.before_forward(PHASE, batch)  # type: ignore[arg-type]
         monitor.model(
             input_ids=batch.input_ids, labels=batch.labels, position_ids=batch.position_ids, use_cache=False
         ).loss.backward()
@@ -257,10 +262,9 @@ def test_loss_by_source_splits_the_step_loss(records: list[dict[str, Any]], inpu
     assert any(len(record["loss_by_subset"]) == 2 for record in records)
 
 
-def test_loss_by_source_leaves_out_what_is_no_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loss_by_source_leaves_out_what_is_no_target() -> None:
     model = make_model()
     monitor = LossBySource(model, make_optimizer(model), WORLD, make_config())
-    monkeypatch.setattr(monitor, "sources_of", lambda phase: [("a", "code"), ("b", "math"), ("c", "math")])
     batch = make_batch(rows=3)
     labels = batch.labels.clone()
     labels[0, 5:] = -100

@@ -70,7 +70,7 @@ def test_packed_rows_with_a_document_mask_equal_separate_documents(inputs: Path,
     reader, plan = masked_rows(inputs, tmp_path)
     rows = reader.read(plan)
     (batch,) = rows.micro_batches
-    lengths = reader.rows_of(plan.phase).rows(plan.row_start, plan.row_stop).doc_lengths
+    lengths = plan.phase.packed.rows(plan.row_start, plan.row_stop).doc_lengths
     assert max(map(len, lengths)) > 1
     model = small_model()
     packed = model(
@@ -96,7 +96,7 @@ def test_flash_attention_is_given_the_lengths_of_the_same_documents(inputs: Path
     reader, plan = masked_rows(inputs, tmp_path)
     reader._flash = True
     (batch,) = reader.read(plan).micro_batches
-    lengths = np.concatenate(reader.rows_of(plan.phase).rows(plan.row_start, plan.row_stop).doc_lengths)
+    lengths = np.concatenate(plan.phase.packed.rows(plan.row_start, plan.row_stop).doc_lengths)
     ends = batch.document_arguments["cu_seq_lens_q"]
     assert ends.dtype == torch.int32
     assert torch.diff(ends).tolist() == lengths.tolist()
