@@ -28,8 +28,9 @@ class DataSettings(Settings):
 class HeldoutSettings(Settings):
     """Held-out text, `<domain>.jsonl` files in `dir`; the first `bytes_per_domain` bytes of each are scored.
 
-    Scored before the first step, at each phase's end and every `every_steps` steps. `context_length` is the
-    length of a scoring window, by default the shortest of the curriculum, so that phases can be compared.
+    Scored before the first step, at each phase's end and every `every_steps` steps (train/scoring/heldout.py).
+    `context_length` is the length of a scoring window, by default the shortest of the curriculum, so that phases can
+    be compared.
     """
 
     dir: Path

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
-from eval.tasks.heldout import score_heldout, windows_of
+from eval.tasks.heldout import score_heldout
+from train.scoring.heldout import Protocol
 
 TEXTS = {
     "web-en": ["A short text.", "Another one, longer than the first. " * 12],
@@ -22,7 +23,7 @@ def test_windows_predict_every_token_once_with_enough_before_it(count, context, 
     stride = data.draw(st.integers(1, context - 1))
     ids = list(range(count))
     predicted = []
-    for window in windows_of(ids, start=start, context=context, stride=stride):
+    for window in Protocol(context, stride, tuple(start)).windows_of(ids):
         assert len(window.ids) <= context
         for at in range(window.first_target, len(window.ids)):
             token = window.ids[at]
@@ -40,12 +41,13 @@ def test_loss_equals_scoring_each_token_with_its_own_window(loaded):
         nats, tokens = 0.0, 0
         for text in texts:
             ids = loaded.tokenizer(text, add_special_tokens=False).input_ids
-            for window in windows_of(ids, start=[2], context=context, stride=stride):
+            for window in Protocol(context, stride, (2,)).windows_of(ids):
                 for at in range(window.first_target, len(window.ids)):
                     with torch.no_grad():
                         logits = loaded.model(torch.tensor([window.ids[:at]])).logits[0, -1]
                     nats -= torch.log_softmax(logits.double(), -1)[window.ids[at]].item()
                     tokens += 1
+        assert scores[domain]["protocol"] == "overlapping windows of 24 tokens, stride 7"
         assert scores[domain]["tokens"] == tokens
         assert scores[domain]["loss"] == pytest.approx(nats / tokens, rel=1e-5)
         size = sum(len(text.encode()) for text in texts)

@@ -106,9 +106,9 @@ class StepReader:
         if int(ids.max()) >= self._vocab_size or int(ids.min()) < 0:
             row = int(np.argmax((ids >= self._vocab_size).any(axis=1) | (ids < 0).any(axis=1)))
             raise TrainError(
-                f"{phase.packed.folder}: row {start + row} holds token {int(ids[row].max())}, but the model's vocabulary "
-                f"has {self._vocab_size}. The data was built with another tokenizer, or the folder is damaged "
-                "(`yulanmini data verify` tells)."
+                f"{phase.packed.folder}: row {start + row} holds token {int(ids[row].max())}, but the model's "
+                f"vocabulary has {self._vocab_size}. The data was built with another tokenizer, or the folder "
+                "is damaged (`yulanmini data verify` tells)."
             )
         input_ids = torch.from_numpy(ids.astype(np.int64))
         labels = input_ids

@@ -11,7 +11,7 @@ from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
 from train.config import PretrainConfig
 from train.curriculum.plan import Curriculum
 from train.errors import TrainError
-from train.scoring.heldout import HeldoutDomain, load_heldout
+from train.scoring.heldout import HeldoutDomain, Protocol, load_heldout
 
 
 def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
@@ -62,15 +62,15 @@ def load_tokenizer(path: Path) -> Any:
         raise TrainError(f"tokenizer: {path} does not hold a tokenizer ({str(error).splitlines()[0]}).") from error
 
 
-def heldout_text(config: PretrainConfig, curriculum: Curriculum, tokenizer: Any) -> list[HeldoutDomain]:
-    """The held-out domains that the config asks for, cut to windows; empty without them."""
+def heldout_text(
+    config: PretrainConfig, curriculum: Curriculum, tokenizer: Any
+) -> tuple[list[HeldoutDomain], Protocol]:
+    """The held-out domains that the config asks for, none without `heldout`, and how they are scored."""
     settings = config.heldout
+    context = min(phase.context_length for phase in curriculum.phases)
+    if settings is not None and settings.context_length is not None:
+        context = settings.context_length
+    protocol = Protocol(context, context // 2, (tokenizer.eos_token_id,))
     if settings is None:
-        return []
-    shortest = min(phase.context_length for phase in curriculum.phases)
-    return load_heldout(
-        settings.dir,
-        tokenizer,
-        bytes_per_domain=settings.bytes_per_domain,
-        context_length=settings.context_length or shortest,
-    )
+        return [], protocol
+    return load_heldout(settings.dir, tokenizer, bytes_per_domain=settings.bytes_per_domain), protocol

@@ -9,7 +9,7 @@ from train.config_file import resolved
 from train.curriculum.plan import Phase
 from train.run.identity import fingerprint
 from train.scoring.downstream import score_phase
-from train.scoring.heldout import heldout_losses
+from train.scoring.heldout import heldout_scores
 
 if TYPE_CHECKING:
     from train.run.run import Run
@@ -46,7 +46,9 @@ def evaluate(run: "Run", phase: str) -> None:
     run.flush()
     run.heldout_log.cut_after(run.step - 1)
     per_batch = max(run.config.tokens_per_step // run.world.size, 1)
-    records = heldout_losses(run.model, run.heldout, run.world, tokens_per_batch=min(per_batch, 16_384))
+    records = heldout_scores(
+        run.model, run.heldout, run.heldout_protocol, run.world, tokens_per_batch=min(per_batch, 16_384)
+    )
     run.heldout_log.append([{"step": run.step, "phase": phase, **record} for record in records])
     run.restart_clock()
 

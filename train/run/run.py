@@ -60,7 +60,7 @@ class Run:
         self.optimizer = make_adamw(groups, config.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
         self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
-        self.heldout = heldout_text(config, self.curriculum, self.tokenizer)
+        self.heldout, self.heldout_protocol = heldout_text(config, self.curriculum, self.tokenizer)
 
         self.folder.mkdir(parents=True, exist_ok=True)
         main = world.is_main

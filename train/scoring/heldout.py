@@ -1,11 +1,15 @@
-"""Held-out loss by domain, in nats a token and bits a byte, on the model as it trains.
+"""Loss and bits per byte on held-out text: one protocol, for the model as it trains and for any model that is scored.
 
-Each document is predicted whole: windows of at most the context length, each beginning with the last token of the one
-before, the first with the separator that precedes a document in training. So every token counts exactly once.
+Documents are scored one by one in overlapping windows. Every token counts once and is predicted with at least
+`context - stride` tokens before it, where its document has them. Disjoint windows would cost half as much at a stride
+of half a context, but predict the first tokens of each window from next to nothing: a score would then say more of the
+window's length than of the model. Bits per byte divide by the UTF-8 bytes of the text, so that models with different
+tokenizers can be compared.
 """
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,96 +24,137 @@ from train.launch.world import World
 
 @dataclass(frozen=True)
 class HeldoutDomain:
-    """A domain's windows: `windows` are lists of token ids, of which all but the first are predicted."""
+    """The documents of a domain as token ids, without what stands before them, and their size as UTF-8 text."""
 
     name: str
-    windows: list[list[int]]
+    documents: list[list[int]]
     bytes: int
 
-    @property
-    def tokens(self) -> int:
-        return sum(len(window) - 1 for window in self.windows)
+
+@dataclass(frozen=True)
+class Window:
+    """Token ids, of which those from `first_target` on are predicted."""
+
+    ids: list[int]
+    first_target: int
 
 
-def load_heldout(folder: Path, tokenizer: Any, *, bytes_per_domain: int, context_length: int) -> list[HeldoutDomain]:
+@dataclass(frozen=True)
+class Protocol:
+    """Windows of at most `context` tokens that advance by `stride` targets; its text stands beside every score.
+
+    `start`, zero or one token, stands before a document's first, which is not predicted without it. In training that
+    is the separator of documents, as in the packed rows.
+    """
+
+    context: int
+    stride: int
+    start: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"overlapping windows of {self.context:,} tokens, stride {self.stride:,}"
+
+    def windows_of(self, ids: Sequence[int]) -> list[Window]:
+        """One document cut into windows."""
+        stream = [*self.start, *ids]
+        windows = []
+        target = 1
+        while target < len(stream):
+            # The first window predicts as much as it holds, the later ones `stride` tokens each.
+            end = min(len(stream), self.context if target == 1 else target + self.stride)
+            begin = max(0, end - self.context)
+            windows.append(Window(stream[begin:end], target - begin))
+            target = end
+        return windows
+
+
+@torch.no_grad()
+def heldout_scores(
+    model: Any,
+    domains: Sequence[HeldoutDomain],
+    protocol: Protocol,
+    world: World,
+    *,
+    tokens_per_batch: int,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """A record for each domain: `loss` (nats a token), `bits_per_byte`, `tokens`, `bytes`, `documents`, `protocol`.
+
+    The model is put into evaluation mode for the time. Every rank takes its share.
+    """
+    was_training = model.training
+    model.eval()
+    records = []
+    hidden = not (progress and world.is_main)
+    for domain in tqdm(domains, desc="held-out text", unit="domain", leave=False, delay=3, disable=hidden):
+        windows = [window for ids in domain.documents for window in protocol.windows_of(ids)]
+        batches = _batches(windows, tokens_per_batch)
+        total = torch.zeros((), dtype=torch.float64, device=world.device)
+        for first in range(0, len(batches), world.size):
+            # A forward pass is collective under sharding: ranks without a batch of their own repeat the first one.
+            mine = first + world.rank
+            nats = _nats(model, batches[mine if mine < len(batches) else 0], world.device)
+            if mine < len(batches):
+                total += nats
+        loss = float(world.sum(total))
+        tokens = sum(len(window.ids) - window.first_target for window in windows)
+        records.append(
+            {
+                "domain": domain.name,
+                "loss": loss / max(tokens, 1),
+                "bits_per_byte": loss / math.log(2) / domain.bytes,
+                "tokens": tokens,
+                "bytes": domain.bytes,
+                "documents": len(domain.documents),
+                "protocol": str(protocol),
+            }
+        )
+    model.train(was_training)
+    return records
+
+
+def _nats(model: Any, windows: list[Window], device: torch.device) -> torch.Tensor:
+    """Summed negative log-likelihood of the targets of a batch, padded on the right; 0-dim float64."""
+    width = max(len(window.ids) for window in windows)
+    ids = torch.zeros((len(windows), width), dtype=torch.int64)
+    labels = torch.full((len(windows), width), IGNORED)
+    for row, window in enumerate(windows):
+        ids[row, : len(window.ids)] = torch.tensor(window.ids)
+        labels[row, window.first_target : len(window.ids)] = torch.tensor(window.ids[window.first_target :])
+    # Padding lies behind every real token, so the causal mask alone keeps it out of sight.
+    logits = model(input_ids=ids.to(device), use_cache=False).logits[:, :-1].float()
+    targets = labels[:, 1:].to(device)
+    losses = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.double().sum()
+
+
+def _batches(windows: list[Window], tokens_per_batch: int) -> list[list[Window]]:
+    """Windows of like length together, at most `tokens_per_batch` padded tokens a batch."""
+    batches: list[list[Window]] = []
+    for window in sorted(windows, key=lambda window: len(window.ids), reverse=True):
+        if not batches or (len(batches[-1]) + 1) * len(batches[-1][0].ids) > tokens_per_batch:
+            batches.append([])
+        batches[-1].append(window)
+    return batches
+
+
+def load_heldout(folder: Path, tokenizer: Any, *, bytes_per_domain: int) -> list[HeldoutDomain]:
     """Tokenise the first documents of each `<domain>.jsonl`, up to `bytes_per_domain` UTF-8 bytes each."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         raise TrainError(f"heldout.dir: no <domain>.jsonl file in {folder}. Set heldout to null to do without.")
     domains = []
     for path in files:
-        texts = _first_texts(path, bytes_per_domain)
-        if not texts:
-            continue
-        windows = []
-        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
-            stream = [tokenizer.eos_token_id, *ids]
-            windows += [
-                stream[start : start + context_length] for start in range(0, len(stream) - 1, context_length - 1)
-            ]
-        domains.append(HeldoutDomain(path.stem, windows, sum(len(text.encode()) for text in texts)))
+        if texts := first_texts(path, bytes_per_domain):
+            documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            domains.append(HeldoutDomain(path.stem, documents, sum(len(text.encode()) for text in texts)))
     return domains
 
 
-@torch.no_grad()
-def heldout_losses(
-    model: Any, domains: list[HeldoutDomain], world: World, *, tokens_per_batch: int
-) -> list[dict[str, Any]]:
-    """One record a domain: `loss` (nats a token), `bits_per_byte`, `tokens`, `bytes`. Every rank takes its share."""
-    model.eval()
-    records = []
-    for domain in tqdm(domains, desc="held-out text", unit="domain", leave=False, delay=3, disable=not world.is_main):
-        total = torch.zeros((), dtype=torch.float64, device=world.device)
-        batches = _batches(domain.windows, tokens_per_batch)
-        rounds = math.ceil(len(batches) / world.size)
-        for index in range(rounds):
-            # A forward pass is collective under sharding: ranks without a batch of their own repeat the first one.
-            mine = index * world.size + world.rank
-            batch = batches[mine] if mine < len(batches) else batches[0]
-            nats = _nats(model, batch, world.device)
-            if mine < len(batches):
-                total += nats
-        loss = float(world.sum(total))
-        records.append(
-            {
-                "domain": domain.name,
-                "loss": loss / domain.tokens,
-                "bits_per_byte": loss / math.log(2) / domain.bytes,
-                "tokens": domain.tokens,
-                "bytes": domain.bytes,
-            }
-        )
-    model.train()
-    return records
-
-
-def _nats(model: Any, windows: list[list[int]], device: torch.device) -> torch.Tensor:
-    """Summed negative log-likelihood of a batch of windows, padded on the right."""
-    width = max(len(window) for window in windows)
-    ids = torch.zeros((len(windows), width), dtype=torch.int64)
-    labels = torch.full((len(windows), width), IGNORED)
-    for row, window in enumerate(windows):
-        ids[row, : len(window)] = torch.tensor(window)
-        labels[row, : len(window)] = torch.tensor(window)
-    # Padding lies behind every real token, so the causal mask alone keeps it out of sight.
-    logits = model(input_ids=ids.to(device), use_cache=False).logits[:, :-1].float()
-    targets = labels[:, 1:].to(device)
-    return torch.nn.functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), ignore_index=IGNORED, reduction="sum"
-    ).double()
-
-
-def _batches(windows: list[list[int]], tokens_per_batch: int) -> list[list[list[int]]]:
-    """Windows of like length together, at most `tokens_per_batch` padded tokens a batch."""
-    batches: list[list[list[int]]] = []
-    for window in sorted(windows, key=len, reverse=True):
-        if not batches or (len(batches[-1]) + 1) * len(batches[-1][0]) > tokens_per_batch:
-            batches.append([])
-        batches[-1].append(window)
-    return batches
-
-
-def _first_texts(path: Path, limit: int) -> list[str]:
+def first_texts(path: Path, limit: int) -> list[str]:
+    """The first documents of a file, `limit` UTF-8 bytes of them, none longer than an eighth of that."""
     texts, size = [], 0
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):

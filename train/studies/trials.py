@@ -83,7 +83,8 @@ def settings_of(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> dict[
                 f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
                 f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
             )
-    return changed_settings(base, {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu", **changes})
+    own = {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu"}
+    return changed_settings(base, {**own, **changes})
 
 
 def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pretrain_miniature import (
     SHAPE,
+    TOTAL_STEPS,
     launch_ranks,
     metrics,
     pretrain,
@@ -22,6 +23,8 @@ from pretrain_miniature import (
 from transformers import AutoTokenizer
 
 from data_recipes.rows.reader import PackedRows
+from eval.model_loading import load_model
+from eval.tasks.heldout import score_heldout
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import PretrainConfig, RecomputationSettings
 from train.config_file import load_config
@@ -36,7 +39,7 @@ from train.model_setup.recomputation import recomputed_layers, set_layer_executi
 from train.monitors.base import Monitor
 from train.pretrain import update
 from train.run.run import Run
-from train.scoring.heldout import heldout_losses, load_heldout
+from train.scoring.heldout import Protocol, first_texts, heldout_scores, load_heldout
 
 ONE = World(torch.device("cpu"), 0, 1)
 
@@ -224,12 +227,13 @@ def test_held_out_text_counts_every_token_and_byte_once(inputs: Path, tmp_path: 
     folder = tmp_path / "heldout"
     folder.mkdir()
     (folder / "code.jsonl").write_text('{"text": "' + "abc" * 40 + '"}\n{"text": "x"}\n{"text": ""}\n')
-    domains = load_heldout(folder, tokenizer, bytes_per_domain=10_000, context_length=16)
-    assert [(domain.name, domain.tokens, domain.bytes) for domain in domains] == [("code", 121, 121)]
+    domains = load_heldout(folder, tokenizer, bytes_per_domain=10_000)
+    assert [(domain.name, domain.bytes) for domain in domains] == [("code", 121)]
     # A model that knows nothing but that all tokens are as likely: its loss is the same for any window.
     model = small_model().eval()
     model.model.embed_tokens.weight.data.zero_()
-    (record,) = heldout_losses(model, domains, ONE, tokens_per_batch=64)
+    (record,) = heldout_scores(model, domains, Protocol(16, 8, (1,)), ONE, tokens_per_batch=64)
+    assert record["tokens"] == 121
     assert record["loss"] == pytest.approx(math.log(263), rel=1e-5)
     assert record["bits_per_byte"] == pytest.approx(math.log2(263), rel=1e-5)
 
@@ -237,13 +241,25 @@ def test_held_out_text_counts_every_token_and_byte_once(inputs: Path, tmp_path: 
 def test_windows_of_held_out_text_see_what_precedes_them(inputs: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(inputs / "tokenizer")
     (tmp_path / "math.jsonl").write_text('{"text": "one two three"}\n')
-    (domain,) = load_heldout(tmp_path, tokenizer, bytes_per_domain=1_000, context_length=64)
+    (domain,) = load_heldout(tmp_path, tokenizer, bytes_per_domain=1_000)
     model = small_model()
     ids = torch.tensor([[tokenizer.eos_token_id, *tokenizer("one two three", add_special_tokens=False)["input_ids"]]])
-    (record,) = heldout_losses(model, [domain], ONE, tokens_per_batch=64)
+    protocol = Protocol(64, 32, (tokenizer.eos_token_id,))
+    (record,) = heldout_scores(model, [domain], protocol, ONE, tokens_per_batch=64)
     output = model(input_ids=ids, labels=ids)
     assert record["loss"] == pytest.approx((output.loss - output.z_loss).item(), rel=1e-5)
     assert model.training
+
+
+def test_a_run_and_an_evaluation_of_its_model_measure_the_same(inputs: Path, finished: Path) -> None:
+    texts = {path.stem: first_texts(path, 800) for path in sorted((inputs / "heldout").glob("*.jsonl"))}
+    scores = score_heldout(load_model(finished / "models" / "phase-26", device="cpu"), texts, context=32)
+    logged = {line["domain"]: line for line in metrics(finished, "heldout.jsonl") if line["step"] == TOTAL_STEPS}
+    assert set(logged) == set(scores) == {"code", "math"}
+    for domain, score in scores.items():
+        assert logged[domain]["protocol"] == score["protocol"] == "overlapping windows of 32 tokens, stride 16"
+        assert logged[domain]["bits_per_byte"] == pytest.approx(score["bits_per_byte"], rel=1e-6)
+        assert (logged[domain]["tokens"], logged[domain]["bytes"]) == (score["tokens"], score["bytes"])
 
 
 @pytest.mark.parametrize("decay_on", ["everything", "matrices"])
