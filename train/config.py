@@ -39,15 +39,22 @@ class HeldoutSettings(Settings):
     context_length: int | None = Field(default=None, gt=1)
 
 
-class DownstreamSettings(Settings):
-    """Tasks of `yulanmini eval run --suite` on the exported model at each phase's end; `data`: a corpus folder.
+class EvaluationSettings(Settings):
+    """Tasks on the exported model at each phase's end, by a command of yours: a process of its own, as training knows
+    nothing of evaluation and a task that fails must not end a run. Training waits for it.
 
-    They run in a process of their own, on the CPU unless `device` says otherwise, while training waits.
+    In `command`, `{model}` stands for the exported folder, `{scores}` for the folder that the command writes,
+    `{python}` for this interpreter: `yulanmini eval run {model} --data CORPUS --suite problems --out {scores}`.
     """
 
-    data: Path
-    suite: str = "problems"
-    device: str = "cpu"
+    command: str
+
+    @field_validator("command")
+    @classmethod
+    def _names_both_folders(cls, value: str) -> str:
+        if "{model}" not in value or "{scores}" not in value:
+            raise ValueError(f"'{value}' does not name both {{model}} and {{scores}}.")
+        return value
 
 
 class AdamWSettings(Settings):
@@ -209,7 +216,7 @@ class PretrainConfig(Settings):
     data: DataSettings
     tokens_per_step: int = Field(gt=0)
     heldout: HeldoutSettings | None = None
-    downstream: DownstreamSettings | None = None
+    evaluation: EvaluationSettings | None = None
     init: InitSettings | None = None
     parametrization: ParametrizationSettings = ParametrizationSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
@@ -234,8 +241,8 @@ class PretrainConfig(Settings):
 
     @model_validator(mode="after")
     def _scores_need_models(self) -> "PretrainConfig":
-        if self.downstream is not None and not self.export.phase_ends:
-            raise ValueError("downstream needs the exported models: set export.phase_ends to true.")
+        if self.evaluation is not None and not self.export.phase_ends:
+            raise ValueError("evaluation needs the exported models: set export.phase_ends to true.")
         return self
 
     @field_validator("micro_batch_rows", "max_steps", "threads", mode="before")

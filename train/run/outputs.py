@@ -1,5 +1,9 @@
-"""What a run leaves beside checkpoints: exported models, held-out and downstream scores at phase ends, its manifest."""
+"""What a run leaves beside checkpoints: exported models, held-out and task scores at phase ends, its manifest."""
 
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_recipes.manifest import write_manifest
@@ -8,7 +12,6 @@ from train.checkpoints.export import export_model
 from train.config_file import resolved
 from train.curriculum.plan import Phase
 from train.run.identity import fingerprint
-from train.scoring.downstream import score_phase
 from train.scoring.heldout import heldout_scores
 
 if TYPE_CHECKING:
@@ -31,11 +34,27 @@ def end_phase(run: "Run", phase: Phase) -> None:
             phase=phase.name,
         )
     evaluate(run, phase.name)
-    if run.config.downstream is not None and run.world.is_main:
-        problem = score_phase(run.config.downstream, destination, run.folder / "scores" / destination.name)
+    if run.config.evaluation is not None and run.world.is_main:
+        problem = score_tasks(run.config.evaluation.command, destination, run.folder / "scores" / destination.name)
         if problem:
             run.say(f"warning: {problem}")
     run.restart_clock()
+
+
+def score_tasks(command: str, model: Path, scores: Path) -> str | None:
+    """Run the command that writes the folder `scores` for a model folder; what went wrong, or None."""
+    if scores.exists():
+        return None
+    places = {"{model}": str(model), "{scores}": str(scores), "{python}": sys.executable}
+    words = [places.get(word, word) for word in shlex.split(command)]
+    try:
+        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    except OSError as error:
+        return f"evaluation.command: {words[0]} cannot be run ({error.strerror})."
+    if done.returncode == 0:
+        return None
+    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+    return f"{shlex.join(words)} failed: {last[0]}"
 
 
 def evaluate(run: "Run", phase: str) -> None:

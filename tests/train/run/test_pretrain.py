@@ -380,15 +380,23 @@ def test_a_mistake_on_several_ranks_is_said_once_before_they_start(inputs: Path,
     assert not (tmp_path / "run").exists()
 
 
-def test_downstream_tasks_at_phase_ends_leave_scores_and_a_failure_does_not_end_the_run(
+def test_tasks_at_phase_ends_leave_scores_and_a_failure_does_not_end_the_run(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    command = f"{{python}} -m yulanmini.cli eval run {{model}} --data '{inputs}' --device cpu --out {{scores}} --suite "
     config = write_run_config(
-        inputs, tmp_path / "config.yaml", heldout=None, downstream={"data": str(inputs), "suite": "heldout"}
+        inputs, tmp_path / "config.yaml", heldout=None, evaluation={"command": f"{command} heldout"}
     )
     assert pretrain(config, "--set", "data.phases=[1]", "schedule.annealing=null") == 0
     assert (tmp_path / "run" / "scores" / "phase-01" / "scores.json").is_file()
-    changes = ("data.phases=[1]", "schedule.annealing=null", "downstream.suite=none", f"output_dir={tmp_path / 'b'}")
-    assert pretrain(config, "--set", *changes) == 0
-    assert "warning: " in capsys.readouterr().err
-    assert (tmp_path / "b" / "manifest.json").is_file()
+    for folder, wrong in (("b", f"{command} none"), ("c", "no-such-program {model} {scores}")):
+        changes = ("data.phases=[1]", "schedule.annealing=null", f"evaluation.command={wrong}")
+        assert pretrain(config, "--set", *changes, f"output_dir={tmp_path / folder}") == 0
+        assert "warning: " in capsys.readouterr().err
+        assert (tmp_path / folder / "manifest.json").is_file()
+
+
+def test_a_command_that_names_no_model_is_refused(inputs: Path, tmp_path: Path) -> None:
+    config = write_run_config(inputs, tmp_path / "config.yaml", evaluation={"command": "score-it {scores}"})
+    with pytest.raises(TrainError, match=r"evaluation.command: .* does not name both \{model\} and \{scores\}"):
+        load_config(PretrainConfig, config)
