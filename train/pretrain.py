@@ -22,7 +22,7 @@ from train.dry_run.tables import dry_run, what_fits
 from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
-from train.model_setup.sharding import sync_gradients
+from train.model_setup.build import sync_gradients
 from train.run.outputs import end_phase, evaluate
 from train.run.roll_back import roll_back
 from train.run.run import Run

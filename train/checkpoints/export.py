@@ -1,7 +1,6 @@
 """The model of a running or saved training in the Hugging Face layout, with tokenizer and remote code."""
 
 import shutil
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from data_recipes.manifest import whole_folder, write_manifest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.checkpoint_reader import TOKENIZER_FILES
-from train.checkpoints.sharded import read_trainer
+from train.checkpoints.sharded import one_process, read_trainer
 from train.launch.world import World
 
 
@@ -39,8 +38,7 @@ def export_checkpoint(checkpoint: Path, destination: Path, *, dtype: str = "floa
         model = YuLanMiniForCausalLM(config)
     model.to_empty(device="cpu")
     weights = get_model_state_dict(model)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
+    with one_process():
         dcp.load({"model": weights}, checkpoint_id=checkpoint, no_dist=True)
     write_model_folder(
         weights,

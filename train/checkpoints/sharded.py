@@ -69,8 +69,7 @@ class Checkpointer:
             future: Any = dcp.async_save(state, checkpoint_id=partial)
             self._pending = (step, trainer, getattr(future, "upload_completion", future))
             return
-        with _explained(partial), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # one process is meant
+        with _explained(partial), one_process():
             dcp.save(state, checkpoint_id=partial, no_dist=not dist.is_initialized())
         self._pending = (step, trainer, None)
         self.finish()
@@ -94,8 +93,7 @@ class Checkpointer:
         self._world.barrier()
         if self._world.is_main:
             partial = self._partial(step)
-            sizes = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
-            (partial / TRAINER_FILE).write_text(json.dumps({"step": step, **trainer, "files": sizes}, indent=1))
+            write_trainer(partial, {"step": step, **trainer})
             fsync_tree(partial)
             partial.rename(self.path_of(step))
             self._prune()
@@ -166,6 +164,12 @@ def read_trainer(folder: Path) -> dict[str, Any]:
     return trainer
 
 
+def write_trainer(folder: Path, trainer: dict[str, Any]) -> None:
+    """Complete a checkpoint: `trainer.json`, with the sizes of the files that are there."""
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    (folder / TRAINER_FILE).write_text(json.dumps({**trainer, "files": sizes}, indent=1))
+
+
 def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None) -> None:
     """Read a checkpoint's tensors into `model` (and `optimizer`), sharded as these are now.
 
@@ -178,8 +182,7 @@ def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None
         state["optimizer"] = get_optimizer_state_dict(model, optimizer)
         settings = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        with one_process():
             dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
         set_model_state_dict(model, state["model"])
         if optimizer is not None:
@@ -189,6 +192,14 @@ def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None
     except (RuntimeError, KeyError, ValueError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise TrainError(f"{folder}: a checkpoint of another model or damaged ({reason}).") from error
+
+
+@contextmanager
+def one_process() -> Iterator[None]:
+    """Without torch's warning that no process group is there: where there is none, one process is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 @contextmanager

@@ -3,10 +3,7 @@
 For programs that turn one checkpoint into another; a run in progress uses train/checkpoints/sharded.py.
 """
 
-import json
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.planner import WriteItem
 
-from train.checkpoints.sharded import TRAINER_FILE
+from train.checkpoints.sharded import one_process, write_trainer
 from train.errors import TrainError
 
 Entry = tuple[str | int, ...]
@@ -99,13 +96,4 @@ def write_checkpoint(folder: Path, state: dict[str, Any], trainer: dict[str, Any
         # It wraps what a `make` raised, Ctrl-C included; that is what the caller has to hear.
         failure, _ = next(iter(error.failures.values()))
         raise failure from None
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    (folder / TRAINER_FILE).write_text(json.dumps({**trainer, "files": sizes}, indent=1))
-
-
-@contextmanager
-def one_process() -> Iterator[None]:
-    """Without torch's warning that no process group is there: one process is meant."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        yield
+    write_trainer(folder, trainer)

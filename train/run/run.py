@@ -21,11 +21,10 @@ from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
 from train.errors import TrainError
 from train.launch.world import World
-from train.model_setup.build import build_model
+from train.model_setup.build import build_model, shard_model
 from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
-from train.model_setup.sharding import shard_model
 from train.monitors.base import make_monitors
 from train.run.identity import differences, fingerprint, identity
 from train.run.inputs import check_data, check_init, heldout_text, holds_model, load_tokenizer
