@@ -1,6 +1,5 @@
 """Monitors of what flows through the layers: hidden-state variance, variance behind the norms, attention logits."""
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,10 +9,10 @@ from transformers import AttentionInterface
 
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
-from train.monitors.base import Gauge, InnerHooks, Monitor, layers_of, variance
+from train.monitors.base import InnerHooks, LayerMonitor, variance
 
 
-class HiddenStateVariance(Monitor):
+class HiddenStateVariance(LayerMonitor):
     """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks;
     `variance_growth`: the largest ratio, over the layers, of it to its median in the last 16 measurements.
 
@@ -22,30 +21,19 @@ class HiddenStateVariance(Monitor):
     """
 
     name = "hidden_state_variance"
-
+    keys = ("hidden_state_variance",)
     HISTORY = 16
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._history: list[list[float]] = []
-        layers = layers_of(self.model)
-        self._gauge = Gauge(len(layers), self.world, reduction="mean")
-        for index, layer in enumerate(layers):
-            layer.register_forward_hook(self._hook(index))
+        for index, layer in enumerate(self.layers):
+            layer.register_forward_hook(partial(self._measure, index))
 
-    def _hook(self, index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if self.measuring and module.training:
-                self._gauge.add(index, variance(output[0] if isinstance(output, tuple) else output))
-
-        return hook
-
-    def before_step(self, step: int) -> None:
-        self._gauge.clear()
-
-    def after_update(self, record: dict[str, Any]) -> None:
-        if self.measuring and (measured := self._gauge.result()) is not None:
-            record["hidden_state_variance"] = measured
+    def _measure(self, index: int, layer: nn.Module, args: Any, output: Any) -> None:
+        if self.measuring and layer.training:
+            output = output[0] if isinstance(output, tuple) else output
+            self.gauges["hidden_state_variance"].add(index, variance(output))
 
     def on_records(self, records: list[dict[str, Any]]) -> list[str]:
         warnings = []
@@ -73,44 +61,30 @@ class HiddenStateVariance(Monitor):
         self._history = state["history"]
 
 
-class NormOutputVariance(Monitor):
+class NormOutputVariance(LayerMonitor):
     """`norm_output_variance`: variance over all elements of what enters attention in each layer (the norm's output,
     its alpha included); `mlp_norm_output_variance`: of what enters the MLP, gate_up_proj_alpha included."""
 
     name = "norm_output_variance"
-
-    NORMS = (("norm_output_variance", "input_layernorm"), ("mlp_norm_output_variance", "post_attention_layernorm"))
+    keys = ("norm_output_variance", "mlp_norm_output_variance")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        layers = layers_of(self.model)
-        self._gauges = {key: Gauge(len(layers), self.world, reduction="mean") for key, _ in self.NORMS}
         self._hooks = InnerHooks()
-        for index, layer in enumerate(layers):
-            for key, name in self.NORMS:
-                self._hooks.add(partial(getattr(layer, name).register_forward_hook, self._hook(key, index)))
+        for index, layer in enumerate(self.layers):
+            for key, norm in zip(self.keys, (layer.input_layernorm, layer.post_attention_layernorm), strict=True):
+                self._hooks.add(partial(norm.register_forward_hook, partial(self._measure, key, index)))
 
-    def _hook(self, key: str, index: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: torch.Tensor) -> None:
-            if module.training:
-                self._gauges[key].add(index, variance(output))
-
-        return hook
+    def _measure(self, key: str, index: int, norm: nn.Module, args: Any, output: torch.Tensor) -> None:
+        if norm.training:
+            self.gauges[key].add(index, variance(output))
 
     def before_step(self, step: int) -> None:
+        super().before_step(step)
         self._hooks.place(self.measuring)
-        for gauge in self._gauges.values():
-            gauge.clear()
-
-    def after_update(self, record: dict[str, Any]) -> None:
-        if not self.measuring:
-            return
-        for key, gauge in self._gauges.items():
-            if (measured := gauge.result()) is not None:
-                record[key] = measured
 
 
-class AttentionLogits(Monitor):
+class AttentionLogits(LayerMonitor):
     """`attention_logit_max`: each layer's largest attention logit (after scaling, before the softmax) over all heads
     and `QUERIES` evenly spaced queries of the first row of a step on each rank, within `TOKENS` tokens.
 
@@ -119,32 +93,26 @@ class AttentionLogits(Monitor):
     """
 
     name = "attention_logits"
-
+    keys = ("attention_logit_max",)
+    reduction = "max"
     QUERIES = 64
     TOKENS = 4096
     _PROBE = "yulanmini_logit_probe"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        layers = layers_of(self.model)
-        self._gauge = Gauge(len(layers), self.world, reduction="max")
         self._batches = 0
         self._document_starts: torch.Tensor | None = None
         self._found: torch.Tensor | None = None
         self._hooks = InnerHooks()
-        for index, layer in enumerate(layers):
-            register = partial(layer.self_attn.register_forward_pre_hook, self._hook(index), with_kwargs=True)
-            self._hooks.add(register)
-
-    def _hook(self, index: int) -> Callable[..., None]:
-        def hook(attention: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-            if self._batches == 1 and attention.training:
-                self._measure(index, attention, kwargs)
-
-        return hook
+        for index, layer in enumerate(self.layers):
+            register = layer.self_attn.register_forward_pre_hook
+            self._hooks.add(partial(register, partial(self._measure, index), with_kwargs=True))
 
     @torch.no_grad()
-    def _measure(self, index: int, attention: Any, kwargs: dict[str, Any]) -> None:
+    def _measure(self, index: int, attention: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        if self._batches != 1 or not attention.training:
+            return
         config = attention.config
         implementation = config._attn_implementation
         tokens = slice(0, self.TOKENS)
@@ -156,7 +124,7 @@ class AttentionLogits(Monitor):
         finally:
             config._attn_implementation = implementation
         assert self._found is not None
-        self._gauge.add(index, self._found)
+        self.gauges["attention_logit_max"].add(index, self._found)
 
     def _probe(
         self,
@@ -183,8 +151,8 @@ class AttentionLogits(Monitor):
         return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
 
     def before_step(self, step: int) -> None:
+        super().before_step(step)
         self._hooks.place(self.measuring)
-        self._gauge.clear()
         self._batches = 0
 
     def before_forward(self, phase: Phase, batch: MicroBatch) -> None:
@@ -198,7 +166,3 @@ class AttentionLogits(Monitor):
         if ends is not None:
             return ends[torch.bucketize(places, ends, right=True) - 1]
         return None if batch.position_ids is None else places - batch.position_ids[0, : len(places)]
-
-    def after_update(self, record: dict[str, Any]) -> None:
-        if self.measuring and (measured := self._gauge.result()) is not None:
-            record["attention_logit_max"] = measured

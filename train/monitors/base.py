@@ -63,8 +63,11 @@ def known_monitors() -> dict[str, type[Monitor]]:
     package = __name__.rpartition(".")[0]
     for module in pkgutil.iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
-    found = {kind.name: kind for kind in Monitor.__subclasses__() if kind.__module__.startswith(f"{package}.")}
-    return dict(sorted(found.items()))
+    kinds: list[type[Monitor]] = [Monitor]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    found = [kind for kind in kinds if "name" in vars(kind) and kind.__module__.startswith(f"{package}.")]
+    return {kind.name: kind for kind in sorted(found, key=lambda kind: kind.name)}
 
 
 def make_monitors(
@@ -134,6 +137,27 @@ class Gauge:
         if self._world.size > 1:
             dist.all_reduce(highest, op=dist.ReduceOp.MAX)
         return highest
+
+
+class LayerMonitor(Monitor):
+    """Base of monitors that measure something in each layer: a gauge for each of `keys`, recorded at the interval."""
+
+    keys: ClassVar[tuple[str, ...]]
+    reduction = "mean"
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.layers = layers_of(self.model)
+        self.gauges = {key: Gauge(len(self.layers), self.world, reduction=self.reduction) for key in self.keys}
+
+    def before_step(self, step: int) -> None:
+        for gauge in self.gauges.values():
+            gauge.clear()
+
+    def after_update(self, record: dict[str, Any]) -> None:
+        for key, gauge in self.gauges.items():
+            if self.measuring and (measured := gauge.result()) is not None:
+                record[key] = measured
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
