@@ -99,7 +99,7 @@ def test_a_run_of_the_first_phases_keeps_their_part_of_the_schedule() -> None:
         ({"tokens_per_step": 1_000_000}, "phase 1: 357 rows are less than one step of 100,000"),
         ({"stages": [{"phases": "1-2"}]}, "no stage holds phase 26"),
         ({"stages": [{"phases": "1-26"}, {"phases": [2]}]}, "phase 2 is in an earlier stage already"),
-        ({"stages": [{"phases": "1-26", "context_length": 10}]}, "phase 26 is said to have context length 10"),
+        ({"stages": [{"phases": "1-26", "context_length": 10}]}, "phase 26 is declared with context length 10"),
         ({"schedule": {"annealing": {"start": 28}}}, "annealing.start: no phase '28'"),
     ],
 )
