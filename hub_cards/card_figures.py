@@ -28,7 +28,7 @@ def training_table(figures: Figures) -> Table:
 
 
 def heldout_table(figures: Figures) -> Table | None:
-    """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end."""
+    """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end; and how."""
     file = figures.run.heldout
     if not figures.has(file):
         return None
@@ -48,7 +48,7 @@ def heldout_table(figures: Figures) -> Table | None:
             places = [i for i, line in enumerate(lines) if line["step"] == step and line["domain"] == domain]
             row.append(figures.figure(file, join(places[0], "bits_per_byte"), ".3f") if places else "not scored")
         rows.append(row)
-    return {"headers": headers, "rows": rows}
+    return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 
 def levels_table(figures: Figures, models: Sequence[str]) -> Table | None:

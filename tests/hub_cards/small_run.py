@@ -96,7 +96,14 @@ def write_small_run(run: Path) -> Path:
     write_lines(
         pretrain / "heldout.jsonl",
         [
-            {"step": step, "phase": phase, "domain": domain, "loss": 5.0 - step / 50, "bits_per_byte": 3.0 - step / 99}
+            {
+                "step": step,
+                "phase": phase,
+                "domain": domain,
+                "loss": 5.0 - step / 50,
+                "bits_per_byte": 3.0 - step / 99,
+                "protocol": "overlapping windows of 32 tokens, stride 16",
+            }
             for step, phase in ((0, "1"), (35, "1"), (70, "2"), (105, "26"))
             for domain in DOMAINS
         ],

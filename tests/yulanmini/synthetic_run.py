@@ -117,6 +117,7 @@ def write_pretraining(folder: Path, random_numbers: random.Random, *, phases: in
                     "bits_per_byte": bits,
                     "tokens": 20_000,
                     "bytes": round(20_000 * (2.2 + level / 3)),
+                    "protocol": "overlapping windows of 128 tokens, stride 64",
                 }
             )
     write_lines(folder / "heldout.jsonl", held)

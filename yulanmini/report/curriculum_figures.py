@@ -43,7 +43,7 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
     )
     return line_figure(
         plot,
-        caption="Text set aside before anything else, never trained on. Logarithmic scale.",
+        caption=f"Text set aside before anything else, never trained on; {measured['protocol']}. Logarithmic scale.",
         width=FULL,
         headers=["Domain", *(names[at] for at in ends)],
         rows=[

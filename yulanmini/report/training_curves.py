@@ -145,7 +145,8 @@ def heldout(folder: RunFolder, name: str) -> dict[str, Any] | None:
             "bytes": last.get("bytes"),
             "tokens": last.get("tokens"),
         }
-    return {"step": steps, "phase": [phase_at[step] for step in steps], "domains": domains}
+    phases = [phase_at[step] for step in steps]
+    return {"step": steps, "phase": phases, "domains": domains, "protocol": records[-1].get("protocol")}
 
 
 def instruction_tuning(folder: RunFolder, name: str) -> dict[str, Any] | None:
