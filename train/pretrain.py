@@ -2,8 +2,8 @@
 
     accelerate launch train/pretrain.py CONFIG [--set key=value ...] [--dry-run] [--max-hours H] [--force]
 
-Step t is a function of t alone: train/curriculum/plan.py says what it reads and at which rate. A run that is killed and
-started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
+Step t is a function of t alone: train/curriculum/plan.py defines what it reads and at which rate. A run that is killed
+and started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
         plan = curriculum.at(run.step)
         run.enter_phase(plan)
         if run.spikes.is_skipped(plan.step):
-            run.pending.add(passed_over(plan))
+            run.pending.add(skipped_record(plan))
         else:
             run.pending.add(update(run, plan))
         run.step += 1
@@ -68,7 +68,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
     return "finished"
 
 
-def passed_over(plan: StepPlan) -> dict[str, Any]:
+def skipped_record(plan: StepPlan) -> dict[str, Any]:
     """The record of a step whose rows are left out after spikes."""
     record = {"step": plan.step + 1, "phase": plan.phase.name, "loss": None, "lr": plan.lr, "grad_norm": None}
     return record | {"tokens": 0, "skipped": True}
@@ -159,7 +159,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mfu", type=float, help="share of the peak for the estimates; default: the published run's")
     parser.add_argument("--json", action="store_true", help="print the result of --dry-run as JSON")
     parser.add_argument("--max-hours", type=hours, help="save and stop after this time")
-    parser.add_argument("--force", action="store_true", help="go on although settings or data have changed")
+    parser.add_argument("--force", action="store_true", help="resume although settings or data have changed")
     return parser.parse_args(arguments)
 
 
@@ -186,7 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:
-    """Open the run, train, and say how it ended."""
+    """Open the run, train, and report how it ended."""
     run = Run(config, world, force=options.force)
     try:
         limit = options.max_hours

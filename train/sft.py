@@ -1,7 +1,7 @@
 """Instruction tuning: `accelerate launch train/sft.py CONFIG [--set key=value ...]`.
 
 Reads a model folder (merged Llama or yulanmini), a tokenizer with a chat template and a file of dialogues;
-leaves one folder with the tuned model. A killed run goes on from its last checkpoint to the same weights.
+leaves one folder with the tuned model. A killed run resumes from its last checkpoint and ends with the same weights.
 """
 
 import argparse
@@ -53,7 +53,7 @@ class Interrupted(Exception):
 
 
 def run(config: SftConfig) -> Path:
-    """Train as `config` says, going on where an interrupted run stopped; returns the finished folder."""
+    """Train with `config`, resuming where an interrupted run stopped; returns the finished folder."""
     output_dir, dialogues = config.output_dir, config.dialogues
     model_dir = existing_folder(config.model, "model", needs="config.json")
     tokenizer_dir = existing_folder(config.tokenizer or config.model, "tokenizer", needs="tokenizer.json")
@@ -121,7 +121,7 @@ def run(config: SftConfig) -> Path:
 
 
 def existing_folder(folder: Path, key: str, *, needs: str) -> Path:
-    """The folder that a config key names; TrainError when it is none, or lacks the file that makes it one."""
+    """The folder that a config key names; TrainError when it is missing or lacks the file `needs`."""
     if not folder.is_dir():
         raise TrainError(f"{folder}: no such folder (key '{key}').")
     if not (folder / needs).is_file():
@@ -157,7 +157,7 @@ def train(trainer: Any, work: Path) -> int:
     if trainer.args.process_index == 0:
         keep_metrics_until(work, step_of(checkpoint) if checkpoint else 0)
     if checkpoint:
-        say(f"going on from {checkpoint}")
+        say(f"resuming from {checkpoint}")
         if step_of(checkpoint) >= trainer.args.max_steps:
             trainer._load_from_checkpoint(str(checkpoint))
             return step_of(checkpoint)
@@ -173,7 +173,7 @@ def say(message: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 2 bad input, 130 interrupted (the same command goes on)."""
+    """Exit code: 0 done, 2 bad input, 130 interrupted (the same command resumes)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="YAML file, such as train/configs/sft-tiny.yaml")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")

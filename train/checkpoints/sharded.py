@@ -1,4 +1,4 @@
-"""Checkpoints: distributed (DCP), whole or absent, able to go on with another number of ranks.
+"""Checkpoints: distributed (DCP), whole or absent, resumable on another number of ranks.
 
     checkpoints/step-00000035/   DCP files of model and optimizer, rng-<rank>.pt, trainer.json
 
@@ -51,7 +51,7 @@ class Checkpointer:
         return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*") if path.is_dir())
 
     def save(self, step: int, model: Any, optimizer: torch.optim.Optimizer, trainer: dict[str, Any]) -> None:
-        """Begin to save (and finish, unless asynchronous). An earlier one still on its way is finished first."""
+        """Begin to save (and finish, unless asynchronous). An unfinished earlier one is finished first."""
         self.finish()
         if self.path_of(step).exists():
             return
@@ -83,7 +83,7 @@ class Checkpointer:
                 self.finish()
 
     def finish(self) -> None:
-        """Wait for a save on its way and give it its name."""
+        """Wait for an unfinished save and give it its name."""
         if self._pending is None:
             return
         (step, trainer, future), self._pending = self._pending, None
@@ -211,7 +211,7 @@ def _explained(folder: Path) -> Iterator[None]:
         reasons = {str(failure[0]) for failure in error.failures.values()}
         raise TrainError(
             f"{folder}: could not be written ({'; '.join(sorted(reasons))[:300]}). Earlier checkpoints are whole; "
-            "the same command goes on from the last one."
+            "the same command resumes from the last one."
         ) from error
 
 

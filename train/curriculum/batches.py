@@ -108,7 +108,7 @@ class StepReader:
             raise TrainError(
                 f"{phase.packed.folder}: row {start + row} holds token {int(ids[row].max())}, but the model's "
                 f"vocabulary has {self._vocab_size}. The data was built with another tokenizer, or the folder "
-                "is damaged (`yulanmini data verify` tells)."
+                "is damaged (check with `yulanmini data verify`)."
             )
         input_ids = torch.from_numpy(ids.astype(np.int64))
         labels = input_ids

@@ -1,4 +1,4 @@
-"""One table that says for any step: which phase, which rows, learning rate, context length, RoPE base, mask.
+"""One table that gives for any step: which phase, which rows, learning rate, context length, RoPE base, mask.
 
 Everything that changes in the course of a run is derived here from the step counter alone. Step `t` (from 0) reads
 rows t*B..(t+1)*B of its phase, counted from the phase's first step. A phase's last rows that do not fill a step

@@ -99,7 +99,7 @@ def rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, 
 
 
 def fewer_rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, hardware: Hardware) -> int:
-    """The same after the phase's own micro-batch has not fitted: fewer rows than that, whatever the estimate says."""
+    """The same after the phase's own micro-batch has not fitted: fewer rows than that in any case."""
     share = max(phase.rows_per_step // hardware.count, 1)
     fewer = [count for count in range(1, phase.micro_batch_rows or share) if share % count == 0]
     fitting = rows_that_fit(config, model, phase, hardware)

@@ -55,7 +55,7 @@ def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, 
 
 def what_fits(config: PretrainConfig) -> str:
     """Advice after running out of memory: the micro-batch that should fit this machine's devices, or its host."""
-    advice = "Set recomputation.mode to full, or use more ranks; the run goes on from its last checkpoint."
+    advice = "Set recomputation.mode to full, or use more ranks; the run resumes from its last checkpoint."
     device = estimates.this_machine() or estimates.this_host()
     declared, _ = declared_phases(config)
     model, _ = model_config(config, vocab_size=_vocabulary(config))
@@ -215,7 +215,7 @@ def _cell(value: Any) -> str:
 
 
 def _vocabulary(config: PretrainConfig) -> int:
-    """The tokenizer's size where it is there; else what the model's config says, or the published 99,000."""
+    """The tokenizer's size where it is there; else that of the model's config, or the published 99,000."""
     try:
         return load_tokenizer(config.tokenizer).vocab_size
     except (DataError, OSError):

@@ -1,6 +1,6 @@
 """Make `accelerate launch --cpu --num_processes N` mean N ranks.
 
-accelerate starts one process on a CPU whatever `--num_processes` says, unless MPI is there. The only traces are
+accelerate starts one process on a CPU whatever `--num_processes` is, unless MPI is there. The only traces are
 MASTER_ADDR without a RANK, and its command line. From these the ranks are started here, one process each.
 """
 
@@ -21,7 +21,7 @@ from train.errors import TrainError
 
 
 def start_missing_ranks(check: Callable[[int], None]) -> int | None:
-    """Run this command on as many ranks as accelerate was asked for; rank 0's exit code, or None if none is missing.
+    """Run this command on as many ranks as accelerate was to start; rank 0's exit code, or None if all are there.
 
     `check` is called with that number first, and raises if it cannot be.
     """
@@ -30,7 +30,7 @@ def start_missing_ranks(check: Callable[[int], None]) -> int | None:
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true" or not torch.cuda.is_available()
     if not on_cpu or any(name.startswith(("OMPI_", "PMI_", "MPI_", "MV2_")) for name in os.environ):
         return None
-    count = _asked_for(psutil.Process(os.getppid()).cmdline())
+    count = _requested_ranks(psutil.Process(os.getppid()).cmdline())
     if count is None:
         raise TrainError(
             "accelerate was asked for several processes on a CPU but started one. "
@@ -76,7 +76,7 @@ def _run_ranks(count: int) -> int:
     first = ranks[0].returncode or code
     if first < 0:
         print(
-            f"error: a rank was ended by signal {-first}; the same command goes on from the last checkpoint.",
+            f"error: a rank was ended by signal {-first}; the same command resumes from the last checkpoint.",
             file=sys.stderr,
         )
         return 128 - first
@@ -92,7 +92,7 @@ def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 5.0) -
             process.kill()
 
 
-def _asked_for(command_line: list[str]) -> int | None:
+def _requested_ranks(command_line: list[str]) -> int | None:
     """`--num_processes` in accelerate's own command line."""
     for index, argument in enumerate(command_line):
         name, equals, value = argument.partition("=")

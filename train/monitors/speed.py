@@ -20,7 +20,7 @@ MEASURED_BY_CLOCK = ("seconds", "waited", "tokens_per_second", "data_wait_share"
 class Speed(Monitor):
     """`tokens_per_second`: tokens of all ranks a second since the last measurement; `data_wait_share`: share of
     that time spent waiting for rows; `mfu`: model FLOPs utilisation by convention (modeling_yulanmini/flops.py), with
-    the peak it assumes, `peak_flops`, where that is known or `monitors.peak_tflops` says it."""
+    the peak it assumes, `peak_flops`, where that is known or given by `monitors.peak_tflops`."""
 
     name = "speed"
 

@@ -2,8 +2,8 @@
 
 Documents are scored one by one in overlapping windows. Every token counts once and is predicted with at least
 `context - stride` tokens before it, where its document has them. Disjoint windows would cost half as much at a stride
-of half a context, but predict the first tokens of each window from next to nothing: a score would then say more of the
-window's length than of the model. Bits per byte divide by the UTF-8 bytes of the text, so that models with different
+of half a context, but predict the first tokens of each window from next to nothing: a score would then measure the
+window's length more than the model. Bits per byte divide by the UTF-8 bytes of the text, so that models with different
 tokenizers can be compared.
 """
 

@@ -24,7 +24,7 @@ BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"
 LEARNING_RATES = (2e-3, 1.6e-2, 1.28e-1)
 WEIGHT_DECAY = 0.1
 
-# The rows in the report's order. Each but the second goes on from the one before it (QK-LayerNorm is taken out again
+# The rows in the report's order. Each but the second builds on the one before it (QK-LayerNorm is taken out again
 # for its cost). `+ depth muP` is YuLan-Mini's column without the alphas: the same initial variances and rates.
 FIGURE_6: Mapping[str, dict[str, Any]] = {
     "baseline": {"parametrization.name": "standard"},

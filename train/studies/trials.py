@@ -1,6 +1,6 @@
 """A trial: one short training through train/pretrain.py with some keys of a base config changed, kept in a folder.
 
-A study is a set of trials. A trial that is done is not run again, so a study that was stopped goes on where it was.
+A study is a set of trials. A trial that is done is not run again, so a study that was stopped resumes where it was.
 """
 
 import json
@@ -66,7 +66,7 @@ class Trial:
 
 
 def parametrization_changes(name: str) -> dict[str, Any]:
-    """Dotted keys that choose one of `PARAMETRIZATIONS`; TrainError for a name that is none."""
+    """Dotted keys that choose one of `PARAMETRIZATIONS`; TrainError for an unknown name."""
     if name not in PARAMETRIZATIONS:
         raise TrainError(f"no parametrization '{name}'. Known: {', '.join(PARAMETRIZATIONS)}.")
     return {f"parametrization.{key}": value for key, value in PARAMETRIZATIONS[name].items()}

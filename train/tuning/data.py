@@ -28,7 +28,7 @@ Lines = list[tuple[int, bytes]]
 
 
 def parse_dialogue(line: bytes, *, where: str) -> list[dict[str, Any]]:
-    """The messages of one line; TrainError says what is wrong with it."""
+    """The messages of one line; TrainError names what is wrong."""
     try:
         dialogue = json.loads(line)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -54,14 +54,14 @@ def parse_dialogue(line: bytes, *, where: str) -> list[dict[str, Any]]:
 
 
 def check_chat_template(tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer whose template does not say which part is the assistant's."""
+    """Refuse a tokenizer whose template does not mark the assistant's part."""
     if not tokenizer.chat_template:
         raise TrainError(f"{folder}: the tokenizer has no chat template; add chat_template.jinja to its folder.")
     if not re.search(r"{%-?\s*generation\s*-?%}", tokenizer.chat_template):
         raise TrainError(
-            f"{folder}: the chat template has no {{% generation %}} marks, so the assistant's tokens cannot be told "
-            "from the user's. Put {% generation %} ... {% endgeneration %} around the assistant's text and its "
-            "end-of-turn token."
+            f"{folder}: the chat template has no {{% generation %}} marks, so the assistant's tokens cannot be "
+            "distinguished from the user's. Put {% generation %} ... {% endgeneration %} around the assistant's text "
+            "and its end-of-turn token."
         )
 
 

@@ -177,7 +177,7 @@ def test_a_rank_that_is_killed_ends_the_other_with_a_message_and_costs_no_finish
     done = lose_a_rank(config, tmp_path / "run", rank=rank, lines=7)
     assert done.returncode != 0
     assert message in done.stderr
-    assert "goes on from the last checkpoint" in done.stderr
+    assert "resumes from the last checkpoint" in done.stderr
     assert "Traceback" not in done.stderr
     kept = sorted((tmp_path / "run" / "checkpoints").glob("step-*"))
     assert {path.name for path in kept} >= {f"step-{step:08d}" for step in (0, 4, 6)}
