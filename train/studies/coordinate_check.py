@@ -15,12 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from data_recipes.recipes.yaml_schema import validate
-from train.config import PretrainConfig
-from train.model_setup.build import build_model
-from train.model_setup.parameter_groups import parameter_groups
 from train.studies.lr_transfer import BASE, width_settings
-from train.studies.trials import Inputs, parametrization_changes, settings_of
+from train.studies.trials import Inputs, first_state, parametrization_changes
 
 LEARNING_RATE = 2.0**-7
 ROWS = 8
@@ -48,8 +44,10 @@ def coordinate_check(
         for width in sorted(widths):
             runs = []
             for seed in range(seeds):
-                config = _config(base, inputs, column, width, seed)
-                runs.append(_changes(config, input_ids, steps))
+                changed = {"optimizer.lr": LEARNING_RATE, "seed": seed}
+                changed |= width_settings(width) | parametrization_changes(column)
+                _, model, optimizer = first_state(base, inputs, changed)
+                runs.append(_changes(model, optimizer, input_ids, steps))
             for place in runs[0]:
                 mean = [fmean(run[place][step] for run in runs) for step in range(steps)]
                 changes.setdefault(place, {})[str(width)] = mean
@@ -77,27 +75,10 @@ def slope(widths: Sequence[int], values: Sequence[float]) -> float:
     return sum((at - x_mean) * (value - y_mean) for at, value in zip(x, y, strict=True)) / spread
 
 
-def _config(base: Path, inputs: Inputs, column: str, width: int, seed: int) -> PretrainConfig:
-    changes = {
-        **width_settings(width),
-        **parametrization_changes(column),
-        "optimizer.lr": LEARNING_RATE,
-        "seed": seed,
-        "output_dir": ".",
-    }
-    return validate(PretrainConfig, settings_of(base, inputs, changes), where=str(base))
-
-
-def _changes(config: PretrainConfig, input_ids: torch.Tensor, steps: int) -> dict[str, list[float]]:
+def _changes(
+    model: Any, optimizer: torch.optim.Optimizer, input_ids: torch.Tensor, steps: int
+) -> dict[str, list[float]]:
     """RMS change of each place since initialisation, after 1..steps updates on the same rows."""
-    from transformers import AutoTokenizer
-
-    vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
-    model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
-    for group in groups:
-        group["lr"] = config.optimizer.lr * group["lr_factor"]
-    optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps)
     before = _activations(model, input_ids)
     found: dict[str, list[float]] = {place: [] for place in before}
     for _ in range(steps):

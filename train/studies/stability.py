@@ -14,11 +14,7 @@ from typing import Any
 
 import torch
 
-from data_recipes.recipes.yaml_schema import validate
-from train.config import PretrainConfig
-from train.model_setup.build import build_model
-from train.model_setup.parameter_groups import parameter_groups
-from train.studies.trials import CONFIGS, Inputs, Trial, run_trial, settings_of
+from train.studies.trials import CONFIGS, Inputs, Trial, first_state, run_trial, settings_of
 
 BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"
 LEARNING_RATES = (2e-3, 1.6e-2, 1.28e-1)
@@ -155,10 +151,7 @@ def count_spikes(norms: Sequence[float | None]) -> int:
 def relative_step_times(inputs: Inputs, base: Path, steps: int) -> dict[str, float]:
     """Median time of a whole step of each row over the baseline's, the rows taking turns so that all see the same
     load of the machine."""
-    prepared = {}
-    for name, changes in FIGURE_6.items():
-        settings = settings_of(base, inputs, {**changes, "output_dir": "."})
-        prepared[name] = _step_function(validate(PretrainConfig, settings, where=str(base)), inputs)
+    prepared = {name: _step_function(base, inputs, changes) for name, changes in FIGURE_6.items()}
     times: dict[str, list[float]] = {name: [] for name in prepared}
     for turn in range(steps + 2):
         for name, step in prepared.items():
@@ -170,15 +163,8 @@ def relative_step_times(inputs: Inputs, base: Path, steps: int) -> dict[str, flo
     return {name: median(a / b for a, b in zip(times[name], times[first], strict=True)) for name in prepared}
 
 
-def _step_function(config: PretrainConfig, inputs: Inputs) -> Callable[[], None]:
-    from transformers import AutoTokenizer
-
-    vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
-    model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
-    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
-    for group in groups:
-        group["lr"] = 1e-4 * group["lr_factor"]
-    optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, eps=config.optimizer.eps, fused=True)
+def _step_function(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> Callable[[], None]:
+    config, model, optimizer = first_state(base, inputs, {"optimizer.lr": 1e-4, **changes})
     rows = inputs.first_phase()
     count = config.tokens_per_step // rows.context_length
     input_ids = torch.from_numpy(rows.rows(0, count).input_ids.astype("int64"))

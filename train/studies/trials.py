@@ -11,11 +11,18 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
+from transformers import AutoTokenizer
+
 from data_recipes.recipes.phases import phase_folder
+from data_recipes.recipes.yaml_schema import validate
 from data_recipes.rows.reader import PackedRows
 from train import pretrain
+from train.config import PretrainConfig
 from train.config_file import changed_settings, settings_text
 from train.errors import TrainError
+from train.model_setup.build import build_model
+from train.model_setup.parameter_groups import parameter_groups
 from train.run.log import RunLog
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -85,6 +92,20 @@ def settings_of(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> dict[
             )
     own = {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu"}
     return changed_settings(base, {**own, **changes})
+
+
+def first_state(
+    base: Path, inputs: Inputs, changes: Mapping[str, Any]
+) -> tuple[PretrainConfig, Any, torch.optim.Optimizer]:
+    """Config, model and optimizer as a trial begins with them, at `optimizer.lr`, in this process on the CPU."""
+    config = validate(PretrainConfig, settings_of(base, inputs, {"output_dir": ".", **changes}), where=str(base))
+    vocab_size = len(AutoTokenizer.from_pretrained(config.tokenizer))
+    model, parametrization = build_model(config, vocab_size=vocab_size, device=torch.device("cpu"))
+    groups = parameter_groups(model, lr_factor=parametrization.lr_factor, settings=config.optimizer)
+    for group in groups:
+        group["lr"] = config.optimizer.lr * group["lr_factor"]
+    settings = config.optimizer
+    return config, model, torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps, fused=True)
 
 
 def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -136,16 +137,10 @@ def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, worke
 
 def lines_of(path: Path) -> Iterator[Lines]:
     """Numbered lines that are not blank, some hundred at a time."""
-    lines: Lines = []
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                lines.append((number, line))
-            if len(lines) == LINES_AT_ONCE:
-                yield lines
-                lines = []
-    if lines:
-        yield lines
+        numbered = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
+        while lines := list(islice(numbered, LINES_AT_ONCE)):
+            yield lines
 
 
 @contextmanager
