@@ -31,11 +31,11 @@ from train.checkpoints.export import copy_tokenizer
 from train.config_file import load_config, resolved, settings_text
 from train.errors import TrainError
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
+from train.run.log import RunLog
 from train.tuning.callbacks import StopOnSignal
 from train.tuning.checkpoints import (
     METRICS_FILE,
     claim_work_folder,
-    keep_metrics_until,
     latest_checkpoint,
     step_of,
     work_folder,
@@ -155,7 +155,7 @@ def train(trainer: Any, work: Path) -> int:
     if trainer.args.world_size > 1:
         checkpoint = broadcast_object_list([checkpoint])[0]
     if trainer.args.process_index == 0:
-        keep_metrics_until(work, step_of(checkpoint) if checkpoint else 0)
+        RunLog(work / METRICS_FILE).cut_after(step_of(checkpoint) if checkpoint else 0)
     if checkpoint:
         say(f"resuming from {checkpoint}")
         if step_of(checkpoint) >= trainer.args.max_steps:

@@ -1,6 +1,5 @@
 """What happens beside the steps of instruction tuning: a line of metrics, a seal on checkpoints, a clean stop."""
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from train.errors import TrainError
 from train.launch.stop import StopSignal
+from train.run.log import RunLog
 
 
 class Metrics(TrainerCallback):
@@ -21,7 +21,7 @@ class Metrics(TrainerCallback):
     clipping, tokens (all ranks, without padding), seconds; and a progress bar."""
 
     def __init__(self, path: Path, step_tokens: np.ndarray) -> None:
-        self.path = path
+        self.log = RunLog(path)
         self.step_tokens = step_tokens
         self.bar: tqdm | None = None
         self.step_started = 0.0
@@ -48,8 +48,7 @@ class Metrics(TrainerCallback):
             "tokens": int(self.step_tokens[state.global_step - 1]),
             "seconds": round(time.perf_counter() - self.step_started, 4),
         }
-        with self.path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self.log.append([line])
         self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
         self.bar.update()
 

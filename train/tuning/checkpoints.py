@@ -1,4 +1,4 @@
-"""Which checkpoint to go on from: only sealed ones count, and a sealed one must still be whole.
+"""Which checkpoint to resume from: only sealed ones count, and a sealed one must still be whole.
 
 The Trainer writes a checkpoint file by file. A seal (sizes and SHA-256 of the files) is added last, so a
 checkpoint that a kill cut short has none and is put aside.
@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from data_recipes.files import write_whole
-from data_recipes.manifest import fsync_tree, sha256_file
+from data_recipes.manifest import fsync_tree, sha256_file, verify_files
 from train.errors import TrainError
 
 SEAL = "seal.json"
@@ -26,7 +26,7 @@ def work_folder(output_dir: Path) -> Path:
 
 
 def claim_work_folder(work: Path, identity: dict[str, Any]) -> None:
-    """Make `work` this run's, or check that it is: a checkpoint must not go on with another config or other data.
+    """Make `work` this run's, or check that it is: a checkpoint must not be resumed with another config or other data.
 
     `identity` is nested mappings; without a checkpoint nothing is lost, and the folder is simply taken.
     """
@@ -40,7 +40,7 @@ def claim_work_folder(work: Path, identity: dict[str, Any]) -> None:
         listed = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in changed)
         raise TrainError(
             f"{work} holds the unfinished run of another config or other inputs ({listed}). "
-            "Undo the change to go on with it, or delete it to start afresh."
+            "Undo the change to resume it, or delete it to start afresh."
         )
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -84,29 +84,10 @@ def latest_checkpoint(work: Path) -> Path | None:
     if not checkpoints:
         return None
     newest = checkpoints[-1]
-    for name, expected in json.loads((newest / SEAL).read_text()).items():
-        path = newest / name
-        size = path.stat().st_size if path.is_file() else None
-        if size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
-            state = "missing" if size is None else f"{size:,} bytes where the seal says {expected['bytes']:,}"
-            state = "changed since it was written" if size == expected["bytes"] else state
-            raise TrainError(
-                f"{path}: {state}; the checkpoint is damaged. Delete {newest} to go on from "
-                f"{checkpoints[-2] if len(checkpoints) > 1 else 'the start'}."
-            )
+    problems = verify_files(newest, manifest={"files": json.loads((newest / SEAL).read_text())})
+    if problems:
+        raise TrainError(
+            f"{problems[0]}; the checkpoint is damaged. Delete {newest} to resume from "
+            f"{checkpoints[-2] if len(checkpoints) > 1 else 'the start'}."
+        )
     return newest
-
-
-def keep_metrics_until(work: Path, step: int) -> None:
-    """Cut the metrics of steps after `step`, which will be done again."""
-    path = work / METRICS_FILE
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except json.JSONDecodeError:  # the last line of a killed run
-            break
-    write_whole(path, "".join(kept))

@@ -27,6 +27,7 @@ from pretrain_miniature import (
 )
 
 from train.checkpoints.sharded import read_trainer
+from train.run.log import RunLog
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +206,10 @@ def test_accumulation_over_four_micro_batches_equals_one(inputs: Path, undisturb
     one, four = metrics(undisturbed), metrics(tmp_path / "run")
     assert [line["loss"] for line in four] == pytest.approx([line["loss"] for line in one], abs=2e-5)
     assert [line["grad_norm"] for line in four] == pytest.approx([line["grad_norm"] for line in one], rel=1e-3)
+
+
+def test_a_log_is_cut_after_a_step_and_at_a_half_line(tmp_path: Path) -> None:
+    lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(1, 6)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6, "lo')
+    RunLog(tmp_path / "metrics.jsonl").cut_after(3)
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == lines[:3]

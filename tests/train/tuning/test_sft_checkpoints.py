@@ -1,12 +1,11 @@
 """Which checkpoint a tuning run goes on from, and which it refuses."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from train.errors import TrainError
-from train.tuning.checkpoints import claim_work_folder, keep_metrics_until, latest_checkpoint, seal
+from train.tuning.checkpoints import claim_work_folder, latest_checkpoint, seal
 
 
 def write_checkpoint(work: Path, step: int, *, sealed: bool = True) -> Path:
@@ -35,8 +34,8 @@ def test_without_a_checkpoint_a_run_starts_afresh(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "199 bytes where the seal says 200"),
-        (lambda path: path.write_bytes(bytes(200)), "changed since it was written"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "199 bytes, manifest says 200"),
+        (lambda path: path.write_bytes(bytes(200)), "content differs"),
         (lambda path: path.unlink(), "missing"),
     ],
 )
@@ -46,7 +45,7 @@ def test_a_damaged_checkpoint_names_the_file_and_the_way_on(tmp_path, damage, na
     damage(newest / "model.safetensors")
     with pytest.raises(TrainError, match=named) as error:
         latest_checkpoint(tmp_path)
-    assert f"Delete {newest} to go on from {older}" in str(error.value)
+    assert f"Delete {newest} to resume from {older}" in str(error.value)
 
 
 def test_another_config_may_not_go_on_from_a_checkpoint(tmp_path):
@@ -65,11 +64,3 @@ def test_another_config_may_take_a_folder_without_progress(tmp_path):
     (work / "rows.arrow").write_bytes(b"rows of the old config")
     claim_work_folder(work, {"config": {"seed": 1}})
     assert not (work / "rows.arrow").exists()
-
-
-def test_metrics_after_the_checkpoint_and_a_half_line_are_cut(tmp_path):
-    lines = [json.dumps({"step": step, "loss": 1.0}) for step in range(1, 6)]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 6, "lo')
-    keep_metrics_until(tmp_path, 3)
-    kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert kept == lines[:3]
