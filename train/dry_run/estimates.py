@@ -90,8 +90,7 @@ def rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, 
     """The largest micro-batch, a divisor of a device's share, whose estimate fits; 0 if not even one row does."""
     share = max(phase.rows_per_step // hardware.count, 1)
     for rows in sorted((count for count in range(1, share + 1) if share % count == 0), reverse=True):
-        smaller = _with_rows(phase, rows)
-        parts = memory_parts(config, model, smaller, hardware.count)
+        parts = memory_parts(config, model, replace(phase, micro_batch_rows=rows), hardware.count)
         overhead = HOST_OVERHEAD_GB if hardware.name == HOST else OVERHEAD_GB
         if sum(parts.values()) + overhead * 1e9 <= hardware.memory:
             return rows
@@ -104,10 +103,6 @@ def fewer_rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: P
     fewer = [count for count in range(1, phase.micro_batch_rows or share) if share % count == 0]
     fitting = rows_that_fit(config, model, phase, hardware)
     return max((count for count in fewer if count <= fitting), default=0)
-
-
-def _with_rows(phase: Phase, rows: int) -> Phase:
-    return replace(phase, micro_batch_rows=rows)
 
 
 def this_machine() -> Hardware | None:

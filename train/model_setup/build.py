@@ -32,7 +32,7 @@ def model_config(config: PretrainConfig, *, vocab_size: int) -> tuple[YuLanMiniC
     `vocab_size`: that of the tokenizer, used where `model` gives none; a smaller one there is an error.
     """
     keys, where = _given_keys(config)
-    known = [*_known_keys(), *ALIASES]
+    known = [*YuLanMiniConfig().to_dict(), *ALIASES]
     for key in keys:
         # A published config.json has keys that only its own trainer read; what the user writes here must be right.
         if key not in known and isinstance(config.model, dict):
@@ -141,7 +141,3 @@ def _given_keys(config: PretrainConfig) -> tuple[dict[str, Any], str]:
         raise TrainError(f"model: {path}: {error}. Expected a config.json or the keys themselves.") from error
     skipped = ("architectures", "auto_map", "transformers_version", "model_type", "dtype", "torch_dtype")
     return {key: value for key, value in keys.items() if key not in skipped}, str(path)
-
-
-def _known_keys() -> list[str]:
-    return [key for key in YuLanMiniConfig().to_dict() if key != "transformers_version"]

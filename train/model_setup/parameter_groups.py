@@ -3,7 +3,7 @@
 Rates follow Table 3 and the first released trainer, decay that trainer or the common habit (facts.md 3.1).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -44,7 +44,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for AdamW, each with `name`, `lr_factor` (on the base rate) and the weight decay of its kind."""
     groups: dict[tuple[str, float], dict[str, Any]] = {}
-    for name, parameter in _trainable(model):
+    for name, parameter in model.named_parameters():  # a tied head appears once, as the embedding
         kind, factor = group_of(name), lr_factor(name)
         decays = kind == "matrices" or settings.weight_decay_on == "everything"
         new = {"params": [], "name": kind, "lr_factor": factor, "lr": 0.0}
@@ -69,9 +69,3 @@ def make_adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> tor
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
     return optimizer
-
-
-def _trainable(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    for name, parameter in model.named_parameters():  # a tied head appears once, as the embedding
-        if parameter.requires_grad:
-            yield name, parameter

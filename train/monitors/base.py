@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from train.config import PretrainConfig
@@ -147,7 +146,7 @@ class LayerMonitor(Monitor):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.layers = layers_of(self.model)
+        self.layers: Sequence[Any] = self.model.model.layers
         self.gauges = {key: Gauge(len(self.layers), self.world, reduction=self.reduction) for key in self.keys}
 
     def before_step(self, step: int) -> None:
@@ -168,8 +167,3 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 def variance(hidden_states: torch.Tensor) -> torch.Tensor:
     """Variance over all elements, 0-dim float32."""
     return hidden_states.detach().float().var()
-
-
-def layers_of(model: Any) -> Sequence[nn.Module]:
-    """The decoder layers of a causal language model."""
-    return model.model.layers
