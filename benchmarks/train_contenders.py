@@ -90,10 +90,10 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
     import torch
 
     from data_recipes.recipes.yaml_schema import validate
+    from train import pretrain
     from train.config import PretrainConfig
     from train.launch.stop import StopSignal
     from train.launch.world import enter_world
-    from train.pretrain import train
     from train.run.run import Run
 
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +104,7 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
         world = enter_world(config)
         run = Run(config, world)
         # The checkpoint at the end is no part of a step.
-        run.finish = lambda: None  # type: ignore[method-assign]
+        pretrain.finish = lambda run: None
         if turns is not None:
             turns.begin()
             flush = run.flush
@@ -118,7 +118,7 @@ def ours(options: argparse.Namespace, data: Path, changes: dict[str, Any], turns
                 return offending
 
             run.flush = flush_and_hand_over  # type: ignore[method-assign]
-        train(run, max_seconds=None, stop=StopSignal())
+        pretrain.train(run, max_seconds=None, stop=StopSignal())
         run.flush()
         run.close()
         records = run.metrics.lines()

@@ -23,7 +23,8 @@ from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.model_setup.build import sync_gradients
-from train.run.outputs import end_phase, evaluate
+from train.run.outputs import end_phase, evaluate, finish
+from train.run.resume import start_or_resume
 from train.run.roll_back import roll_back
 from train.run.run import Run
 
@@ -64,7 +65,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
             run.save()
         if config.heldout and config.heldout.every_steps and run.step % config.heldout.every_steps == 0:
             evaluate(run, plan.phase.name)
-    run.finish()
+    finish(run)
     return "finished"
 
 
@@ -187,8 +188,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:
     """Open the run, train, and report how it ended."""
-    run = Run(config, world, force=options.force)
+    run = Run(config, world)
     try:
+        start_or_resume(run, force=options.force)
         limit = options.max_hours
         outcome = train(run, max_seconds=limit * 3600 if limit is not None else None, stop=stop)
     finally:

@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from data_recipes.manifest import fingerprint_of
 from train.config import PretrainConfig
 from train.config_file import resolved
 from train.curriculum.plan import Curriculum
@@ -57,11 +56,6 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, list) and isinstance(new, list):
         return [f"{path}: had {len(old)} entries, has {len(new)}"]
     return [f"{path}: was {_short(old)}, is {_short(new)}"]
-
-
-def fingerprint(value: Any) -> str:
-    """Fingerprint of an identity."""
-    return fingerprint_of(value)
 
 
 def _short(value: Any) -> str:

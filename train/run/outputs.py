@@ -4,32 +4,28 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from data_recipes.manifest import write_manifest
+from data_recipes.manifest import fingerprint_of, write_manifest
 from data_recipes.recipes.phases import phase_folder
 from train.checkpoints.export import export_model
 from train.config_file import resolved
 from train.curriculum.plan import Phase
-from train.run.identity import fingerprint
+from train.run.run import Run
 from train.scoring.heldout import heldout_scores
 
-if TYPE_CHECKING:
-    from train.run.run import Run
 
-
-def end_phase(run: "Run", phase: Phase) -> None:
+def end_phase(run: Run, phase: Phase) -> None:
     """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
     run.checkpoints.finish()
     destination = run.folder / "models" / phase_folder(phase.name)
-    if run.config.export.phase_ends and run.main_says(not destination.exists()):
+    if run.config.export.phase_ends and run.broadcast_from_main(not destination.exists()):
         export_model(
             run.model,
             destination,
             run.world,
             tokenizer=run.config.tokenizer,
             dtype=run.config.export.dtype,
-            inputs={"run": fingerprint(run.identity), "tokenizer": run.tokenizer_fingerprint},
+            inputs={"run": fingerprint_of(run.identity), "tokenizer": run.tokenizer_fingerprint},
             step=run.step,
             phase=phase.name,
         )
@@ -57,10 +53,10 @@ def score_tasks(command: str, model: Path, scores: Path) -> str | None:
     return f"{shlex.join(words)} failed: {last[0]}"
 
 
-def evaluate(run: "Run", phase: str) -> None:
+def evaluate(run: Run, phase: str) -> None:
     """Held-out loss of every domain into heldout.jsonl, unless it is there."""
     done = {line["domain"] for line in run.heldout_log.lines() if line["step"] == run.step}
-    if not run.main_says(bool({domain.name for domain in run.heldout} - done)):
+    if not run.broadcast_from_main(bool({domain.name for domain in run.heldout} - done)):
         return
     run.flush()
     run.heldout_log.cut_after(run.step - 1)
@@ -72,8 +68,13 @@ def evaluate(run: "Run", phase: str) -> None:
     run.restart_clock()
 
 
-def write_run_manifest(run: "Run") -> None:
-    """The manifest that says the run is whole; for rank 0."""
+def finish(run: Run) -> None:
+    """Last checkpoint, then the manifest, which is there when the run is whole."""
+    run.save()
+    run.checkpoints.finish()
+    run.progress.close()
+    if not run.world.is_main:
+        return
     phases = [phase for phase in run.curriculum.phases if phase.first_step < run.step]
     write_manifest(
         run.folder,

@@ -5,6 +5,7 @@ from typing import Any
 
 from train.curriculum.plan import StepPlan
 from train.errors import TrainError
+from train.run.resume import return_to
 from train.run.run import Run
 from train.spikes.rows import name_rows, row_losses
 
@@ -35,9 +36,7 @@ def roll_back(run: Run, steps: list[int]) -> None:
         f"of these steps are never read again. The worst is row {named[0]['row']} of phase {named[0]['phase']} "
         f"({run.folder / 'spikes.json'} names the documents)"
     )
-    run.load(to_step, trainer)
-    run.progress.reset(total=run.last_step)
-    run.progress.update(to_step)
+    return_to(run, to_step, trainer)
 
 
 def _last_good(run: Run, steps: list[int], plans: list[StepPlan]) -> tuple[int, dict[str, Any], list[dict[int, float]]]:

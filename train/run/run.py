@@ -1,6 +1,7 @@
-"""A pretraining run: its folder and all that lives as long as it does. Opens, resumes, saves, logs.
+"""A pretraining run: its folder and all that lives as long as it does. Opens, saves, logs.
 
-What happens in a step is in train/pretrain.py, what is written at the end of a phase in train/run/outputs.py.
+Where it begins is decided in train/run/resume.py; what happens in a step is in train/pretrain.py, what is written at
+the end of a phase in train/run/outputs.py.
 
     config.yaml  metrics.jsonl  heldout.jsonl  spikes.json  checkpoints/  models/  manifest.json (when finished)
 """
@@ -13,30 +14,27 @@ from typing import Any
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import MANIFEST_NAME
-from train.checkpoints.sharded import Checkpointer, load_state
+from data_recipes.manifest import fingerprint_of
+from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
-from train.config_file import resolved, settings_text
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
-from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.build import build_model, shard_model
 from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
-from train.run.identity import differences, fingerprint, identity
-from train.run.inputs import check_data, check_init, heldout_text, holds_model, load_tokenizer
+from train.run.identity import identity
+from train.run.inputs import check_data, heldout_text, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
-from train.run.outputs import end_phase, evaluate, write_run_manifest
 from train.spikes.guard import SpikeGuard, SpikeRecord
 
 
 class Run:
     """Everything a step needs. `step` counts finished updates."""
 
-    def __init__(self, config: PretrainConfig, world: World, *, force: bool = False) -> None:
+    def __init__(self, config: PretrainConfig, world: World) -> None:
         self.config, self.world = config, world
         self.folder = config.output_dir
         transformers_logging.disable_progress_bar()  # one bar, ours
@@ -79,91 +77,25 @@ class Run:
         self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
         self.restart_clock()
         self.step = 0
-        self._phase: Phase | None = None
-        self._start_or_resume(force)
+        self.phase: Phase | None = None
         self.progress = tqdm(
             total=self.last_step,
-            initial=self.step,
             desc="pretrain",
             unit="step",
             disable=not main,
             mininterval=0.5 if sys.stderr.isatty() else 10.0,
         )
 
-    # -- beginning ------------------------------------------------------------------------------------------------
-
-    def _start_or_resume(self, force: bool) -> None:
-        found = self.checkpoints.latest()
-        if found is None:
-            if self.metrics.path.exists() and self.metrics.lines() and not force:
-                raise TrainError(
-                    f"{self.folder}: holds the log of a run but no checkpoint. Choose another output_dir or remove it."
-                )
-            self._begin()
-            return
-        step, trainer, problems = found
-        for problem in problems:
-            self.say(f"skipping a damaged checkpoint: {problem} Going back to step {step}.")
-        changed = differences(trainer["identity"], self.identity)
-        if changed and not force:
-            raise TrainError(
-                f"{self.checkpoints.path_of(step)} belongs to a run with other settings:\n  "
-                + "\n  ".join(changed[:12])
-                + "\nTake them back, choose another output_dir, or add --force to go on with the new ones."
-            )
-        self.load(step, trainer)
-        self.say(f"going on from step {step:,} of {self.last_step:,}")
-
-    def _begin(self) -> None:
-        """Step 0: state of the user's own checkpoint if one is named, a first checkpoint to fall back on."""
-        init = self.config.init
-        if init is not None and not holds_model(init.path):
-            check_init(init.path, tokenizer=self.tokenizer_fingerprint)
-            load_state(init.path, self.model, self.optimizer if init.optimizer else None)
-        elif init is not None and init.optimizer:
-            raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")
-        if self.world.is_main:
-            (self.folder / "config.yaml").write_text(settings_text(resolved(self.config)))
-            (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
-        for log in (self.metrics, self.heldout_log):
-            log.cut_after(-1)
-        self.save()
-        evaluate(self, "0")
-
-    def load(self, step: int, trainer: dict[str, Any]) -> None:
-        """Take up the state saved at `step`; logs and later checkpoints are cut back to it."""
-        self.checkpoints.load(step, self.model, self.optimizer)
-        for name, monitor in self.monitors.items():
-            if name in trainer["monitors"]:
-                monitor.load_state_dict(trainer["monitors"][name])
-        self.guard.load_state_dict(trainer["guard"])
-        self.spikes.load_state_dict(trainer["spikes"])
-        self.checkpoints.remove_after(step)
-        for log in (self.metrics, self.heldout_log):
-            log.cut_after(step)
-        if self.world.is_main:
-            (self.folder / MANIFEST_NAME).unlink(missing_ok=True)
-            (self.folder / "config.yaml").write_text(settings_text(resolved(self.config)))
-        self.pending.take()
-        self.step = step
-        self._phase = None
-        if step == 0:
-            evaluate(self, "0")
-        elif ended := self.curriculum.phase_ending_at(step):
-            self._enter(ended)
-            end_phase(self, ended)  # what a kill between checkpoint and export left undone
-
-    # -- during ---------------------------------------------------------------------------------------------------
-
     def enter_phase(self, plan: StepPlan) -> None:
         """Put the model into the stage of the plan's phase, if it is not there yet."""
         if plan.starts_phase:
             self.guard.reset()
-        if self._phase is not plan.phase:
-            self._enter(plan.phase)
+        if self.phase is not plan.phase:
+            self.enter(plan.phase)
 
-    def _enter(self, phase: Phase) -> None:
-        self._phase = phase
+    def enter(self, phase: Phase) -> None:
+        """Put the model into the stage of a phase."""
+        self.phase = phase
         enter_phase(self.model, phase, compile=self.config.compile)
 
     def rebalance(self, phase: Phase) -> None:
@@ -180,7 +112,7 @@ class Run:
             self.optimizer,
             {
                 "identity": self.identity,
-                "fingerprint": fingerprint(self.identity),
+                "fingerprint": fingerprint_of(self.identity),
                 "model_config": self.model.config.to_dict(),
                 "tokenizer": str(self.config.tokenizer.absolute()),
                 "ranks": self.world.size,
@@ -191,7 +123,7 @@ class Run:
         )
         self.restart_clock()
 
-    def main_says(self, answer: bool) -> bool:
+    def broadcast_from_main(self, answer: bool) -> bool:
         """Rank 0's answer on every rank: others may see a file on a shared disk later."""
         return self.world.any(float(answer and self.world.is_main))[0] > 0
 
@@ -227,24 +159,12 @@ class Run:
 
     def progress_to(self, record: dict[str, Any]) -> None:
         """Move the progress bar to a finished step."""
-        bar = getattr(self, "progress", None)
-        if bar is not None:
-            loss = math.nan if record["loss"] is None else record["loss"]
-            bar.set_postfix(phase=record["phase"], loss=f"{loss:.3f}", lr=f"{record['lr']:.2e}", refresh=False)
-            bar.update(record["step"] - bar.n)
-
-    # -- the end --------------------------------------------------------------------------------------------------
-
-    def finish(self) -> None:
-        """Last checkpoint, then the manifest that says the run is whole."""
-        self.save()
-        self.checkpoints.finish()
-        self.progress.close()
-        if self.world.is_main:
-            write_run_manifest(self)
+        loss = math.nan if record["loss"] is None else record["loss"]
+        self.progress.set_postfix(phase=record["phase"], loss=f"{loss:.3f}", lr=f"{record['lr']:.2e}", refresh=False)
+        self.progress.update(record["step"] - self.progress.n)
 
     def close(self) -> None:
-        """Let go of threads and the progress bar, whatever happened."""
+        """End threads and the progress bar, also after an error."""
         self.reader.close()
         self.progress.close()
 
