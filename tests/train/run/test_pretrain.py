@@ -390,7 +390,7 @@ def test_tasks_at_phase_ends_leave_scores_and_a_failure_does_not_end_the_run(
     assert pretrain(config, "--set", "data.phases=[1]", "schedule.annealing=null") == 0
     assert (tmp_path / "run" / "scores" / "phase-01" / "scores.json").is_file()
     for folder, wrong in (("b", f"{command} none"), ("c", "no-such-program {model} {scores}")):
-        changes = ("data.phases=[1]", "schedule.annealing=null", f"evaluation.command={wrong}")
+        changes = ("data.phases=[1]", "schedule.annealing=null", f'evaluation.command="{wrong}"')
         assert pretrain(config, "--set", *changes, f"output_dir={tmp_path / folder}") == 0
         assert "warning: " in capsys.readouterr().err
         assert (tmp_path / folder / "manifest.json").is_file()
