@@ -13,7 +13,6 @@ import torch
 from data_recipes.manifest import whole_folder
 from modeling_yulanmini.modeling_yulanmini import saved_name
 from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
-from modeling_yulanmini.modeling_yulanmini import saved_name
 from train.checkpoints.sharded import TRAINER_FILE, read_trainer
 from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_checkpoint
 from train.errors import TrainError
