@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from data_recipes.errors import nearest
 from data_recipes.recipes.phases import phase_number
-from data_recipes.recipes.yaml_schema import nearest
 from train.config import PretrainConfig, phase_names
 from train.errors import TrainError
 

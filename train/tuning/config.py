@@ -4,13 +4,13 @@ Only `trainer` is passed on to TRL as it is, and only under names that TRL's SFT
 """
 
 from dataclasses import fields
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from data_recipes.errors import nearest
 from train.config import AdamWSettings, Settings
 
 # Fields of TRL's SFTConfig that this config decides, by the key that decides them, so that nothing is set twice. What
@@ -109,9 +109,8 @@ class SftConfig(Settings):
             if name in ours:
                 raise ValueError(f"trainer.{name} is set by this config's own keys ({ours[name]}); use those")
             if name not in trl_fields():
-                near = get_close_matches(name, sorted(trl_fields() - set(ours)), n=1)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"trainer.{name} is no field of TRL's SFTConfig{hint}")
+                hint = nearest(name, sorted(trl_fields() - set(ours)))
+                raise ValueError(f"trainer.{name} is no field of TRL's SFTConfig.{hint}")
         return self
 
 

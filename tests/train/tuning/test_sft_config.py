@@ -47,7 +47,7 @@ def test_reserved_names_are_all_fields_of_todays_trl():
         ("optimizer.lr=fast", "optimizer.lr"),
         ("packing=ffd", "packing: 'ffd' is not valid"),
         ("micro_batch_size=3", "batch_size 8 is not a multiple of micro_batch_size 3"),
-        ("trainer.dataloader_num_worker=1", "did you mean 'dataloader_num_workers'"),
+        ("trainer.dataloader_num_worker=1", "Did you mean 'dataloader_num_workers'"),
         ("trainer.push_to_hub=true", "set by this config's own keys"),
         ("seed.x=1", "'seed' is a value, not a section"),
         ("max_steps", "expected key=value"),
