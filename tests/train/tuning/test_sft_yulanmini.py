@@ -12,9 +12,11 @@ from transformers import AutoModelForCausalLM
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.merge import merge_to_llama
 from train.config_file import load_config
+from train.errors import TrainError
 from train.sft import run
 from train.tuning.config import SftConfig
 from train.tuning.data import write_rows
+from train.tuning.model import load_model
 from train.tuning.trainer import ordered_rows
 
 
@@ -109,3 +111,15 @@ def test_the_tuned_folder_keeps_the_remote_code_that_its_config_names(config):
     mapped = json.loads((out / "config.json").read_text()).get("auto_map", {})
     assert mapped
     assert all((out / f"{target.split('.')[0]}.py").is_file() for target in mapped.values())
+
+
+def test_attention_code_without_a_revision_and_weights_that_are_not_finite_are_refused(config, tmp_path):
+    settings = load_config(SftConfig, config)
+    with pytest.raises(TrainError, match="'owner/kernel@REVISION'"):
+        load_model(settings.model_copy(update={"attn_implementation": "owner/kernel"}), tmp_path / "model")
+    model = YuLanMiniForCausalLM.from_pretrained(tmp_path / "model")
+    with torch.no_grad():
+        model.model.norm.weight[3] = float("nan")
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(TrainError, match=r"not finite keys in the checkpoint \(model\.norm\.weight\)"):
+        load_model(settings, tmp_path / "model")
