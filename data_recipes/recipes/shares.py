@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from data_recipes.errors import DataError, nearest
 from data_recipes.recipes.catalog import resolve_source
-from data_recipes.recipes.recipe import Recipe, published_recipes
+from data_recipes.recipes.curriculum import domain_tokens
+from data_recipes.recipes.recipe import Recipe, Subset, published_recipes
 from data_recipes.recipes.source import Readable, Source
 
 ACCESS_MEANS = {
@@ -15,6 +17,33 @@ ACCESS_MEANS = {
     "ids-only": "the Hub has ids, the contents must be fetched elsewhere",
     "off-hub": "public, but not on the Hub: fetch it and give it as a path",
     "not-public": "no public source; substitute or leave out",
+}
+
+# Families of sources in the order of the picture, each under its domain; the first whose prefix fits a subset's source
+# wins.
+FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "FineWeb-Edu": ("web-en", ("fineweb-edu",)),
+    "DCLM": ("web-en", ("dclm-baseline",)),
+    "news, forums": ("web-en", ("",)),
+    "Chinese FineWeb-Edu": ("web-zh", ("chinese-fineweb-edu",)),
+    "other Chinese web": ("web-zh", ("",)),
+    "the-stack-v2 Python": ("code", ("stack-v2-python",)),
+    "the-stack-v2 notebooks": ("code", ("stack-v2-jupyter",)),
+    "the-stack-v2 others": ("code", ("stack-v2",)),
+    "StarCoder, python-edu": ("code", ("starcoder", "python-edu")),
+    "MNBVC code": ("code", ("mnbvc",)),
+    "OpenCoder, LongWanjuan": ("code", ("",)),
+    "Proof-Pile-2, AutoMathText": ("math", ("proof-pile-2", "automathtext")),
+    "InfiMM-WebMath": ("math", ("infimm",)),
+    "other math pages": ("math", ("",)),
+    "books": ("books-papers-encyclopedia", ("open-textbook", "project-gutenberg", "loc-", "cbook", "bestsellers")),
+    "textbooks, exams (zh)": ("books-papers-encyclopedia", ("textbooks-zh", "exam-")),
+    "papers": ("books-papers-encyclopedia", ("pes2o", "arxiv")),
+    "encyclopedias": ("books-papers-encyclopedia", ("",)),
+    "Cosmopedia": ("instruction-synthetic", ("cosmopedia",)),
+    "own synthetic": ("instruction-synthetic", ("own-",)),
+    "OpenCoder instructions": ("instruction-synthetic", ("opencoder",)),
+    "other instructions": ("instruction-synthetic", ("",)),
 }
 
 
@@ -131,3 +160,23 @@ def as_json(uses: Sequence[SubsetUse]) -> dict[str, Any]:
             for use in uses
         ],
     }
+
+
+def family_of(subset: Subset) -> str:
+    """The family of `FAMILIES` that a published subset belongs to."""
+    for family, (domain, prefixes) in FAMILIES.items():
+        if domain == subset.domain and subset.source_name.startswith(prefixes):
+            return family
+    raise DataError(f"subset '{subset.name}': of no domain, so it cannot be drawn.")
+
+
+def tokens_by_family(recipe: Recipe, *, by: str) -> dict[str, int]:
+    """Tokens of a published mix by "domain", or by "source": each of `FAMILIES`."""
+    if by == "domain":
+        return domain_tokens(recipe)
+    if by != "source":
+        raise DataError(f"--by {by}: not a way to group.{nearest(by, ('domain', 'source'))}")
+    sums = dict.fromkeys(FAMILIES, 0)
+    for subset in recipe.subsets:
+        sums[family_of(subset)] += subset.tokens
+    return sums

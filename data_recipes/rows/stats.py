@@ -1,4 +1,4 @@
-"""Figures of a built phase: tokens, documents, fill, shares by domain and subset, lengths; and a plot of them."""
+"""Figures of a built phase: tokens, documents, fill, shares by domain and subset, lengths of the pieces."""
 
 from pathlib import Path
 from typing import Any
@@ -51,35 +51,3 @@ def phase_stats(folder: Path) -> dict[str, Any]:
         "drops": {source["name"]: source["drops"] for source in manifest["sources"]},
         "missing": manifest["config"]["missing"],
     }
-
-
-def plot_stats(stats: dict[str, Any], path: Path) -> None:
-    """Shares by domain, largest subsets and piece lengths as one picture; the suffix says SVG or PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 3, figsize=(15, 4.5), layout="constrained")
-    domains = stats["domains"]
-    axes[0].barh(list(domains), [100 * entry["share"] for entry in domains.values()], color="tab:blue")
-    axes[0].invert_yaxis()
-    axes[0].set_xlabel("% of tokens")
-    axes[0].set_title("Domains")
-    largest = sorted(stats["subsets"], key=lambda subset: -subset["tokens"])[:15]
-    axes[1].barh([subset["name"][-32:] for subset in largest], [100 * subset["share"] for subset in largest])
-    axes[1].invert_yaxis()
-    axes[1].tick_params(axis="y", labelsize=7)
-    axes[1].set_xlabel("% of tokens")
-    axes[1].set_title("Largest subsets")
-    lengths = stats["piece_lengths"]
-    axes[2].bar(list(lengths), list(lengths.values()), color="tab:green")
-    axes[2].tick_params(axis="x", rotation=60)
-    axes[2].set_ylabel("pieces")
-    axes[2].set_title("Tokens of a document in a row")
-    figure.suptitle(
-        f"{stats['name']}: {stats['tokens']:,} tokens in {stats['rows']:,} rows of {stats['context_length']:,}, "
-        f"{stats['documents']:,} documents, fill {stats['fill']:.2%}"
-    )
-    figure.savefig(path)
-    plt.close(figure)

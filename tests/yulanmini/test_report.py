@@ -149,7 +149,7 @@ def test_identities_are_unique_and_every_link_has_its_target(page: str) -> None:
 
 def test_every_chart_is_xml_with_a_title_a_description_and_a_table(page: str) -> None:
     charts = re.findall(r"<svg .*?</svg>", page, flags=re.S)
-    assert len(charts) == 2 * 8
+    assert len(charts) == 2 * 9
     for chart in charts:
         root = ElementTree.fromstring(chart)
         title, description = root.find("title"), root.find("desc")

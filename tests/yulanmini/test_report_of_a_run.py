@@ -17,7 +17,7 @@ def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
     assert all(report[section] for section in ("corpus", "tokenizer", "mixture", "heldout", "merge", "sft", "scores"))
     page = (smoke_run / "report.html").read_text()
     assert "not run" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)
-    assert page.count('class="chart wide"') == 8
+    assert page.count('class="chart wide"') == 16
 
 
 def test_report_json_holds_the_figures_of_the_page(smoke_run: Path) -> None:
@@ -37,7 +37,7 @@ def test_phases_trained_are_the_phases_built(smoke_run: Path) -> None:
     for phase in report["pretraining"]["phases"]:
         assert phase["tokens"] <= built[phase["phase"]]
     assert report["heldout"]["phase"] == [None, *(phase["phase"] for phase in report["pretraining"]["phases"])]
-    assert report["pretraining"]["hidden_state_variance"]["layers"]
+    assert report["pretraining"]["monitors"]["hidden_state_variance"]["lines"]
 
 
 def test_samples_are_of_both_models_and_both_languages(smoke_run: Path) -> None:

@@ -1,11 +1,13 @@
 """The figures of the studies, drawn from their results (the JSON that each command writes)."""
 
+import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from train.studies import charts
+from data_recipes.files import write_whole
 from train.studies.stability import outcome
 
 NAMES = {
@@ -16,15 +18,35 @@ NAMES = {
     "yulanmini-corrected": "YuLan-Mini, width-corrected",
 }
 
+STYLE = {
+    "svg.hashsalt": "yulanmini",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.which": "major",
+    "grid.color": "#e4e4e0",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "path.simplify": True,
+    "path.simplify_threshold": 0.5,
+}
+
 
 def plot_coordinate_check(result: dict[str, Any], path: Path) -> None:
     """Change of activations over the width after the last update, a panel a parametrization."""
     columns = result["columns"]
-    with charts.styled():
-        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.0, sharey=True)
+    with styled():
+        figure, axes = make_panels(1, len(columns), width=2.9, height=3.0, sharey=True)
         for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
             places = list(found["change"])
-            for place, colour in zip(places, charts.shades(len(places)), strict=True):
+            for place, colour in zip(places, shades(len(places)), strict=True):
                 by_width = found["change"][place]
                 widths = [int(width) for width in by_width]
                 values = [steps[-1] for steps in by_width.values()]
@@ -39,7 +61,7 @@ def plot_coordinate_check(result: dict[str, Any], path: Path) -> None:
                 loc="upper center", bbox_to_anchor=(0.5, -0.2), title="slope in brackets", title_fontsize=7, fontsize=7
             )
         axes[0, 0].set_ylabel(f"RMS change after {result['steps']} updates")
-        charts.save(figure, path)
+        save(figure, path)
 
 
 def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
@@ -48,10 +70,10 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
     columns = result["columns"]
     best = [loss for found in columns.values() for loss in found["best_loss"].values()]
     bottom, top = min(best) - 0.45, max(best) + 0.4
-    with charts.styled():
-        figure, axes = charts.make_panels(1, len(columns), width=2.9, height=3.4, sharex=True, sharey=True)
+    with styled():
+        figure, axes = make_panels(1, len(columns), width=2.9, height=3.4, sharex=True, sharey=True)
         for axis, (column, found) in zip(axes[0], columns.items(), strict=True):
-            colours = charts.shades(len(found["losses"]))
+            colours = shades(len(found["losses"]))
             for index, (width, by_rate) in enumerate(found["losses"].items()):
                 colour = colours[index]
                 seeds = [(float(rate), loss) for rate, losses in by_rate.items() for loss in losses if loss is not None]
@@ -70,7 +92,7 @@ def plot_lr_transfer(result: dict[str, Any], path: Path) -> None:
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
         axes[0, 0].set_ylabel(f"training loss, last {result['loss_over_last_steps']} of {result['steps']} steps")
-        charts.save(figure, path)
+        save(figure, path)
 
 
 def plot_stability(result: dict[str, Any], path: Path) -> None:
@@ -78,16 +100,16 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
     row of Figure 6, a colour a rate, a line a seed."""
     rows = result["rows"]
     rates = sorted({rate for row in rows.values() for rate in row["runs"]}, key=float)
-    colours = dict(zip(rates, charts.shades(len(rates)), strict=True))
-    with charts.styled():
-        figure, axes = charts.make_panels(3, len(rows), width=2.1, height=1.9, sharey="row", sharex=True)
+    colours = dict(zip(rates, shades(len(rates)), strict=True))
+    with styled():
+        figure, axes = make_panels(3, len(rows), width=2.1, height=1.9, sharey="row", sharex=True)
         for index, (name, row) in enumerate(rows.items()):
             loss, variance, logits = axes[:, index]
             for rate, runs in row["runs"].items():
                 colour = colours[rate]
                 label: str | None = f"{float(rate):g}: {outcome(runs)}"
                 for curves in (run["curves"] for run in runs):
-                    loss.plot(charts.smoothed(curves["loss"], 7), color=colour, label=label, linewidth=0.9)
+                    loss.plot(smoothed(curves["loss"], 7), color=colour, label=label, linewidth=0.9)
                     steps = curves["measured_at"]
                     last = [_positive(values[-1]) for values in curves["hidden_state_variance"]]
                     variance.plot(steps, last, color=colour, linewidth=0.9)
@@ -103,8 +125,47 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
             axes[:, 0], ("loss", "hidden-state variance,\nlast layer", "largest attention logit"), strict=True
         ):
             axis.set_ylabel(label)
-        charts.save(figure, path)
+        save(figure, path)
 
 
 def _positive(value: float | None) -> float:
     return math.nan if value is None or value <= 0 else value
+
+
+def make_panels(rows: int, columns: int, *, width: float, height: float, **options: Any) -> tuple[Any, Any]:
+    """A figure of `rows` x `columns` panels, each `width` x `height` inches; axes always as a 2-d array."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def styled() -> Any:
+    """A context in which everything drawn has the studies' style."""
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
+def shades(count: int) -> list[Any]:
+    """`count` colours from dark (first layer, narrowest) to bright (last layer, widest)."""
+    from matplotlib import colormaps
+
+    return [colormaps["viridis"](0.92 * index / max(count - 1, 1)) for index in range(count)]
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write the figure whole or not at all; the ending chooses the format."""
+    content, form = io.BytesIO(), path.suffix.lower().removeprefix(".")
+    # Dates and version numbers would make two files of the same data differ.
+    metadata: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    figure.savefig(content, format=form, dpi=150, metadata=metadata.get(form))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, content.getvalue())
+
+
+def smoothed(values: Sequence[float | None], window: int) -> list[float | None]:
+    """Centred moving average that leaves out missing values."""
+    half = window // 2
+    near = [[v for v in values[max(at - half, 0) : at + half + 1] if v is not None] for at in range(len(values))]
+    return [fmean(found) if found else None for found in near]

@@ -104,15 +104,17 @@ def _print_trace(found: list[dict[str, Any]]) -> None:
 @app.command(epilog="Example: yulanmini data stats data/phase-07 --plot phase-07.svg")
 def stats(
     folder: Folder,
-    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them: a .svg or .png file.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them, as a .svg file.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show tokens, documents, fill, lengths, and the share of each domain and subset."""
-    from data_recipes.rows.stats import phase_stats, plot_stats
+    from data_recipes.rows.stats import phase_stats
 
     figures = phase_stats(folder)
     if plot is not None:
-        plot_stats(figures, plot)
+        from yulanmini.report.pictures import draw_phase
+
+        draw_phase(plot, figures)
         say(f"wrote {plot}")
     if as_json:
         emit_json(figures)

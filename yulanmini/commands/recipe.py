@@ -181,16 +181,20 @@ def check(as_json: Json = False) -> None:
 
 @app.command(epilog="Example: yulanmini recipe plot curriculum.svg --by source")
 def plot(
-    out: Annotated[Path, typer.Argument(help="Picture to write; .svg or .png.")],
+    out: Annotated[Path, typer.Argument(help="Picture to write, .svg.")],
     by: Annotated[str, typer.Option(help="domain (six) or source (families of sources).")] = "domain",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
 ) -> None:
-    """Draw the data distribution of every phase, as SVG or PNG."""
-    from data_recipes.recipes.plot import check_destination, plot_curriculum
+    """Draw the data distribution of every phase, as SVG."""
+    from data_recipes.recipes.recipe import published_recipes
+    from data_recipes.recipes.shares import tokens_by_family
+    from yulanmini.report.pictures import check_picture, draw_curriculum
 
-    check_destination(out, by)
+    recipes = published_recipes()
+    tokens_by_family(recipes[0], by=by)  # refuses an unknown way to group, also in a dry run
+    check_picture(out)
     if dry_run:
-        say(f"Would draw 28 mixes by {by} to {out}.")
+        say(f"Would draw {len(recipes)} mixes by {by} to {out}.")
         return
-    plot_curriculum(out, by=by)
+    draw_curriculum(out, recipes, by=by)
     say(f"Wrote {out}.")

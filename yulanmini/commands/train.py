@@ -29,26 +29,28 @@ def train() -> None:
 
 @app.command(epilog=f"Example: yulanmini train report runs/tiny/{PRETRAIN} --out dynamics.html")
 def report(
-    run: Annotated[Path, typer.Argument(help="Folder of a pretraining run, or its metrics.jsonl.")],
-    out: Annotated[
-        Path | None, typer.Option(help="File to write: .html, .svg, .png or .pdf. [default: RUN/report.html]")
-    ] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of a pretraining run.")],
+    out: Annotated[Path | None, typer.Option(help="Page to write, .html. [default: RUN/report.html]")] = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
     """Draw a run's dynamics from its log: loss, gradient norm, hidden-state variance, attention logits, ..."""
-    from train.report import read_metrics, shown, summary, write_report
+    from train.errors import TrainError
     from yulanmini.console import emit_json, emit_table, say
+    from yulanmini.report import collect_training, write_training_report
 
-    figures = summary(read_metrics(run))
+    if out is not None and out.suffix.lower() != ".html":
+        raise TrainError(f"{out}: ends in '{out.suffix}', expected .html.")
+    figures = collect_training(run)
     if dry_run:
-        say(f"would draw {figures['steps']:,} steps")
+        say(f"would draw {figures['pretraining']['steps']:,} steps")
     else:
-        say(f"Wrote {write_report(run, out)}")
+        say(f"Wrote {write_training_report(run, out)}")
     if as_json:
         emit_json(figures)
     else:
-        emit_table(["figure", ""], [(key.replace("_", " "), shown(value)) for key, value in figures.items()])
+        numbers = [(key, value) for key, value in figures["pretraining"].items() if isinstance(value, int | float)]
+        emit_table(["figure", ""], [(key.replace("_", " "), f"{value:,.7g}") for key, value in numbers])
 
 
 @app.command(epilog=f"Example: yulanmini train export runs/tiny/{PRETRAIN}/checkpoints/step-00000875 exported")

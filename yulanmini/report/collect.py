@@ -9,6 +9,7 @@ from data_recipes.recipes.phases import is_annealing, phase_key, training_order
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
+from yulanmini.report.training_figures import PANELS
 from yulanmini.run_layout import DATA, FOLDERS, HUB, MERGED, PRETRAIN, RUN_FILE, SCORES, SFT, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
@@ -31,7 +32,7 @@ def collect(run: Path) -> dict[str, Any]:
         "corpus": corpus(manifests["corpus"]),
         "tokenizer": tokenizer(manifests["tokenizer"]),
         "mixture": mixture(folder),
-        "pretraining": pretraining(folder, PRETRAIN),
+        "pretraining": pretraining(folder, PRETRAIN, PANELS),
         "heldout": heldout(folder, PRETRAIN),
         "merge": folder.json(f"{MERGED}/merge_certificate.json"),
         "sft": instruction_tuning(folder, SFT),
@@ -42,6 +43,21 @@ def collect(run: Path) -> dict[str, Any]:
     report["headline"] = headline(report)
     report["notes"] = folder.notes
     return finite(report)
+
+
+def collect_training(run: Path) -> dict[str, Any]:
+    """The figures of a bare training run: what `pretraining` and `heldout` of a whole run's report hold.
+
+    Raises RunError where `run` is no folder with a metrics.jsonl that holds a step.
+    """
+    folder = RunFolder(Path(run))
+    report = {"run": Path(run).resolve().name, "pretraining": pretraining(folder, ".", PANELS), "notes": folder.notes}
+    if report["pretraining"] is None:
+        found = "; ".join(folder.notes) or (
+            "no steps yet" if (folder.root / "metrics.jsonl").is_file() else "no such file"
+        )
+        raise RunError(f"{run}/metrics.jsonl: {found}. Expected the folder of a training run.")
+    return finite(report | {"heldout": heldout(folder, ".")})
 
 
 def in_order(domains: Iterable[str]) -> list[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from data_recipes.recipes.phases import is_annealing, is_branch
 from yulanmini.report.collect import in_order
-from yulanmini.report.figure import FULL, NARROW, SHORT_NAMES, Figure, colour, domain_name, line_figure
+from yulanmini.report.figure import FULL, NARROW, Figure, colour, domain_name, line_figure, short_name
 from yulanmini.report.line_chart import Band, Plot, Series
 from yulanmini.report.mixture_chart import Segment, Stack, draw_mixture
 from yulanmini.report.units import compact, integer, percent, significant
@@ -26,11 +26,11 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
         description="Bits per byte on held-out text of each domain, before training and after each phase.",
         series=[
             Series(
-                SHORT_NAMES.get(domain, domain),
+                short_name(domain),
                 steps,
                 measured["domains"][domain]["bits_per_byte"],
                 colour=colour(domain),
-                label=f"{SHORT_NAMES.get(domain, domain)} {significant(last_present(measured, domain))}",
+                label=f"{short_name(domain)} {significant(last_present(measured, domain))}",
             )
             for domain in domains
         ],
@@ -93,7 +93,7 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
         Stack(
             label=mix["phase"],
             segments=[
-                Segment(domain, mix["domains"].get(domain, 0.0), subset_hint(mix, domain))
+                Segment(mix["domains"][domain], colour(domain), subset_hint(mix, domain))
                 for domain in domains
                 if domain in mix["domains"]
             ],
@@ -102,14 +102,12 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
         )
         for mix in mixes
     ]
-    colours = {domain: colour(domain) for domain in domains}
     description = "Share of each domain in the tokens of each phase. " + "; ".join(
         f"{domain_name(domain)} {percent(mixes[0]['domains'].get(domain, 0))} in phase {mixes[0]['phase']}, "
         f"{percent(mixes[-1]['domains'].get(domain, 0))} in phase {mixes[-1]['phase']}"
         for domain in domains
     )
     size = {
-        "colours": colours,
         "identity": "mixture",
         "title": "What each phase is made of",
         "description": description,
@@ -121,9 +119,9 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
         caption=distance_from_published(mixes)
         + "Point at a segment, or tap it, for its subsets."
         + (" Paler: the 4K variant of phase 26, a branch beside the main line." if branch else ""),
-        wide=draw_mixture(stacks, width=FULL, narrow=False, **size),  # type: ignore[arg-type]
-        narrow=draw_mixture(stacks, width=NARROW, narrow=True, **size),  # type: ignore[arg-type]
-        headers=["Phase", "Context", "Rows", "Tokens", "Subsets", *(SHORT_NAMES.get(d, d) for d in domains)],
+        wide=draw_mixture(stacks, width=FULL, narrow=False, **size),
+        narrow=draw_mixture(stacks, width=NARROW, narrow=True, **size),
+        headers=["Phase", "Context", "Rows", "Tokens", "Subsets", *(short_name(d) for d in domains)],
         rows=[
             [
                 mix["phase"],
@@ -135,5 +133,5 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
             ]
             for mix in mixes
         ],
-        legend=[(domain_name(domain), colours[domain]) for domain in reversed(domains)],
+        legend=[(domain_name(domain), colour(domain)) for domain in reversed(domains)],
     )

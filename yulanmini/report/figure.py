@@ -52,6 +52,11 @@ def domain_name(domain: str) -> str:
     return DOMAIN_NAMES.get(domain, domain)
 
 
+def short_name(domain: str) -> str:
+    """A domain's name where there is little room; other names as they are."""
+    return SHORT_NAMES.get(domain, domain)
+
+
 def line_figure(
     plot: Plot,
     *,

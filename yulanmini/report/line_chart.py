@@ -1,7 +1,7 @@
 """Line charts over training steps or phases: bands behind, axes, lines, labels at the line ends."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from markupsafe import Markup
 
@@ -9,7 +9,7 @@ from yulanmini.report.svg import Scale, element, number, path, picture, spread, 
 from yulanmini.report.units import tick
 
 TOP, BOTTOM, LEFT = 40, 34, 46
-LABEL_GAP, CHARACTER_WIDTH = 14, 6.4
+LABEL_GAP, CHARACTER_WIDTH, LABEL_CHARACTER = 14, 6.4, 7.1  # labels are bold
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Series:
     colour: str = "var(--line)"
     label: str = ""
     faint: bool = False
-    dashes: str | None = None
+
+    def labelled(self, label: str) -> "Series":
+        """The same line with `label` at its end."""
+        return replace(self, label=label)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,6 @@ class Plot:
     bands: Sequence[Band] = ()
     log: bool = False
     floor: float | None = None
-    marks: Sequence[tuple[float, str]] = ()
     limits: Sequence[tuple[float, str]] = ()
     height: int = 320
     x_ticks: Sequence[tuple[float, str]] = field(default=())
@@ -119,17 +121,12 @@ def draw_axes(plot: Plot, x: Scale, y: Scale, *, width: int, height: int, right:
     return drawn
 
 
-def draw_limits(plot: Plot, x: Scale, y: Scale, *, right: float, bottom: float) -> list[Markup]:
-    """Horizontal limits (dashed) and vertical marks, each with its name."""
+def draw_limits(plot: Plot, y: Scale, *, right: float) -> list[Markup]:
+    """Horizontal limits, dashed, each with its name."""
     drawn = []
     for value, label in plot.limits:
         drawn.append(element("line", x1=LEFT, x2=right, y1=y(value), y2=y(value), class_="limit"))
         drawn.append(text(label, right - 4, y(value) - 5, class_="note", text_anchor="end"))
-    for value, label in plot.marks:
-        drawn.append(element("line", x1=x(value), x2=x(value), y1=TOP, y2=bottom, class_="mark"))
-        late = x(value) > (LEFT + right) / 2
-        at = x(value) + (-6 if late else 6)
-        drawn.append(text(label, at, bottom - 8, class_="note", text_anchor="end" if late else "start"))
     return drawn
 
 
@@ -156,7 +153,7 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
     """The chart as one `<svg>` of `width` user units."""
     height = min(plot.height, 260) if narrow else plot.height
     longest = max((len(series.label) for series in plot.series), default=0)
-    right = width - (longest * CHARACTER_WIDTH + 16 if longest else 8)
+    right = width - (longest * LABEL_CHARACTER + 16 if longest else 8)
     bottom = height - BOTTOM
     steps = [at for series in plot.series for at in series.x]
     steps += [edge for band in plot.bands for edge in (band.start, band.end)]
@@ -172,7 +169,6 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
             ),
             class_="line faint" if series.faint else "line",
             style=f"--c:{series.colour}",
-            stroke_dasharray=series.dashes,
         )
         for series in plot.series
     ]
@@ -183,7 +179,7 @@ def draw_lines(plot: Plot, *, width: int, narrow: bool) -> Markup:
         *draw_bands(plot, x, bottom),
         *draw_axes(plot, x, y, width=width, height=height, right=right),
         *lines,
-        *draw_limits(plot, x, y, right=right, bottom=bottom),
+        *draw_limits(plot, y, right=right),
         *draw_labels(plot, x, y, right=right, bottom=bottom),
         element("line", x1=0, x2=0, y1=TOP, y2=bottom, class_="cursor", visibility="hidden"),
         width=width,

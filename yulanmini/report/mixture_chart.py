@@ -1,4 +1,4 @@
-"""Stacked bars: what each phase's tokens are made of, one bar a phase, one segment a domain."""
+"""Bars: what each phase's tokens are made of, one stack a phase, one segment a domain; and groups of plain bars."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,16 @@ from yulanmini.report.svg import element, picture, text
 
 TOP, BOTTOM, LEFT = 26, 44, 38
 SEGMENT_GAP = 1.2
+NUMBER_HEIGHT, NUMBER_WIDTH = 13, 18
+BAR_LINE, NAME_WIDTH, NAME_LENGTH = 18, 260, 38
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A domain's share of a phase (0 to 1), and the lines shown when it is pointed at."""
+    """A part's share of a phase (0 to 1), its CSS colour, and the lines shown when it is pointed at."""
 
-    domain: str
     share: float
+    colour: str
     hint: str
 
 
@@ -30,8 +32,8 @@ class Stack:
     annealing: bool = False
 
 
-def draw_stack(stack: Stack, *, left: float, width: float, height: float, colours: Mapping[str, str]) -> list[Markup]:
-    """Segments from the bottom up, a hair of background between them."""
+def draw_stack(stack: Stack, *, left: float, width: float, height: float) -> list[Markup]:
+    """Segments from the bottom up, a hair of background between them; their shares in %, where there is room."""
     drawn, filled = [], 0.0
     for segment in stack.segments:
         tall = segment.share * height
@@ -46,17 +48,19 @@ def draw_stack(stack: Stack, *, left: float, width: float, height: float, colour
             y=TOP + height - filled,
             width=width,
             height=tall - gap,
-            style=f"--c:{colours[segment.domain]}",
+            style=f"fill:{segment.colour}",
             class_="segment",
         )
         drawn.append(box)
+        if tall > NUMBER_HEIGHT and width > NUMBER_WIDTH:
+            middle, baseline = left + width / 2, TOP + height - filled + tall / 2 + 3.5
+            drawn.append(text(f"{100 * segment.share:.0f}", middle, baseline, class_="share", text_anchor="middle"))
     return drawn
 
 
 def draw_mixture(
     stacks: Sequence[Stack],
     *,
-    colours: Mapping[str, str],
     identity: str,
     title: str,
     description: str,
@@ -79,7 +83,7 @@ def draw_mixture(
     annealed: list[float] = []
     for index, stack in enumerate(stacks):
         left += pause if index in breaks else 0
-        bars = draw_stack(stack, left=left, width=thickness, height=height, colours=colours)
+        bars = draw_stack(stack, left=left, width=thickness, height=height)
         drawn.append(element("g", *bars, class_="stack branch" if stack.branch else "stack"))
         middle, half = left + thickness / 2, len(stack.label) * 3.1
         # On a narrow page the first, the last and every fifth of the others is named.
@@ -106,3 +110,32 @@ def draw_mixture(
         identity=f"{identity}-{size}",
         class_=f"chart {size}",
     )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One line of a bar chart: its name, its length as a share of the whole, the number beside it, its colour."""
+
+    name: str
+    share: float
+    number: str
+    colour: str
+
+
+def draw_bars(groups: Mapping[str, Sequence[Bar]], *, title: str, width: int) -> tuple[Markup, int]:
+    """Groups of horizontal bars under their captions, and the height that they take."""
+    drawn, top = [text(title, 0, 16, class_="label")], 30
+    for caption, bars in groups.items():
+        top += BAR_LINE
+        drawn.append(text(caption, 0, top, class_="caption"))
+        longest = max((bar.share for bar in bars), default=0) or 1
+        for bar in bars:
+            top += BAR_LINE
+            long = bar.share / longest * (width - NAME_WIDTH - 70)
+            name = bar.name if len(bar.name) <= NAME_LENGTH else f"…{bar.name[1 - NAME_LENGTH :]}"
+            drawn.append(text(name, NAME_WIDTH - 8, top, class_="tick", text_anchor="end"))
+            style = f"fill:{bar.colour}"
+            drawn.append(element("rect", x=NAME_WIDTH, y=top - 10, width=long, height=12, style=style))
+            drawn.append(text(bar.number, NAME_WIDTH + long + 6, top, class_="tick"))
+        top += BAR_LINE // 2
+    return element("g", *drawn), top

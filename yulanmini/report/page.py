@@ -1,4 +1,4 @@
-"""Write `report.html` and `report.json`: the template filled with charts, and with what the sections say."""
+"""The pages: a template filled with charts, and with what the sections say; the figures beside it as JSON."""
 
 import json
 import re
@@ -11,17 +11,10 @@ from markupsafe import Markup, escape
 
 from data_recipes.files import write_whole
 from yulanmini.report import sections, units
-from yulanmini.report.collect import collect
+from yulanmini.report.collect import collect, collect_training
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
-from yulanmini.report.figure import Figure, colour, domain_name
-from yulanmini.report.training_figures import (
-    gradient_norm_figure,
-    learning_rate_figure,
-    loss_figure,
-    speed_figure,
-    tuning_figure,
-    variance_figure,
-)
+from yulanmini.report.figure import colour, domain_name
+from yulanmini.report.training_figures import training_figures, tuning_figure
 
 PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
 
@@ -32,16 +25,55 @@ def write_report(run: Path) -> tuple[Path, Path]:
     Raises RunError when `run` is not a folder, OSError when it cannot be written to.
     """
     report = collect(run)
-    page, figures = Path(run) / "report.html", Path(run) / "report.json"
+    html, figures = Path(run) / "report.html", Path(run) / "report.json"
     write_whole(figures, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
-    write_whole(page, render(report))
-    return page, figures
+    write_whole(html, render(report))
+    return html, figures
+
+
+def write_training_report(run: Path, out: Path | None = None) -> Path:
+    """Write the page of a training run's folder (default: `report.html` in it); returns its path."""
+    html = out or Path(run) / "report.html"
+    write_whole(html, render_training(collect_training(run)))
+    return html
 
 
 def render(report: dict[str, Any]) -> str:
-    """The page as one string: styles, charts and script inside it, nothing fetched."""
+    """The page of a whole run as one string."""
+    return page(
+        "report",
+        report,
+        title="YuLan-Mini in miniature",
+        summary=sections.summary(report),
+        tiles=sections.tiles(report),
+        stages=sections.stages(report),
+        mixture=mixture_figure(report["mixture"]) if report["mixture"] else None,
+        tuning=tuning_figure(report["sft"]) if report["sft"] else None,
+        parity=sections.parity(report["merge"]),
+        problems=sections.problems(report["scores"]),
+        heldout_scores=sections.heldout_scores(report["scores"]),
+        samples=sections.samples(report["scores"]),
+        text=sections.text(report["corpus"], report["tokenizer"]),
+        commands=sections.commands(report),
+    )
+
+
+def render_training(report: dict[str, Any]) -> str:
+    """The page of a training run as one string."""
+    return page(
+        "training",
+        report,
+        title="Training dynamics",
+        summary=sections.training_summary(report["pretraining"]),
+        tiles=sections.training_tiles(report["pretraining"]),
+    )
+
+
+def page(template: str, report: dict[str, Any], **values: Any) -> str:
+    """A page that fetches nothing, its styles, charts and script inside it; what every page has is drawn here."""
+    loader = PackageLoader("yulanmini.report", ".")
     environment = Environment(
-        loader=PackageLoader("yulanmini.report", "."),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -50,27 +82,17 @@ def render(report: dict[str, Any]) -> str:
     environment.filters |= {
         name: getattr(units, name) for name in ("integer", "compact", "significant", "percent", "duration", "size")
     }
-    environment.filters["raised"] = raised
-    environment.filters["domain_name"] = domain_name
-    environment.filters["colour"] = colour
+    environment.filters |= {function.__name__: function for function in (raised, domain_name, colour, embedded_json)}
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    environment.filters["embedded_json"] = embedded_json
-    styles = environment.loader.get_source(environment, "report.css")[0]  # type: ignore[union-attr]
-    return environment.get_template("report.html.jinja").render(
+    measured = report["heldout"]
+    styles = "".join(loader.get_source(environment, name)[0] for name in ("chart.css", "report.css"))
+    return environment.get_template(f"{template}.html.jinja").render(
         report=report,
         styles=Markup(styles),
-        title="YuLan-Mini in miniature",
-        summary=sections.summary(report),
-        tiles=sections.tiles(report),
-        stages=sections.stages(report),
-        figures=figures(report),
-        parity=sections.parity(report["merge"]),
-        gains=sections.gains(report["heldout"]),
-        problems=sections.problems(report["scores"]),
-        heldout_scores=sections.heldout_scores(report["scores"]),
-        samples=sections.samples(report["scores"]),
-        text=sections.text(report["corpus"], report["tokenizer"]),
-        commands=sections.commands(report),
+        training=training_figures(report["pretraining"]) if report["pretraining"] else {},
+        heldout=heldout_figure(measured) if measured else None,
+        gains=sections.gains(measured),
+        **values,
     )
 
 
@@ -85,18 +107,3 @@ def embedded_json(value: Any) -> Markup:
     """JSON that can stand inside a `<script>` element, whatever text it holds."""
     content = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return Markup(content.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
-
-
-def figures(report: dict[str, Any]) -> dict[str, Figure | None]:
-    """The charts by name; None where the run did not come so far."""
-    run, tuning, measured = report["pretraining"], report["sft"], report["heldout"]
-    return {
-        "loss": loss_figure(run) if run else None,
-        "lr": learning_rate_figure(run) if run and run["schedule"] else None,
-        "grad_norm": gradient_norm_figure(run) if run else None,
-        "variance": variance_figure(run) if run else None,
-        "speed": speed_figure(run) if run else None,
-        "sft": tuning_figure(tuning) if tuning else None,
-        "heldout": heldout_figure(measured) if measured else None,
-        "mixture": mixture_figure(report["mixture"]) if report["mixture"] else None,
-    }

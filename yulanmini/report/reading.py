@@ -84,7 +84,7 @@ class RunFolder:
             try:
                 record = json.loads(line)
             except json.JSONDecodeError:
-                if number < content.count("\n"):  # type: ignore[union-attr]
+                if number <= content.count("\n"):  # type: ignore[union-attr]
                     self.notes.append(f"{name}: line {number} is not valid JSON; left out.")
                 continue
             if isinstance(record, dict):

@@ -103,6 +103,31 @@ def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
     ]
 
 
+def training_summary(run: dict[str, Any]) -> str:
+    """How far a training run has come, in a sentence."""
+    model = f"A {units.compact(run['parameters'])}-parameter model" if run["parameters"] else "A model"
+    phases = [phase["phase"] for phase in run["phases"]]
+    reach = f"phases {phases[0]} to {phases[-1]}" if len(phases) > 1 else f"phase {phases[0]}"
+    return f"{model} after {units.integer(run['steps'])} steps of {reach}: {units.compact(run['tokens'])} tokens."
+
+
+def training_tiles(run: dict[str, Any]) -> list[dict[str, str]]:
+    """The headline numbers of a training run."""
+    growth = run["largest_variance_growth"]
+    return [
+        tile("Loss", units.significant(run["loss_end"]), "nats per token, mean of the last twentieth of the steps"),
+        tile(
+            "Gradient norm",
+            units.significant(run["grad_norm_median"]),
+            f"median before clipping; largest {units.significant(run['grad_norm_max'])}",
+        ),
+        tile("Spikes", units.integer(run["spikes"]), f"and {units.integer(run['skipped_steps'])} steps left out"),
+        tile("Variance growth", units.significant(growth), "largest over its recent median, any layer"),
+        tile("Tokens a second", units.integer(run["tokens_per_second"]), "over all steps"),
+        tile("Training time", units.duration(run["seconds"]), "evaluation and saving not counted"),
+    ]
+
+
 def tile(label: str, value: str | None, note: str) -> dict[str, str]:
     return {"label": label, "value": value or "not run", "note": note if value else "", "absent": "" if value else "1"}
 

@@ -39,6 +39,8 @@ def picture(
         element("title", title, id=f"{identity}-title"),
         element("desc", description, id=f"{identity}-desc"),
         *children,
+        width=width,
+        height=height,
         viewBox=f"0 0 {width} {height}",
         role="img",
         aria_labelledby=f"{identity}-title {identity}-desc",

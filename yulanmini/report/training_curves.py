@@ -1,6 +1,6 @@
 """The figures of a training run: metrics.jsonl and heldout.jsonl as columns, phases, and points of the schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from statistics import median
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 from yulanmini.report.reading import RunFolder, finite, mean, relative_to
 
 MOST_POINTS = 2000
+MONITOR_POINTS = 400
 AT_PEAK = 0.999
 
 
@@ -86,7 +87,49 @@ def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return phases
 
 
-def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
+def monitored(records: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | None:
+    """The figures of one monitor: steps, and by layer or name the values there; None when it was off.
+
+    A monitor of one number has one line without a name; a value may be a triple, its smallest, mean and largest.
+    """
+    found = thinned([record for record in records if record.get(key) is not None], MONITOR_POINTS)
+    values = [by_name(record[key]) for record in found]
+    names = list(dict.fromkeys(name for value in values for name in value))
+    if not names:
+        return None
+    lines = {name: [value.get(name) for value in values] for name in names}
+    return {"step": [record["step"] for record in found], "lines": lines}
+
+
+def by_name(value: Any) -> dict[str, Any]:
+    """A monitor's value in one step with a name for each number of it."""
+    if isinstance(value, dict):
+        return value
+    return {f"layer {n}": item for n, item in enumerate(value, 1)} if isinstance(value, list) else {"": value}
+
+
+def dynamics(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The run in a few numbers; the loss is the mean of the last twentieth of the steps."""
+    norms = [record["grad_norm"] for record in records if record.get("grad_norm") is not None]
+    tokens = sum(record.get("tokens") or 0 for record in records)
+    seconds = sum(record.get("seconds") or 0 for record in records)
+    return {
+        "steps": records[-1]["step"],
+        "tokens": tokens,
+        "seconds": seconds,
+        "loss_end": mean(record.get("loss") for record in records[-max(len(records) // 20, 1) :]),
+        "grad_norm_median": median(norms) if norms else None,
+        "grad_norm_max": max(norms, default=None),
+        "spikes": sum(bool(record.get("spike")) or record.get("loss") is None for record in records),
+        "skipped_steps": sum(bool(record.get("skipped")) for record in records),
+        "largest_variance_growth": max(
+            (r["variance_growth"] for r in records if r.get("variance_growth")), default=None
+        ),
+        "tokens_per_second": tokens / seconds if seconds else None,
+    }
+
+
+def pretraining(folder: RunFolder, name: str, monitors: Iterable[str]) -> dict[str, Any] | None:
     """Everything of a pretraining run's folder that the report shows; None when no step was taken."""
     records = finite(last_of_each([r for r in folder.lines(f"{name}/metrics.jsonl") if "step" in r], "step"))
     if not records:
@@ -94,16 +137,10 @@ def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
     config = relative_to(folder.root, folder.yaml(f"{name}/config.yaml") or {})
     manifest = folder.json(f"{name}/manifest.json")
     shown = thinned(records)
-    variances = [record for record in records if record.get("hidden_state_variance")]
-    layers = len(variances[-1]["hidden_state_variance"]) if variances else 0
-    variances = thinned([record for record in variances if len(record["hidden_state_variance"]) == layers])
     models = folder.folders(f"{name}/models/*")
     return {
         "finished": manifest is not None,
-        "steps": records[-1]["step"],
-        "tokens": sum(record.get("tokens") or 0 for record in records),
-        "seconds": sum(record.get("seconds") or 0 for record in records),
-        "skipped_steps": sum(bool(record.get("skipped")) for record in records),
+        **dynamics(records),
         "tokens_per_step": config.get("tokens_per_step") or records[-1].get("tokens"),
         "parameters": folder.safetensors_parameters(models[-1]) if models else None,
         "models": models,
@@ -117,10 +154,7 @@ def pretraining(folder: RunFolder, name: str) -> dict[str, Any] | None:
             "grad_norm": [record.get("grad_norm") for record in shown],
             "tokens_per_second": [finite(rate(record)) for record in shown],
         },
-        "hidden_state_variance": {
-            "step": [record["step"] for record in variances],
-            "layers": [[record["hidden_state_variance"][layer] for record in variances] for layer in range(layers)],
-        },
+        "monitors": {key: found for key in monitors if (found := monitored(records, key))},
         "config": config,
     }
 

@@ -1,17 +1,57 @@
-"""Figures of a training run over its steps: loss, learning rate, gradient norm, hidden-state variance, speed."""
+"""Figures of a training run over its steps: loss, learning rate, gradient norm, speed, and a panel for each monitor."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
-from yulanmini.report.figure import FULL, HALF, Figure, line_figure
+from yulanmini.report.figure import DOMAIN_NAMES, FULL, HALF, Figure, colour, line_figure, short_name
 from yulanmini.report.line_chart import Band, Plot, Series
 from yulanmini.report.svg import smooth
 from yulanmini.report.units import compact, integer, percent, significant
 
 # A jump of so many nats at the median phase border is seen, and asks for its reason.
 SAW_TOOTH = 0.05
+MOST_LAYERS = 8
+Values = Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """How a monitor's figures are drawn. Figures named in captions are those of the technical report."""
+
+    title: str
+    caption: str
+    unit: str
+    log: bool = True
+    smoothed: bool = False
+
+
+# By the key in metrics.jsonl; a monitor that was off has no panel.
+PANELS = {
+    "hidden_state_variance": Panel(
+        "Hidden-state variance by layer",
+        "The early warning of a run that will diverge: it rises while the loss still looks well (Figures 3 and 4).",
+        "variance of the hidden states",
+    ),
+    "norm_output_variance": Panel(
+        "Variance behind the attention norm", "Near 1 while weight and scale are (Figures 5 and 7).", "variance"
+    ),
+    "attention_logit_max": Panel(
+        "Largest attention logit by layer",
+        "Sampled. Attention scores explode before the norms do (Figures 5 and 7).",
+        "logit",
+        log=False,
+    ),
+    "grad_rms": Panel("Gradient by kind of parameter", "Root mean square after clipping.", "RMS"),
+    "update_rms": Panel("Update by kind of parameter", "Adam's step with its rate, without weight decay.", "RMS"),
+    "weight_rms": Panel("Weights by kind of parameter", "Root mean square.", "RMS"),
+    "alphas": Panel("Learnable scales", "Mean over the layers; the table has the range.", "scale", log=False),
+    "loss_by_domain": Panel("Training loss by domain", "Moving average.", "nats per token", log=False, smoothed=True),
+    "z_loss": Panel("z-loss", "Each step faint, the line their moving average.", "z-loss", smoothed=True),
+}
 
 
 def phase_bands(run: dict[str, Any]) -> list[Band]:
@@ -33,27 +73,61 @@ def annealing_band(run: dict[str, Any]) -> list[Band]:
     return [Band(steps[0].start, steps[-1].end, "", "annealing")] if steps else []
 
 
-def smoothing_window(run: dict[str, Any]) -> int:
-    """Odd, and about half a phase: a phase's own trend stays visible."""
-    return max(len(run["curves"]["step"]) // max(len(run["phases"]), 1) // 2, 3) | 1
+def window_over(run: dict[str, Any], points: int) -> int:
+    """Odd, and about half a phase of `points` points: a phase's own trend stays visible."""
+    return max(points // max(len(run["phases"]), 1) // 2, 3) | 1
+
+
+def raw_and_smooth(
+    name: str, steps: Sequence[float], values: Values, window: int, average: Callable[[list[float]], float] = fmean
+) -> list[Series]:
+    """Every value faint, and over it a moving average with the name."""
+    return [Series("", steps, values, faint=True), Series(name, steps, smooth(values, window, average))]
+
+
+def step_figure(
+    run: dict[str, Any],
+    identity: str,
+    title: str,
+    series: Sequence[Series],
+    *,
+    y_caption: str,
+    caption: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    description: str = "",
+    bands: Sequence[Band] | None = None,
+    show: Callable[[float | None], str] = significant,
+    **options: Any,
+) -> Figure:
+    """A chart over the steps, half the page wide, with the annealing phases shaded; `options` are those of `Plot`."""
+    plot = Plot(
+        identity=identity,
+        title=title,
+        description=description or f"{title} over the steps.",
+        series=series,
+        bands=annealing_band(run) if bands is None else bands,
+        x_caption="step",
+        y_caption=y_caption,
+        **{"height": 260, **options},
+    )
+    return line_figure(plot, caption=caption, width=HALF, headers=headers, rows=rows, show=show)
 
 
 def loss_figure(run: dict[str, Any]) -> Figure:
     """Training loss: every step faint, a moving average over it."""
-    curves, window = run["curves"], smoothing_window(run)
-    smoothed = smooth(curves["loss"], window, fmean)
-    first, last = run["phases"][0]["loss_start"], run["phases"][-1]["loss_end"]
+    curves, phases = run["curves"], run["phases"]
+    window = window_over(run, len(curves["step"]))
+    raw, smoothed = raw_and_smooth("loss", curves["step"], curves["loss"], window)
+    first, last = significant(phases[0]["loss_start"]), significant(phases[-1]["loss_end"])
     plot = Plot(
         identity="loss",
         title="Training loss",
         description=(
-            f"Loss over {integer(run['steps'])} steps and {len(run['phases'])} phases: {significant(first)} at the "
-            f"start, {significant(last)} at the end."
+            f"Loss over {integer(run['steps'])} steps and {len(phases)} phases: {first} at the start, "
+            f"{last} at the end."
         ),
-        series=[
-            Series("", curves["step"], curves["loss"], faint=True),
-            Series("loss", curves["step"], smoothed, label=significant(smoothed[-1])),
-        ],
+        series=[raw, smoothed.labelled(significant(smoothed.y[-1]))],
         bands=phase_bands(run),
         x_caption="step",
         y_caption="nats per token; above: the phase",
@@ -64,22 +138,18 @@ def loss_figure(run: dict[str, Any]) -> Figure:
             phase["phase"],
             f"{integer(phase['first_step'])}–{integer(phase['last_step'])}",
             compact(phase["tokens"]),
-            significant(phase["loss_start"]),
-            significant(phase["loss_end"]),
-            significant(phase["grad_norm_median"]),
-            significant(phase["grad_norm_max"]),
+            *(significant(phase[key]) for key in ("loss_start", "loss_end", "grad_norm_median", "grad_norm_max")),
             integer(phase["tokens_per_second"]),
         ]
-        for phase in run["phases"]
+        for phase in phases
     ]
-    phases = run["phases"]
     jumps = [
         after["loss_start"] - before["loss_end"]
         for before, after in pairwise(phases)
         if after["loss_start"] is not None and before["loss_end"] is not None
     ]
     teeth = (
-        " The saw-tooth: a phase's rows are shuffled, so its later rows go on with documents that it began before."
+        " The saw-tooth: a phase's rows are shuffled, so its later rows continue documents that it began before."
         if jumps and median(jumps) > SAW_TOOTH
         else ""
     )
@@ -108,21 +178,16 @@ def learning_rate_figure(run: dict[str, Any]) -> Figure:
     if anneal is not None:
         bands.append(Band(anneal, last, f"{shape} annealing".strip(), "annealing"))
         rows.append(["Annealing", f"{integer(anneal)}–{integer(last)}", f"to {significant(points['final_lr'])}"])
-    plot = Plot(
-        identity="lr",
-        title="Learning rate",
+    return step_figure(
+        run,
+        "lr",
+        "Learning rate",
+        [Series("learning rate", curves["step"], curves["lr"])],
         description=f"Linear warm-up to {significant(peak)} at step {warm}, constant, then annealing from {anneal}.",
-        series=[Series("learning rate", curves["step"], curves["lr"])],
         bands=bands,
         floor=0.0,
-        x_caption="step",
         y_caption="base rate",
-        height=260,
-    )
-    return line_figure(
-        plot,
         caption="Base rate; matrices train at this divided by the width multiplier (muP).",
-        width=HALF,
         headers=["Stage", "Steps", "Rate"],
         rows=rows,
     )
@@ -130,99 +195,109 @@ def learning_rate_figure(run: dict[str, Any]) -> Figure:
 
 def gradient_norm_figure(run: dict[str, Any]) -> Figure:
     """Gradient norm before clipping."""
-    curves, window = run["curves"], smoothing_window(run)
+    curves, window = run["curves"], window_over(run, len(run["curves"]["step"]))
     norms = [value for value in curves["grad_norm"] if value is not None]
     limit = (run["config"].get("optimizer") or {}).get("clip")
     clipped = percent(sum(value > limit for value in norms) / len(norms)) if limit and norms else "none"
-    plot = Plot(
-        identity="grad-norm",
-        title="Gradient norm",
+    return step_figure(
+        run,
+        "grad-norm",
+        "Gradient norm",
+        raw_and_smooth("gradient norm", curves["step"], curves["grad_norm"], window),
         description=f"Norm of all gradients over the steps; {clipped} of the steps were clipped.",
-        series=[
-            Series("", curves["step"], curves["grad_norm"], faint=True),
-            Series("gradient norm", curves["step"], smooth(curves["grad_norm"], window, fmean)),
-        ],
-        bands=annealing_band(run),
         limits=[(limit, f"clipped above {limit:g}")] if limit else [],
         log=True,
-        x_caption="step",
         y_caption="global norm before clipping, log scale",
-        height=260,
-    )
-    return line_figure(
-        plot,
         caption=f"{clipped.capitalize()} of the steps shown were clipped. Shaded: annealing.",
-        width=HALF,
         headers=["Phase", "Median", "Largest"],
         rows=[[p["phase"], significant(p["grad_norm_median"]), significant(p["grad_norm_max"])] for p in run["phases"]],
     )
 
 
-def variance_figure(run: dict[str, Any]) -> Figure | None:
-    """Hidden-state variance by layer: it rises before a run diverges, while the loss still looks well."""
-    steps, layers = run["hidden_state_variance"]["step"], run["hidden_state_variance"]["layers"]
-    if not steps:
-        return None
-    last = len(layers) - 1
-    shades = [f"color-mix(in oklab, var(--shallow), var(--deep) {100 * n // max(last, 1)}%)" for n in range(last + 1)]
-    named = {0, last} if last > 7 else set(range(last + 1))
-    plot = Plot(
-        identity="variance",
-        title="Hidden-state variance by layer",
-        description="Variance of the hidden states after each layer over the steps, on a logarithmic scale.",
-        series=[
-            Series(f"layer {n}", steps, values, colour=shades[n], label=f"layer {n}" if n in named else "")
-            for n, values in enumerate(layers)
-        ],
-        bands=annealing_band(run),
-        log=True,
-        x_caption="step",
-        y_caption="variance of the hidden states, log scale",
-        height=260,
-    )
-    return line_figure(
-        plot,
-        caption="The early warning of a run that will diverge: it rises while the loss still looks well.",
-        width=HALF,
-        headers=["Layer", "First", "Largest", "Last"],
-        rows=[
-            [
-                str(n),
-                significant(values[0]),
-                significant(max((v for v in values if v is not None), default=None)),
-                significant(values[-1]),
-            ]
-            for n, values in enumerate(layers)
-        ],
-    )
-
-
 def speed_figure(run: dict[str, Any]) -> Figure:
     """Tokens a second by step."""
-    curves, window = run["curves"], smoothing_window(run)
-    plot = Plot(
-        identity="speed",
-        title="Training speed",
-        description="Tokens a second over the steps.",
-        series=[
-            Series("", curves["step"], curves["tokens_per_second"], faint=True),
-            Series("tokens/s", curves["step"], smooth(curves["tokens_per_second"], window, median)),
-        ],
-        bands=annealing_band(run),
+    curves, window = run["curves"], window_over(run, len(run["curves"]["step"]))
+    return step_figure(
+        run,
+        "speed",
+        "Training speed",
+        raw_and_smooth("tokens/s", curves["step"], curves["tokens_per_second"], window, median),
         floor=0.0,
-        x_caption="step",
         y_caption="tokens per second",
-        height=260,
-    )
-    overall = run["tokens"] / run["seconds"] if run["seconds"] else None
-    return line_figure(
-        plot,
-        caption=f"{integer(overall)} tokens a second over all steps, evaluation and saving not counted.",
-        width=HALF,
+        caption=f"{integer(run['tokens_per_second'])} tokens a second over all steps, without evaluation and saving.",
         headers=["Phase", "Tokens/s, median"],
         rows=[[phase["phase"], integer(phase["tokens_per_second"])] for phase in run["phases"]],
         show=integer,
     )
+
+
+def monitor_figure(run: dict[str, Any], key: str) -> Figure:
+    """The panel of one monitor: a line for each layer, domain or kind of parameter."""
+    panel, steps, lines = PANELS[key], run["monitors"][key]["step"], run["monitors"][key]["lines"]
+    window = window_over(run, len(steps)) if panel.smoothed else 1
+    names = list(lines)
+    if names == [""]:
+        series = raw_and_smooth(panel.title, steps, lines[""], window)
+    else:
+        shown = evenly_spaced(names, MOST_LAYERS) if names[0].startswith("layer") else names
+        series = [
+            Series(
+                name,
+                steps,
+                smooth([middle(value) for value in lines[name]], window, fmean),
+                colour=colour(name) if name in DOMAIN_NAMES else shade(names.index(name), len(names)),
+                label=short_name(name.removesuffix("_alpha").replace("_layernorm", " norm")),
+            )
+            for name in shown
+        ]
+    return step_figure(
+        run,
+        key.replace("_", "-"),
+        panel.title,
+        series,
+        log=panel.log,
+        y_caption=panel.unit + (", log scale" if panel.log else ""),
+        caption=panel.caption,
+        headers=["", "First", "Smallest", "Largest", "Last"],
+        rows=[[name or panel.title, *map(significant, summary(lines[name]))] for name in names],
+    )
+
+
+def middle(value: Any) -> float | None:
+    """The mean of a triple of smallest, mean and largest; another value as it is."""
+    return value[1] if isinstance(value, list) else value
+
+
+def summary(values: Sequence[Any]) -> list[float | None]:
+    """First, smallest, largest and last value; of triples the means, and the ends of their range."""
+    present = [value for value in values if value is not None]
+    if not present:
+        return [None] * 4
+    low, high = (lambda v: v[0], lambda v: v[2]) if isinstance(present[0], list) else (middle, middle)
+    return [middle(present[0]), min(map(low, present)), max(map(high, present)), middle(present[-1])]
+
+
+def evenly_spaced(names: Sequence[str], most: int) -> list[str]:
+    """At most `most` of the names, the first and the last among them."""
+    if len(names) <= most:
+        return list(names)
+    return [names[round(index * (len(names) - 1) / (most - 1))] for index in range(most)]
+
+
+def shade(index: int, count: int) -> str:
+    """From the shallow to the deep colour of the page."""
+    return f"color-mix(in oklab, var(--shallow), var(--deep) {100 * index // max(count - 1, 1)}%)"
+
+
+def training_figures(run: dict[str, Any]) -> dict[str, Figure]:
+    """The charts of a training run by name, in the order of the page."""
+    return {
+        "loss": loss_figure(run),
+        **({"lr": learning_rate_figure(run)} if run["schedule"] else {}),
+        "grad_norm": gradient_norm_figure(run),
+        **{key: monitor_figure(run, key) for key in PANELS if key in run["monitors"]},
+        "speed": speed_figure(run),
+    }
 
 
 def tuning_figure(tuning: dict[str, Any]) -> Figure | None:
@@ -230,29 +305,21 @@ def tuning_figure(tuning: dict[str, Any]) -> Figure | None:
     curves = tuning["curves"]
     if not curves["step"]:
         return None
-    window = max(len(curves["step"]) // 30, 1) | 1
-    smoothed = smooth(curves["loss"], window, fmean)
-    plot = Plot(
-        identity="sft",
-        title="Instruction tuning: loss",
-        description="Loss on the answers of the training dialogues over the steps of supervised fine-tuning.",
-        series=[
-            Series("", curves["step"], curves["loss"], faint=True),
-            Series("loss", curves["step"], smoothed, label=significant(smoothed[-1])),
-        ],
-        log=True,
-        x_caption="step",
-        y_caption="nats per answer token, log scale",
-        height=260,
-    )
+    raw, smoothed = raw_and_smooth("loss", curves["step"], curves["loss"], max(len(curves["step"]) // 30, 1) | 1)
     ends = [(0, "First"), (len(curves["step"]) // 2, "Middle"), (-1, "Last")]
-    return line_figure(
-        plot,
+    return step_figure(
+        tuning,
+        "sft",
+        "Instruction tuning: loss",
+        [raw, smoothed.labelled(significant(smoothed.y[-1]))],
+        description="Loss on the answers of the training dialogues over the steps of supervised fine-tuning.",
+        bands=[],
+        log=True,
+        y_caption="nats per answer token, log scale",
         caption="Only the assistant's tokens are learned from. Each step faint, their moving average over it.",
-        width=HALF,
         headers=["", "Step", "Loss", "Moving average"],
         rows=[
-            [name, integer(curves["step"][at]), significant(curves["loss"][at]), significant(smoothed[at])]
+            [name, integer(curves["step"][at]), significant(curves["loss"][at]), significant(smoothed.y[at])]
             for at, name in ends
         ],
     )

@@ -41,7 +41,7 @@ def tick(value: float) -> str:
     if value == 0:
         return "0"
     exponent = math.floor(math.log10(abs(value)) + 1e-9)
-    if -3 <= exponent < 5:
+    if -4 <= exponent < 5:
         return f"{round(value, 6):,g}"
     return significant(value, 3)
 

@@ -1,16 +1,17 @@
-"""The report of training dynamics is drawn from the log alone: also from one cut short, with gaps, or of any length."""
+"""The page of a bare training run is drawn from the log alone: also from one cut short, with gaps, or of any length."""
 
 import json
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from train.errors import TrainError
-from train.report import MOST_POINTS, read_metrics, summary, write_report
 from yulanmini.cli import run as run_command
+from yulanmini.errors import RunError
+from yulanmini.report import collect_training, write_training_report
+from yulanmini.report.training_curves import MONITOR_POINTS, MOST_POINTS
 
 
 def write_log(folder: Path, steps: int, **more: Any) -> Path:
@@ -44,9 +45,13 @@ def write_log(folder: Path, steps: int, **more: Any) -> Path:
     return folder
 
 
-def test_html_holds_a_drawing_for_each_monitor_and_fetches_nothing(tmp_path: Path) -> None:
-    page = write_report(write_log(tmp_path / "run", 60)).read_text()
-    assert page.count("<svg") == 11
+def charts(page: str) -> int:
+    return page.count('class="chart wide"')
+
+
+def test_the_page_holds_a_chart_for_each_monitor_and_fetches_nothing(tmp_path: Path) -> None:
+    page = write_training_report(write_log(tmp_path / "run", 60)).read_text()
+    assert charts(page) == 11
     for title in (
         "Hidden-state variance by layer",
         "Largest attention logit",
@@ -62,56 +67,74 @@ def test_a_panel_without_its_monitor_is_left_out(tmp_path: Path) -> None:
     run.mkdir()
     record = {"phase": "1", "loss": 5.0, "lr": 0.1, "grad_norm": 1.0, "tokens": 10, "seconds": 1.0}
     (run / "metrics.jsonl").write_text("".join(json.dumps({"step": step} | record) + "\n" for step in (1, 2, 3)))
-    page = write_report(run).read_text()
-    assert page.count("<svg") == 3
+    assert charts(write_training_report(run).read_text()) == 4  # loss, rate, gradient norm, speed
 
 
-@pytest.mark.parametrize("ending", [".svg", ".png", ".pdf"])
-def test_figures_are_the_same_bytes_every_time(tmp_path: Path, ending: str) -> None:
+def test_the_page_is_the_same_bytes_every_time(tmp_path: Path) -> None:
     run = write_log(tmp_path / "run", 20)
-    first = write_report(run, tmp_path / f"a{ending}").read_bytes()
-    assert first == write_report(run, tmp_path / f"b{ending}").read_bytes()
-    if ending == ".svg":
-        ElementTree.fromstring(first)
+    first = write_training_report(run, tmp_path / "a.html").read_bytes()
+    assert first == write_training_report(run, tmp_path / "b.html").read_bytes()
 
 
 def test_a_long_run_is_thinned_and_keeps_its_last_step(tmp_path: Path) -> None:
-    run = write_log(tmp_path / "run", 5 * MOST_POINTS)
-    assert write_report(run, tmp_path / "long.svg").stat().st_size < 2_000_000
-    from train.report import _thinned
+    run = write_log(tmp_path / "run", 3 * MOST_POINTS)
+    assert write_training_report(run).stat().st_size < 3_000_000
+    figures = collect_training(run)["pretraining"]
+    for steps, most in (
+        (figures["curves"]["step"], MOST_POINTS),
+        (figures["monitors"]["alphas"]["step"], MONITOR_POINTS),
+    ):
+        assert most * 0.8 <= len(steps) <= most
+        assert steps[-1] == 3 * MOST_POINTS
 
-    kept = _thinned(read_metrics(run), "lr")
-    assert MOST_POINTS * 0.8 <= len(kept) <= MOST_POINTS
-    assert kept[-1]["step"] == 5 * MOST_POINTS
 
-
-def test_summary_counts_the_steps_that_were_not_finite(tmp_path: Path) -> None:
-    figures = summary(read_metrics(write_log(tmp_path / "run", 40)))
+def test_the_figures_count_the_steps_that_were_not_finite(tmp_path: Path) -> None:
+    figures = collect_training(write_log(tmp_path / "run", 40))["pretraining"]
     assert figures["spikes"] == 1
     assert figures["steps"] == 40
     assert figures["tokens_per_second"] == 200
-    assert figures["phases"] == ["1", "2", "3"]
+    assert [phase["phase"] for phase in figures["phases"]] == ["1", "2", "3"]
     assert figures["largest_variance_growth"] == 1.5
+
+
+def test_a_monitor_has_a_line_for_each_layer_or_name(tmp_path: Path) -> None:
+    monitors = collect_training(write_log(tmp_path / "run", 8))["pretraining"]["monitors"]
+    assert monitors["hidden_state_variance"] == {
+        "step": [2, 4, 6, 8],
+        "lines": {
+            "layer 1": pytest.approx([0.2, 0.4, 0.6, 0.8]),
+            "layer 2": pytest.approx([0.4, 0.8, 1.2, 1.6]),
+            "layer 3": [None] * 4,
+        },
+    }
+    assert monitors["loss_by_domain"]["lines"] == {"code": [3.0, 3.1, 3.0, 3.1], "math": [None, 2.0, None, 2.0]}
+    assert monitors["alphas"]["lines"] == {"q_proj_alpha": [[0.5, 0.6, 0.7]] * 4}
+    assert list(monitors["z_loss"]["lines"]) == [""]
 
 
 def test_repeated_steps_count_once_and_half_a_last_line_is_ignored(tmp_path: Path) -> None:
     path = write_log(tmp_path / "run", 10) / "metrics.jsonl"
     again = json.loads(path.read_text().splitlines()[-1]) | {"loss": 1.25}
     path.write_text(path.read_text() + json.dumps(again) + '\n{"step": 11, "lo')
-    records = read_metrics(tmp_path / "run")
-    assert [record["step"] for record in records] == list(range(1, 11))
-    assert records[-1]["loss"] == 1.25
+    curves = collect_training(tmp_path / "run")["pretraining"]["curves"]
+    assert curves["step"] == list(range(1, 11))
+    assert curves["loss"][-1] == 1.25
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no such file"), ("", "holds no steps"), ("loss: 3\n", "line 1 is not a step"), ("[1]\n", "line 1")],
+    [
+        (None, "no such file"),
+        ("", "no steps yet"),
+        ("loss: 3\n", "line 1 is not valid JSON"),
+        ("[1]\n", "no steps yet"),
+    ],
 )
 def test_what_is_no_log_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / "metrics.jsonl").write_text(content)
-    with pytest.raises(TrainError, match=message):
-        write_report(tmp_path)
+    with pytest.raises(RunError, match=message):
+        write_training_report(tmp_path)
 
 
 def test_the_command_prints_figures_and_names_an_unknown_format(
@@ -121,7 +144,7 @@ def test_the_command_prints_figures_and_names_an_unknown_format(
     with pytest.raises(SystemExit) as done:
         run_command(["train", "report", str(run), "--json"])
     assert not done.value.code
-    assert json.loads(capsys.readouterr().out)["steps"] == 12
+    assert json.loads(capsys.readouterr().out)["pretraining"]["steps"] == 12
     assert (run / "report.html").is_file()
-    with pytest.raises(TrainError, match=r"\.svg, \.png, \.pdf"):
+    with pytest.raises(TrainError, match=r"expected \.html"):
         run_command(["train", "report", str(run), "--out", str(tmp_path / "figure.bmp")])
