@@ -1,9 +1,19 @@
-"""What a verb says: results on stdout (text or JSON), everything else on stderr."""
+"""What all verbs share: their common options, results on stdout (tables or JSON), messages on stderr."""
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; write nothing.")]
+
+
+def new_group() -> typer.Typer:
+    """A group of verbs, as all of them are set up."""
+    return typer.Typer(no_args_is_help=True, add_completion=False)
 
 
 def say(message: str) -> None:
@@ -14,6 +24,29 @@ def say(message: str) -> None:
 def emit_json(value: Any) -> None:
     """The machine-readable result of a verb (stdout)."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def emit_result(message: str, result: Any, as_json: bool) -> None:
+    """A verb's end: the message for the person watching, and with --json the result."""
+    say(message)
+    if as_json:
+        emit_json(result)
+
+
+def emit_records(columns: Sequence[str], records: Iterable[Any], *, title: str | None = None) -> None:
+    """Mappings or objects as a table. A column is a key, dotted where nested, with what it needs of a header and a
+    format: `tokens`, `share:.2%`, `context=config.context_length`."""
+    headers = [column.partition("=")[0] if "=" in column else column.partition(":")[0] for column in columns]
+    rows = [[_cell(record, column.rpartition("=")[2]) for column in columns] for record in records]
+    emit_table(headers, rows, title=title)
+
+
+def _cell(record: Any, spec: str) -> Any:
+    """One value of a record, formatted; empty where it is None."""
+    path, _, form = spec.partition(":")
+    for key in path.split("."):
+        record = record[key] if isinstance(record, Mapping) else getattr(record, key)
+    return "" if record is None else format(record, form) if form else record
 
 
 def emit_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:

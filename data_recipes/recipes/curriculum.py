@@ -49,12 +49,13 @@ def predicted_steps(recipes: Sequence[Recipe] | None = None) -> dict[int, float]
 class MixCheck:
     """One mix against the published figures; `problems` is empty when all agree."""
 
-    key: str
+    phase: str
     subsets: int
     tokens: int
     published_btokens: float
-    largest_difference: float  # B tokens, over the total, the six domains and the flagged instruction data
+    largest_difference_btokens: float  # over the total, the six domains and the flagged instruction data
     problems: tuple[str, ...]
+    ok: bool
 
 
 @dataclass(frozen=True)
@@ -64,28 +65,19 @@ class StepCheck:
     phase: int
     predicted: float
     published: int
-
-    @property
-    def relative_error(self) -> float:
-        return self.predicted / self.published - 1
-
-    @property
-    def holds(self) -> bool:
-        return abs(self.relative_error) <= STEP_TOLERANCE
+    relative_error: float
+    ok: bool
 
 
 @dataclass(frozen=True)
 class ShareChange:
-    """The domain whose share moves most from one mix to the next (`after` comes from `before`)."""
+    """The domain whose share moves most between two neighbouring mixes, and by how much of the mix (signed)."""
 
     before: str
     after: str
     domain: str
-    change: float  # of the share, signed
-
-    @property
-    def within_rule(self) -> bool:
-        return abs(self.change) <= SHARE_CHANGE_RULE
+    change: float
+    within_3_percent: bool
 
 
 def check_mix(recipe: Recipe) -> MixCheck:
@@ -104,12 +96,13 @@ def check_mix(recipe: Recipe) -> MixCheck:
         if abs(difference) > ROUNDING_BTOKENS:
             problems.append(f"{name} {sums[name] / 1e9:.3f}B, published {published[name]:.2f}B")
     return MixCheck(
-        key=recipe.key,
+        phase=recipe.key,
         subsets=entries,
         tokens=recipe.tokens,
         published_btokens=published["total"],
-        largest_difference=max(map(abs, differences.values())),
+        largest_difference_btokens=round(max(map(abs, differences.values())), 6),
         problems=tuple(problems),
+        ok=not problems,
     )
 
 
@@ -117,7 +110,11 @@ def check_steps(recipes: Sequence[Recipe] | None = None) -> list[StepCheck]:
     """Predicted against published, for every phase whose end is published."""
     predicted = predicted_steps(recipes)
     published: dict[int, int] = published_totals()["end_of_phase_steps"]
-    return [StepCheck(phase, predicted[phase], step) for phase, step in published.items()]
+    checks = []
+    for phase, step in published.items():
+        error = predicted[phase] / step - 1
+        checks.append(StepCheck(phase, round(predicted[phase], 1), step, round(error, 6), abs(error) <= STEP_TOLERANCE))
+    return checks
 
 
 def share_changes(recipes: Sequence[Recipe] | None = None) -> list[ShareChange]:
@@ -131,7 +128,8 @@ def share_changes(recipes: Sequence[Recipe] | None = None) -> list[ShareChange]:
         old, new = domain_tokens(before), domain_tokens(recipe)
         moved = {name: new[name] / recipe.tokens - old[name] / before.tokens for name in DOMAINS}
         domain = max(moved, key=lambda name: abs(moved[name]))
-        changes.append(ShareChange(before.key, key, domain, moved[domain]))
+        within = abs(moved[domain]) <= SHARE_CHANGE_RULE
+        changes.append(ShareChange(before.key, key, domain, round(moved[domain], 5), within))
     return changes
 
 

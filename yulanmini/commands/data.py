@@ -7,10 +7,10 @@ import typer
 
 from yulanmini.commands.data_build import build
 from yulanmini.commands.data_sources import sources
-from yulanmini.console import emit_json, emit_table, say
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import CORPUS, TOKENIZER
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = new_group()
 app.command(
     epilog="Example: yulanmini data build my-anneal.yaml --out data    "
     f"or: yulanmini data build 1-27 --corpus runs/tiny/{CORPUS} --tokenizer runs/tiny/{TOKENIZER} "
@@ -18,7 +18,6 @@ app.command(
 )(build)
 app.command(epilog="Example: yulanmini data sources 26    or: yulanmini data sources --online --json")(sources)
 
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, such as data/phase-07.")]
 
 
@@ -28,7 +27,7 @@ def data() -> None:
 
 
 @app.command(epilog="Example: yulanmini data verify data/phase-07    or all of them: yulanmini data verify data")
-def verify(folder: Folder, as_json: Json = False) -> None:
+def verify(folder: Folder, as_json: AsJson = False) -> None:
     """Re-check every checksum and count of a built phase, or of all finished folders directly below DIR."""
     from data_recipes.rows.verify import finished_folders
     from data_recipes.rows.verify import verify as verify_folder
@@ -58,7 +57,7 @@ def trace(
     step: Annotated[int | None, typer.Option("--step", help="All rows of a step of this phase, from 1.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows a step, with --step.")] = None,
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Where the tokenizer is, if it moved.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the documents of a row or of a training step: source, file, row, token span, and their very text."""
     from data_recipes.rows.trace import trace_rows
@@ -83,21 +82,9 @@ def _print_trace(found: list[dict[str, Any]]) -> None:
                 print(f"--- row {one['row']}  {where}  tokens {document['start']}-{document['end']}{origin}")
                 print(document["text"])
         return
-    emit_table(
-        ["row", "subset", "source", "file", "document", "from token", "to"],
-        [
-            [
-                one["row"],
-                one["subset"],
-                document["source"],
-                document["file"],
-                document["row"],
-                document["start"],
-                document["end"],
-            ]
-            for one in found
-            for document in one["documents"]
-        ],
+    emit_records(
+        ["row=in_row", "subset", "source", "file", "document=row", "from token=start", "to=end"],
+        [{**document, "in_row": one["row"], "subset": one["subset"]} for one in found for document in one["documents"]],
     )
 
 
@@ -105,7 +92,7 @@ def _print_trace(found: list[dict[str, Any]]) -> None:
 def stats(
     folder: Folder,
     plot: Annotated[Path | None, typer.Option("--plot", help="Also draw them, as a .svg file.")] = None,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show tokens, documents, fill, lengths, and the share of each domain and subset."""
     from data_recipes.rows.stats import phase_stats
@@ -119,35 +106,13 @@ def stats(
     if as_json:
         emit_json(figures)
         return
-    emit_table(
-        ["rows", "context", "tokens", "documents", "pieces", "fill"],
-        [
-            [figures[key] for key in ("rows", "context_length", "tokens", "documents", "pieces")]
-            + [f"{figures['fill']:.3%}"]
-        ],
-        title=figures["name"],
-    )
-    emit_table(
-        ["domain", "tokens", "share"],
-        [[name, entry["tokens"], f"{entry['share']:.2%}"] for name, entry in figures["domains"].items()],
-    )
-    emit_table(
-        ["subset", "domain", "source", "rows", "tokens", "share", "documents", "epochs"],
-        [
-            [
-                subset["name"],
-                subset["domain"] or "",
-                subset["source"],
-                subset["rows"],
-                subset["tokens"],
-                f"{subset['share']:.2%}",
-                subset["documents"],
-                "" if subset["epochs"] is None else f"{subset['epochs']:.2f}",
-            ]
-            for subset in figures["subsets"]
-        ],
-    )
-    emit_table(["tokens of a piece", "pieces"], [[bound, count] for bound, count in figures["piece_lengths"].items()])
+    columns = ["rows", "context=context_length", "tokens", "documents", "pieces", "fill:.3%"]
+    emit_records(columns, [figures], title=figures["name"])
+    domains = [{"domain": name, **entry} for name, entry in figures["domains"].items()]
+    emit_records(["domain", "tokens", "share:.2%"], domains)
+    columns = ["subset=name", "domain", "source", "rows", "tokens", "share:.2%", "documents", "epochs:.2f"]
+    emit_records(columns, figures["subsets"])
+    emit_table(["tokens of a piece", "pieces"], figures["piece_lengths"].items())
 
 
 @app.command(epilog="Example: yulanmini data publish data --out hub/yulanmini-data")
@@ -158,8 +123,8 @@ def publish(
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: where the phases were built with it.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written.")] = False,
-    as_json: Json = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
     from data_recipes.rows.reader import PackedRows
@@ -168,20 +133,18 @@ def publish(
 
     if dry_run:
         phases = [PackedRows(one) for one in phases_in(folder)]
-        result: dict[str, Any] = {
-            "folder": str(out),
-            "configs": [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases],
-        }
-    else:
-        manifest = publish_folder(folder, out, title=title, tokenizer=tokenizer)
-        result = {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]}
-    if as_json:
-        emit_json(result)
+        configs = [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases]
+        emit_result(f"would write {out}: {len(configs)} configs", {"folder": str(out), "configs": configs}, as_json)
+        if not as_json:
+            emit_records(["config=name", "rows"], configs)
         return
-    if dry_run:
-        emit_table(["config", "rows"], [[config["name"], config["rows"]] for config in result["configs"]])
-    else:
-        say(f"wrote {out}: {result['counts']['phases']} configs, {result['counts']['tokens']:,} tokens")
+    manifest = publish_folder(folder, out, title=title, tokenizer=tokenizer)
+    counts = manifest["counts"]
+    emit_result(
+        f"wrote {out}: {counts['phases']} configs, {counts['tokens']:,} tokens",
+        {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": counts},
+        as_json,
+    )
 
 
 @app.command(epilog=f"Example: yulanmini data tokenizer runs/tiny/{CORPUS} --out tokenizer --vocab-size 3000")
@@ -190,22 +153,21 @@ def tokenizer(
     out: Annotated[Path, typer.Option("--out", help="The tokenizer's folder; must not exist.")],
     vocab_size: Annotated[int, typer.Option("--vocab-size", help="Special and byte tokens counted.")] = 3000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the corpus; write nothing.")] = False,
-    as_json: Json = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train a tokenizer on a corpus folder: BPE with byte fallback, digits split, YuLan-Mini's special tokens."""
     from data_recipes.manifest import read_manifest
 
     counts = read_manifest(corpus, kind="corpus")["counts"]
     if dry_run:
-        say(f"would train {vocab_size:,} tokens on {corpus} into {out}")
-        emit_json({"corpus": counts, "vocab_size": vocab_size}) if as_json else None
+        message = f"would train {vocab_size:,} tokens on {corpus} into {out}"
+        emit_result(message, {"corpus": counts, "vocab_size": vocab_size}, as_json)
         return
     from data_recipes.tokens.train import train_tokenizer
 
     manifest = train_tokenizer(corpus, out, vocab_size=vocab_size, seed=seed, progress=True)
-    if as_json:
-        emit_json({"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]})
-        return
-    say(f"wrote {out}")
-    emit_table(["", "value"], [[name, value] for name, value in manifest["counts"].items()])
+    result = {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]}
+    emit_result(f"wrote {out}", result, as_json)
+    if not as_json:
+        emit_table(["", "value"], manifest["counts"].items())

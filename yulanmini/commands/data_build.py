@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from yulanmini.console import emit_json, emit_table, say
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, say
 
 if TYPE_CHECKING:
     from data_recipes.packing.request import BuildRequest
@@ -47,8 +47,8 @@ def build(
     ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Default: the recipe's.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default: all cores.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be built; write nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command goes on after a stop."""
     from data_recipes.packing.request import BuildRequest, load_recipes
@@ -96,13 +96,7 @@ def _show_plan(request: "BuildRequest", as_json: bool) -> None:
     if as_json:
         emit_json({"subsets": rows, "missing": left_out})
         return
-    emit_table(
-        ["recipe", "subset", "domain", "source", "tokens asked", "rows"],
-        [
-            [row["recipe"], row["subset"], row["domain"] or "", row["source"], row["quota_tokens"], row["rows"]]
-            for row in rows
-        ],
-    )
+    emit_records(["recipe", "subset", "domain", "source", "tokens asked=quota_tokens", "rows"], rows)
     _say_left_out(left_out)
 
 
@@ -138,23 +132,20 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
             }
         )
         return
-    emit_table(
-        ["folder", "rows", "context", "tokens", "documents", "padding", "subsets", "of these empty", "left out"],
-        [
-            [
-                str(folder),
-                manifest["counts"]["rows"],
-                manifest["context_length"],
-                manifest["counts"]["tokens"],
-                manifest["counts"]["documents"],
-                f"{manifest['counts']['padding'] / manifest['counts']['tokens']:.2%}",
-                len(manifest["subsets"]),
-                sum(subset["rows"] == 0 for subset in manifest["subsets"]),
-                len(manifest["config"]["missing"]),
-            ]
-            for folder, manifest in zip(folders, manifests, strict=True)
-        ],
-    )
+    built = [
+        {
+            "folder": str(folder),
+            "counts": manifest["counts"],
+            "context": manifest["context_length"],
+            "padding": manifest["counts"]["padding"] / manifest["counts"]["tokens"],
+            "subsets": len(manifest["subsets"]),
+            "empty": sum(subset["rows"] == 0 for subset in manifest["subsets"]),
+            "missing": len(manifest["config"]["missing"]),
+        }
+        for folder, manifest in zip(folders, manifests, strict=True)
+    ]
+    columns = ["folder", "rows=counts.rows", "context", "tokens=counts.tokens", "documents=counts.documents"]
+    emit_records([*columns, "padding:.2%", "subsets", "of these empty=empty", "left out=missing"], built)
     for note in notes:
         say(note)
     _say_left_out(

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from yulanmini.console import emit_json, emit_table, say
+from yulanmini.console import AsJson, emit_json, emit_records, emit_table, say
 
 if TYPE_CHECKING:
     from data_recipes.reading.hub_status import HubStatus
@@ -18,7 +18,7 @@ def sources(
     ] = None,
     subsets: Annotated[bool, typer.Option("--subsets", help="A line for each subset, not for each place.")] = False,
     online: Annotated[bool, typer.Option("--online", help="Ask the Hub: moved, gated, gone, size, revision.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where the tokens come from, with the share of each source and what access to it takes."""
     from data_recipes.recipes.recipe import load_recipe
@@ -70,16 +70,9 @@ def _print_places(uses: "list[SubsetUse]", title: str) -> None:
     emit_table(
         ["place", "access", "build reads it", "subsets", "tokens (B)", "share", "licence"],
         [
-            [
-                item.place,
-                item.access,
-                item.readable,
-                len(item.subsets),
-                f"{item.tokens / 1e9:.3f}",
-                f"{item.tokens / total:.2%}",
-                ", ".join(item.licences) or "unknown",
-            ]
+            [item.place, item.access, item.readable, len(item.subsets), *_tokens(item.tokens, total), licences]
             for item in place_uses(uses)
+            for licences in [", ".join(item.licences) or "unknown"]
         ],
         title=f"{title}: {total:,} tokens, {len(uses)} subsets",
     )
@@ -87,57 +80,37 @@ def _print_places(uses: "list[SubsetUse]", title: str) -> None:
     emit_table(
         ["access", "tokens (B)", "share", "meaning"],
         [
-            [access, f"{tokens / 1e9:.3f}", f"{tokens / total:.2%}", ACCESS_MEANS[access]]
+            [access, *_tokens(tokens, total), ACCESS_MEANS[access]]
             for access, tokens in tokens_by_access(uses).items()
             if tokens or any(use.source.access == access for use in uses)
         ],
     )
     print()
-    emit_table(
-        ["build reads it", "tokens (B)", "share"],
-        [
-            [readable, f"{tokens / 1e9:.3f}", f"{tokens / total:.2%}"]
-            for readable, tokens in tokens_by_readable(uses).items()
-        ],
-    )
+    rows = [[readable, *_tokens(tokens, total)] for readable, tokens in tokens_by_readable(uses).items()]
+    emit_table(["build reads it", "tokens (B)", "share"], rows)
+
+
+def _tokens(tokens: int, total: int) -> list[str]:
+    return [f"{tokens / 1e9:.3f}", f"{tokens / total:.2%}"]
 
 
 def _print_subsets(uses: "list[SubsetUse]", title: str) -> None:
     total = sum(use.tokens for use in uses)
-    emit_table(
-        ["subset", "tokens", "share", "access", "build reads it", "from", "verified"],
-        [
-            [
-                use.name,
-                use.tokens,
-                f"{use.tokens / total:.3%}",
-                use.source.access,
-                use.source.readable,
-                use.source.label,
-                {True: "yes", False: "no", None: ""}[use.source.verified],
-            ]
-            for use in uses
-        ],
-        title=f"{title}: {total:,} tokens, {len(uses)} subsets",
-    )
+    verified = {True: "yes", False: "no", None: ""}
+    rows = [{**vars(use), "share": use.tokens / total, "verified": verified[use.source.verified]} for use in uses]
+    columns = ["subset=name", "tokens", "share:.3%", "access=source.access", "build reads it=source.readable"]
+    title = f"{title}: {total:,} tokens, {len(uses)} subsets"
+    emit_records([*columns, "from=source.label", "verified"], rows, title=title)
 
 
 def _print_hub(statuses: "list[HubStatus]") -> None:
     if all(status.silent for status in statuses):
         return
-    emit_table(
-        ["dataset", "on the Hub", "revision to pin", "size (GB)", "licence"],
-        [
-            [
-                status.hub,
-                _state(status),
-                status.revision or "",
-                f"{status.bytes / 1e9:.2f}" if status.bytes else "",
-                status.licence or "",
-            ]
-            for status in statuses
-        ],
-    )
+    rows = [
+        {**vars(status), "state": _state(status), "size": status.bytes / 1e9 if status.bytes else None}
+        for status in statuses
+    ]
+    emit_records(["dataset=hub", "on the Hub=state", "revision to pin=revision", "size (GB)=size:.2f", "licence"], rows)
     for status in statuses:
         for line in status.missing:
             print(f"{status.hub}: {line}")

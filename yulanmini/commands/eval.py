@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from yulanmini.console import emit_json, emit_table, say
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_table, new_group, say
 from yulanmini.run_layout import CORPUS, MERGED
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+app = new_group()
 
 
 @app.callback()
@@ -36,8 +34,8 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, ...")] = "auto",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check model and data, and say what would run.")] = False,
-    as_json: Json = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score one model on the held-out part of a corpus folder."""
     from eval import corpus_folder
@@ -88,17 +86,12 @@ def run(
         emit_json(result)
         return
     if "heldout" in result:
-        rows = [
-            [domain, f"{row['bits_per_byte']:.3f}", f"{row['loss']:.3f}", row["tokens"], row["bytes"]]
-            for domain, row in result["heldout"].items()
-        ]
-        emit_table(["held-out text", "bits/byte", "loss", "tokens", "bytes"], rows)
+        domains = [{"domain": domain, **row} for domain, row in result["heldout"].items()]
+        columns = ["held-out text=domain", "bits/byte=bits_per_byte:.3f", "loss:.3f", "tokens", "bytes"]
+        emit_records(columns, domains)
     if "problems" in result:
-        rows = [
-            [row["kind"], row["level"], row["language"], f"{row['exact_match']:.1%}", chance(row), row["count"]]
-            for row in result["problems"]
-        ]
-        emit_table(["problem", "level", "language", "exact match", "chance", "problems"], rows)
+        columns = ["problem=kind", "level", "language", "exact match=exact_match:.1%", "chance:.1%", "problems=count"]
+        emit_records(columns, result["problems"])
     if out is not None:
         say(f"Wrote {out / 'scores.json'}")
 
@@ -106,7 +99,7 @@ def run(
 @app.command(epilog="Example: yulanmini eval compare scores/base scores/instruct")
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="scores.json files or their folders.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the scores of several runs side by side."""
     from eval.compare import compare as side_by_side
@@ -122,7 +115,3 @@ def compare(
     emit_table(["measure", "of", *table["runs"]], rows)
     if not table["same_data"]:
         say("The runs were scored on different corpora: bits per byte and exact match are not comparable.")
-
-
-def chance(row: dict) -> str:
-    return "" if row["chance"] is None else f"{row['chance']:.1%}"

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
 from yulanmini.run_layout import MERGED, SFT, card_files
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = new_group()
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 RepoTypeOption = Annotated[
     str | None, typer.Option(help="model or dataset; by default a folder with config.json is a model.")
 ]
@@ -32,7 +32,6 @@ def card(
 ) -> None:
     """Print a model card whose every number is read from the run."""
     from hub_cards.cards import card_of
-    from yulanmini.console import emit_json
 
     text, figures = card_of(card_files(run), model, repo_id, licence=licence)
     if as_json:
@@ -48,12 +47,11 @@ def layout(
     repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME of the base model's repo.")],
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option(help="Name the repos, write nothing.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
     from hub_cards.publish_local import publish_local
     from hub_cards.run_files import Names
-    from yulanmini.console import emit_json, say
 
     names = Names.parse(repo_id)
     if dry_run:
@@ -78,16 +76,15 @@ def check(
 ) -> None:
     """Check card, scores, weights and files of a repo without a network; exit 2 when there is an error."""
     from hub_cards.validate import check_repo, parse_repo_type
-    from yulanmini.console import emit_json, emit_table, say
 
     findings = check_repo(folder, repo_type=parse_repo_type(repo_type), run=card_files(run) if run else None)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         emit_json({"errors": errors, "findings": [vars(finding) for finding in findings]})
     elif findings:
-        emit_table(["", "where", "what"], [[item.severity, item.place, item.message] for item in findings])
+        emit_records(["=severity", "where=place", "what=message"], findings)
     else:
-        say(f"{folder}: nothing to object to")
+        say(f"{folder}: no problems found")
     if errors:
         raise typer.Exit(2)
 
@@ -100,13 +97,12 @@ def publish(
     revision: Annotated[str | None, typer.Option(help="Send this branch only.")] = None,
     repo_type: RepoTypeOption = None,
     as_json: AsJson = False,
-    dry_run: Annotated[bool, typer.Option(help="Check, and say what would be sent.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Send a repo to the Hub, `main` and every revision; run it again to go on after a failure."""
     from hub_cards.upload import publish as publish_repo
     from hub_cards.upload import repo_url
     from hub_cards.validate import parse_repo_type
-    from yulanmini.console import emit_json, emit_table, say
 
     kind = parse_repo_type(repo_type)
     branches = publish_repo(folder, repo_id, repo_type=kind, private=private, revision=revision, dry_run=dry_run)
@@ -115,6 +111,6 @@ def publish(
         emit_json({"repo_id": repo_id, "sent": not dry_run, "branches": sent})
         return
     title = f"{'would send' if dry_run else 'sent'} to {repo_id}"
-    emit_table([title, "files", "bytes"], [[item.name, item.files, item.size] for item in branches])
+    emit_records([f"{title}=name", "files", "bytes=size"], branches)
     if not dry_run:
         say(f"sent to {repo_url(folder, repo_id, kind)}")

@@ -5,14 +5,13 @@ from typing import Annotated
 
 import typer
 
+from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = new_group()
 
 Source = Annotated[Path, typer.Argument(help="Model folder: config.json and safetensors.")]
 Destination = Annotated[Path, typer.Argument(help="New folder; must be absent or empty.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-DryRun = Annotated[bool, typer.Option(help="Check everything that can be checked, write nothing.")]
 
 
 @app.callback()
@@ -33,7 +32,6 @@ def merge(
     """Fold all scales into the weights of a stock architecture, and prove that the logits are the same."""
     from modeling_yulanmini.merge import merge as merge_model
     from modeling_yulanmini.merge import plan_merge
-    from yulanmini.console import emit_json, emit_table, say
 
     if dry_run:
         result = plan_merge(src, dst, target=target, dtype=dtype).summary()
@@ -69,7 +67,6 @@ def create(
     """Write a new model with random weights, layer by layer: the full size fits into a few GB of memory."""
     from modeling_yulanmini.create import config_from, create_model
     from modeling_yulanmini.parameter_count import count_parameters
-    from yulanmini.console import emit_json, say
 
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
@@ -80,9 +77,7 @@ def create(
         say(f"Would write {result['parameters']:,} parameters to {dst}")
     else:
         result = create_model(dst, config_from(source), seed=seed, dtype=dtype, progress=True)
-        say(f"Wrote {dst}: {result['parameters']:,} parameters")
-    if as_json:
-        emit_json(result)
+        emit_result(f"Wrote {dst}: {result['parameters']:,} parameters", result, as_json)
 
 
 @app.command(epilog="Example: yulanmini model params yulanmini-2.4b")
@@ -93,7 +88,6 @@ def params(
     """Count parameters by part of the network."""
     from modeling_yulanmini.create import config_from
     from modeling_yulanmini.parameter_count import count_folder, count_parameters, has_weights
-    from yulanmini.console import emit_json, emit_table
 
     counts = count_folder(source) if has_weights(Path(source)) else count_parameters(config_from(source))
     if as_json:
@@ -120,7 +114,6 @@ def rebalance(
     """
     from modeling_yulanmini.rebalance import rebalance as rebalance_model
     from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
-    from yulanmini.console import emit_json, say
 
     if is_checkpoint(src):
         change = rebalance_checkpoint(src, dst, rms=rms)
@@ -141,13 +134,10 @@ def average(
 ) -> None:
     """Average the weights of checkpoints of one run."""
     from modeling_yulanmini.averaging import average as average_models
-    from yulanmini.console import emit_json, say
 
     *sources, dst = folders
     result = average_models(sources, dst, weights=weight, progress=True)
-    say(f"Wrote {dst}: the average of {len(sources)} checkpoints")
-    if as_json:
-        emit_json(result)
+    emit_result(f"Wrote {dst}: the average of {len(sources)} checkpoints", result, as_json)
 
 
 @app.command(epilog="Example: yulanmini model gguf merged model.gguf --dtype bfloat16")
@@ -159,7 +149,6 @@ def gguf(
 ) -> None:
     """Write a model, merged or not, as a GGUF file for llama.cpp."""
     from modeling_yulanmini.gguf_export import export_gguf
-    from yulanmini.console import emit_json, say
 
     result = export_gguf(src, dst, dtype=dtype, progress=True)
     say(f"Wrote {dst}: {result['bytes'] / 1e6:,.1f} MB, architecture {result['architecture']}")
@@ -182,9 +171,7 @@ def import_optimizer(
     """Turn a published optimizer state into a checkpoint to go on from (`init: {path: DST, optimizer: true}`)."""
     from modeling_yulanmini.create import config_from
     from train.checkpoints.import_deepspeed import import_optimizer as import_universal
-    from yulanmini.console import emit_json, say
 
     result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)
-    say(f"Wrote {dst}: step {result['step']:,}, {result['parameters']:,} parameters with their AdamW state")
-    if as_json:
-        emit_json(result)
+    message = f"Wrote {dst}: step {result['step']:,}, {result['parameters']:,} parameters with their AdamW state"
+    emit_result(message, result, as_json)

@@ -1,15 +1,13 @@
 """`yulanmini recipe`: the curriculum, as data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from yulanmini.console import emit_json, emit_table, say
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_table, new_group, say
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
-
-Json = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+app = new_group()
 
 
 @app.callback()
@@ -18,39 +16,39 @@ def recipe() -> None:
 
 
 @app.command("list", epilog="Example: yulanmini recipe list")
-def list_recipes(as_json: Json = False) -> None:
+def list_recipes(as_json: AsJson = False) -> None:
     """List the 28 published mixes: context, subsets, tokens, and the share of each domain."""
     from data_recipes.recipes.curriculum import domain_tokens
     from data_recipes.recipes.recipe import DOMAINS, published_recipes
 
-    recipes = published_recipes()
+    entries: list[dict[str, Any]] = [
+        {
+            **{key: getattr(item, key) for key in ("phase", "variant", "context_length", "tokens")},
+            "subsets": len(item.subsets) + len(item.unselected),
+            "domains": domain_tokens(item),
+        }
+        for item in published_recipes()
+    ]
     if as_json:
-        emit_json(
-            [
-                {
-                    "phase": item.phase,
-                    "variant": item.variant,
-                    "context_length": item.context_length,
-                    "tokens": item.tokens,
-                    "subsets": len(item.subsets) + len(item.unselected),
-                    "domains": domain_tokens(item),
-                }
-                for item in recipes
-            ]
-        )
+        emit_json(entries)
         return
-    rows = []
-    for item in recipes:
-        shares = [f"{tokens / item.tokens:.1%}" for tokens in domain_tokens(item).values()]
-        count = len(item.subsets) + len(item.unselected)
-        rows.append([item.key, item.context_length, count, f"{item.tokens / 1e9:.2f}B", *shares])
+    rows = [
+        [
+            item.key,
+            entry["context_length"],
+            entry["subsets"],
+            f"{item.tokens / 1e9:.2f}B",
+            *(f"{tokens / item.tokens:.1%}" for tokens in entry["domains"].values()),
+        ]
+        for item, entry in zip(published_recipes(), entries, strict=True)
+    ]
     emit_table(["phase", "context", "subsets", "tokens", *DOMAINS], rows)
 
 
 @app.command(epilog="Example: yulanmini recipe show 26-4k    or: yulanmini recipe show my-anneal.yaml --json")
 def show(
     phase: Annotated[str, typer.Argument(help="1 to 27 (26 is the 28K mix), 26-4k, or a recipe file.")],
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show one mix: each subset with its tokens, share, domain and source, in the published order."""
     from data_recipes.recipes.curriculum import as_json as shown
@@ -77,7 +75,7 @@ def show(
 
 
 @app.command(epilog="Example: yulanmini recipe check --json")
-def check(as_json: Json = False) -> None:
+def check(as_json: AsJson = False) -> None:
     """Prove the 28 mixes against the published totals, and predict the published end-of-phase steps.
 
     Exit 2 when a mix differs from its published sums or a step from its published one by more than 0.5 %.
@@ -90,84 +88,34 @@ def check(as_json: Json = False) -> None:
     mixes = [check_mix(item) for item in recipes]
     steps = check_steps(recipes)
     changes = share_changes(recipes)
-    problems = [f"phase {mix.key}: {problem}" for mix in mixes for problem in mix.problems]
+    problems = [f"phase {mix.phase}: {problem}" for mix in mixes for problem in mix.problems]
     problems += [
         f"end of phase {step.phase}: step {step.predicted:,.0f} predicted, {step.published:,} published "
         f"({step.relative_error:+.3%}; within {STEP_TOLERANCE:.1%} expected)"
         for step in steps
-        if not step.holds
+        if not step.ok
     ]
     if as_json:
-        emit_json(
-            {
-                "ok": not problems,
-                "problems": problems,
-                "mixes": [
-                    {
-                        "phase": mix.key,
-                        "subsets": mix.subsets,
-                        "tokens": mix.tokens,
-                        "published_btokens": mix.published_btokens,
-                        "largest_difference_btokens": round(mix.largest_difference, 6),
-                        "ok": not mix.problems,
-                    }
-                    for mix in mixes
-                ],
-                "steps": [
-                    {
-                        "phase": step.phase,
-                        "predicted": round(step.predicted, 1),
-                        "published": step.published,
-                        "relative_error": round(step.relative_error, 6),
-                        "ok": step.holds,
-                    }
-                    for step in steps
-                ],
-                "share_changes": [
-                    {
-                        "from": change.before,
-                        "to": change.after,
-                        "domain": change.domain,
-                        "change": round(change.change, 5),
-                        "within_3_percent": change.within_rule,
-                    }
-                    for change in changes
-                ],
-            }
-        )
+        shown = {"mixes": list(map(vars, mixes)), "steps": list(map(vars, steps))}
+        shown["share_changes"] = list(map(vars, changes))
+        emit_json({"ok": not problems, "problems": problems, **shown})
     else:
-        emit_table(
-            ["phase", "subsets", "tokens", "published", "largest difference", "result"],
-            [
-                [
-                    mix.key,
-                    mix.subsets,
-                    mix.tokens,
-                    f"{mix.published_btokens:.2f}B",
-                    f"{mix.largest_difference:.4f}B",
-                    "agrees" if not mix.problems else "DIFFERS",
-                ]
-                for mix in mixes
-            ],
-            title="Mixes: total, six domains, instruction data (published to 0.01B)",
+        result = {True: "agrees", False: "DIFFERS"}
+        columns = ["phase", "subsets", "tokens", "published=published_btokens:.2f"]
+        emit_records(
+            [*columns, "largest difference=largest_difference_btokens:.4f", "result"],
+            [{**vars(mix), "result": result[mix.ok]} for mix in mixes],
+            title="Mixes: total, six domains, instruction data (published to 0.01B; B tokens)",
         )
         print()
-        emit_table(
-            ["end of phase", "predicted step", "published step", "relative error", "result"],
-            [
-                [
-                    step.phase,
-                    round(step.predicted),
-                    step.published,
-                    f"{step.relative_error:+.3%}",
-                    "agrees" if step.holds else "DIFFERS",
-                ]
-                for step in steps
-            ],
+        columns = ["end of phase=phase", "predicted step=predicted:,.0f", "published step=published"]
+        emit_records(
+            [*columns, "relative error=relative_error:+.3%", "result"],
+            [{**vars(step), "result": result[step.ok]} for step in steps],
             title="Steps: tokens so far / 4,128,768 (phase 26 in its 28K variant)",
         )
         print()
-        wide = [change for change in changes if not change.within_rule]
+        wide = [change for change in changes if not change.within_3_percent]
         print(
             f"Change of shares between neighbours: within 3 % of the mix at {len(changes) - len(wide)} of "
             f"{len(changes)} boundaries" + ("; larger at" if wide else ".")
@@ -183,7 +131,7 @@ def check(as_json: Json = False) -> None:
 def plot(
     out: Annotated[Path, typer.Argument(help="Picture to write, .svg.")],
     by: Annotated[str, typer.Option(help="domain (six) or source (families of sources).")] = "domain",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be written.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Draw the data distribution of every phase, as SVG."""
     from data_recipes.recipes.recipe import published_recipes

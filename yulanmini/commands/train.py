@@ -10,12 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN, study_inputs
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = new_group()
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-DryRun = Annotated[bool, typer.Option(help="Say what would be done, do nothing.")]
 Inputs = Annotated[Path, typer.Option("--run", help="Folder of `yulanmini reproduce`: its tokenizer and packed rows.")]
 Out = Annotated[Path, typer.Option(help="Folder for results and trials; the same one goes on where it was stopped.")]
 Widths = Annotated[str, typer.Option(help="Widths, multiples of 64.")]
@@ -36,7 +35,6 @@ def report(
 ) -> None:
     """Draw a run's dynamics from its log: loss, gradient norm, hidden-state variance, attention logits, ..."""
     from train.errors import TrainError
-    from yulanmini.console import emit_json, emit_table, say
     from yulanmini.report import collect_training, write_training_report
 
     if out is not None and out.suffix.lower() != ".html":
@@ -65,20 +63,16 @@ def export(
     from train.checkpoints.export import export_checkpoint
     from train.checkpoints.sharded import read_trainer
     from train.errors import TrainError
-    from yulanmini.console import emit_json, say
 
     if dtype not in ("float32", "bfloat16"):
         raise TrainError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dst.exists():
         raise TrainError(f"{dst} is there already. Remove it or choose another name.")
     step = read_trainer(checkpoint)["step"]
-    if dry_run:
-        say(f"would write the model of step {step:,} to {dst}")
-    else:
+    if not dry_run:
         export_checkpoint(checkpoint, dst, dtype=dtype)
-        say(f"Wrote the model of step {step:,} to {dst}")
-    if as_json:
-        emit_json({"step": step, "path": str(dst), "dtype": dtype})
+    message = f"{'would write' if dry_run else 'Wrote'} the model of step {step:,} to {dst}"
+    emit_result(message, {"step": step, "path": str(dst), "dtype": dtype}, as_json)
 
 
 @app.command("coordinate-check", epilog="Example: yulanmini train coordinate-check --run runs/tiny --out studies")
@@ -98,15 +92,13 @@ def coordinate_check(
         return
     from train.studies.coordinate_check import coordinate_check as study
     from train.studies.plots import plot_coordinate_check
-    from yulanmini.console import say
 
     inputs = study_inputs(run)
-    result = study(inputs, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
-    _keep(result, out / "coordinate-check.json")
+    result = study(inputs, widths=_list(widths, int), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
     plot_coordinate_check(result, out / "coordinate-check.svg")
     places = list(next(iter(result["columns"].values()))["slope"])
     rows = [[name, *(f"{found['slope'][place]:+.2f}" for place in places)] for name, found in result["columns"].items()]
-    _show(result, ["slope (0 is flat)", *places], rows, out, as_json)
+    _finish(result, out / "coordinate-check.json", ["slope (0 is flat)", *places], rows, as_json)
 
 
 @app.command("lr-transfer", epilog="Example: yulanmini train lr-transfer --run runs/tiny --out studies/lr-transfer")
@@ -126,11 +118,10 @@ def lr_transfer(
         return
     from train.studies.lr_transfer import lr_transfer as study
     from train.studies.plots import plot_lr_transfer
-    from yulanmini.console import say
 
     inputs = study_inputs(run)
-    result = study(inputs, out, widths=_numbers(widths), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
-    _keep(result, out / "lr-transfer.json")
+    sizes, names = _list(widths, int), columns.split(",")
+    result = study(inputs, out, widths=sizes, columns=names, steps=steps, seeds=seeds, say=say)
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
     rows = [
@@ -141,7 +132,7 @@ def lr_transfer(
         ]
         for name, found in result["columns"].items()
     ]
-    _show(result, ["best rate at width", *shown, "widest / narrowest"], rows, out, as_json)
+    _finish(result, out / "lr-transfer.json", ["best rate at width", *shown, "widest / narrowest"], rows, as_json)
 
 
 @app.command(
@@ -157,26 +148,24 @@ def stability_study(
     dry_run: DryRun = False,
 ) -> None:
     """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
-    learning_rates = [float(rate) for rate in _list(rates, float)]
+    learning_rates = _list(rates, float)
     if dry_run:
         _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps, {seeds} times each", out)
         return
     from train.studies.plots import plot_stability
     from train.studies.stability import stability_study as study
     from train.studies.stability import without_curves
-    from yulanmini.console import say
 
     inputs = study_inputs(run)
     result = study(inputs, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
     plot_stability(result, out / "stability.svg")
-    result = without_curves(result)
-    _keep(result, out / "stability.json")
     shown = list(next(iter(result["rows"].values()))["runs"])
     rows = [
         [name, *(_outcome(row["runs"][rate]) for rate in shown), f"{row['step_time']:.2f}x"]
         for name, row in result["rows"].items()
     ]
-    _show(result, ["row", *(f"rate {rate}" for rate in shown), "step time"], rows, out, as_json)
+    headers = ["row", *(f"rate {rate}" for rate in shown), "step time"]
+    _finish(without_curves(result), out / "stability.json", headers, rows, as_json)
 
 
 def _between(value: float, interval: list[float], form: str) -> str:
@@ -200,26 +189,15 @@ def _list(text: str, kind: type) -> list[Any]:
         raise TrainError(f"'{text}': expected numbers with commas between them.") from error
 
 
-def _numbers(text: str) -> list[int]:
-    return _list(text, int)
-
-
-def _keep(result: dict[str, Any], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result) + "\n")
-
-
 def _would(what: str, out: Path) -> None:
-    from yulanmini.console import say
-
     say(f"would {what}, and write to {out}")
 
 
-def _show(result: dict[str, Any], headers: list[str], rows: list[list[str]], out: Path, as_json: bool) -> None:
-    from yulanmini.console import emit_json, emit_table, say
+def _finish(result: dict[str, Any], path: Path, headers: list[str], rows: list[list[str]], as_json: bool) -> None:
+    """Keep a study's result beside its figure, and show it."""
+    from data_recipes.files import write_whole
 
-    say(f"Wrote {out}")
-    if as_json:
-        emit_json(result)
-    else:
+    write_whole(path, json.dumps(result) + "\n")
+    emit_result(f"Wrote {path.parent}", result, as_json)
+    if not as_json:
         emit_table(headers, rows)

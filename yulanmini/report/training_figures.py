@@ -258,8 +258,11 @@ def monitor_figure(run: dict[str, Any], key: str) -> Figure:
         log=panel.log,
         y_caption=panel.unit + (", log scale" if panel.log else ""),
         caption=panel.caption,
-        headers=["", "First", "Smallest", "Largest", "Last"],
-        rows=[[name or panel.title, *map(significant, summary(lines[name]))] for name in names],
+        headers=["", *(name or panel.title for name in names)],
+        rows=[
+            [end, *(significant(summary(lines[name])[place]) for name in names)]
+            for place, end in enumerate(("First", "Smallest", "Largest", "Last"))
+        ],
     )
 
 

@@ -142,7 +142,7 @@ def test_published_steps_are_predicted_within_half_a_percent():
         25: 243_198,
         26: 253_006,
     }
-    assert all(abs(check.relative_error) <= 0.005 and check.holds for check in checks)
+    assert all(abs(check.relative_error) <= 0.005 and check.ok for check in checks)
     steps = predicted_steps()
     assert list(steps) == list(range(1, 28))
     assert steps[26] - steps[25] == pytest.approx(load_recipe(26).tokens / 4_128_768)
@@ -150,14 +150,14 @@ def test_published_steps_are_predicted_within_half_a_percent():
 
 def test_half_a_phase_too_few_is_more_than_the_steps_allow():
     recipes = [recipe.scaled(scale=0.5) if recipe.key == "1" else recipe for recipe in published_recipes()]
-    held = {check.phase: check.holds for check in check_steps(recipes)}
+    held = {check.phase: check.ok for check in check_steps(recipes)}
     assert not any(held.values())
 
 
 def test_shares_change_by_less_than_3_percent_until_annealing():
     changes = {(change.before, change.after): change for change in share_changes()}
     assert len(changes) == 27
-    wide = {pair for pair, change in changes.items() if not change.within_rule}
+    wide = {pair for pair, change in changes.items() if not change.within_3_percent}
     assert wide == {("25", "26"), ("26", "27")}
     assert changes["25", "26"].domain == "instruction-synthetic"
     assert changes["25", "26"].change == pytest.approx(0.227 - 0.087, abs=0.002)
