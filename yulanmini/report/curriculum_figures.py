@@ -4,8 +4,8 @@ from typing import Any
 
 from data_recipes.recipes.phases import is_annealing, is_branch
 from yulanmini.report.collect import in_order
-from yulanmini.report.figure import FULL, NARROW, Figure, colour, domain_name, line_figure, short_name
-from yulanmini.report.line_chart import Band, Plot, Series
+from yulanmini.report.figure import NARROW, Figure, colour, domain_name, line_figure, short_name
+from yulanmini.report.line_chart import FULL, Band, Plot, Series
 from yulanmini.report.mixture_chart import Segment, Stack, draw_mixture
 from yulanmini.report.units import compact, integer, percent, significant
 
@@ -40,11 +40,7 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
         x_ticks=[(steps[at], names[at]) for at in ends],
         log=True,
         height=400,
-    )
-    return line_figure(
-        plot,
         caption=f"Text set aside before anything else, never trained on; {measured['protocol']}. Logarithmic scale.",
-        width=FULL,
         headers=["Domain", *(names[at] for at in ends)],
         rows=[
             [domain_name(domain), *(significant(measured["domains"][domain]["bits_per_byte"][at]) for at in ends)]
@@ -56,6 +52,7 @@ def heldout_figure(measured: dict[str, Any]) -> Figure:
             for phase, step in zip(phases, steps, strict=True)
         ],
     )
+    return line_figure(plot)
 
 
 def last_present(measured: dict[str, Any], domain: str) -> float | None:

@@ -1,30 +1,22 @@
 """A figure of the report: a chart at two widths (a wide and a narrow page), what is said under it, a table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from yulanmini.report.line_chart import Plot, draw_lines
-from yulanmini.report.units import significant
 
-FULL, HALF, NARROW = 1040, 500, 360
+NARROW = 360
+# A domain's name, and a short one where there is little room.
 DOMAIN_NAMES = {
-    "web-en": "Web, English",
-    "web-zh": "Web, Chinese",
-    "code": "Code",
-    "math": "Math",
-    "books-papers-encyclopedia": "Books, papers, encyclopedia",
-    "instruction-synthetic": "Instruction and synthetic",
-}
-SHORT_NAMES = {
-    "web-en": "Web en",
-    "web-zh": "Web zh",
-    "code": "Code",
-    "math": "Math",
-    "books-papers-encyclopedia": "Books",
-    "instruction-synthetic": "Instruct.",
+    "web-en": ("Web, English", "Web en"),
+    "web-zh": ("Web, Chinese", "Web zh"),
+    "code": ("Code", "Code"),
+    "math": ("Math", "Math"),
+    "books-papers-encyclopedia": ("Books, papers, encyclopedia", "Books"),
+    "instruction-synthetic": ("Instruction and synthetic", "Instruct."),
 }
 
 
@@ -49,45 +41,36 @@ def colour(domain: str) -> str:
 
 
 def domain_name(domain: str) -> str:
-    return DOMAIN_NAMES.get(domain, domain)
+    """The name of a domain; other names as they are."""
+    return DOMAIN_NAMES.get(domain, (domain, domain))[0]
 
 
 def short_name(domain: str) -> str:
     """A domain's name where there is little room; other names as they are."""
-    return SHORT_NAMES.get(domain, domain)
+    return DOMAIN_NAMES.get(domain, (domain, domain))[1]
 
 
-def line_figure(
-    plot: Plot,
-    *,
-    caption: str,
-    width: int,
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    x_names: Sequence[str] = (),
-    legend: Sequence[tuple[str, str]] = (),
-    show: Callable[[float | None], str] = significant,
-) -> Figure:
+def line_figure(plot: Plot) -> Figure:
     """A line chart with its table; what the pointer shows is the lines' own values, already formatted."""
-    spoken = [series for series in plot.series if series.name]
-    grid = spoken[0].x if spoken else []
+    named = [series for series in plot.series if series.name]
+    grid = named[0].x if named else []
     hover = {
         "x": [float(at) for at in grid],
-        "names": list(x_names) or [f"step {at:,}" for at in grid],
+        "names": list(plot.x_names) or [f"step {at:,}" for at in grid],
         "lines": [
-            {"name": series.name, "colour": series.colour, "y": [show(value) for value in series.y]}
-            for series in spoken
+            {"name": series.name, "colour": series.colour, "y": [plot.show(value) for value in series.y]}
+            for series in named
             if len(series.x) == len(grid)
         ],
     }
     return Figure(
         identity=plot.identity,
         title=plot.title,
-        caption=caption,
-        wide=draw_lines(plot, width=width, narrow=False),
+        caption=plot.caption,
+        wide=draw_lines(plot, width=plot.width, narrow=False),
         narrow=draw_lines(plot, width=NARROW, narrow=True),
-        headers=headers,
-        rows=rows,
-        legend=legend,
+        headers=plot.headers,
+        rows=plot.rows,
+        legend=plot.legend,
         hover=hover,
     )

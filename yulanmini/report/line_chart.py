@@ -1,13 +1,14 @@
 """Line charts over training steps or phases: bands behind, axes, lines, labels at the line ends."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from yulanmini.report.svg import Scale, element, number, path, picture, spread, text
-from yulanmini.report.units import tick
+from yulanmini.report.units import significant, tick
 
+FULL, HALF = 1040, 500
 TOP, BOTTOM, LEFT = 40, 34, 46
 LABEL_GAP, CHARACTER_WIDTH, LABEL_CHARACTER = 14, 6.4, 7.1  # labels are bold
 
@@ -40,7 +41,10 @@ class Band:
 
 @dataclass(frozen=True)
 class Plot:
-    """What a line chart shows, whatever the width it is drawn at."""
+    """A line chart and what stands around it: its caption, its legend (name and colour), its numbers as a table.
+
+    `width` is that on a wide page; `x_names` and `show` are how x and y are written at the pointer.
+    """
 
     identity: str
     title: str
@@ -53,7 +57,14 @@ class Plot:
     floor: float | None = None
     limits: Sequence[tuple[float, str]] = ()
     height: int = 320
-    x_ticks: Sequence[tuple[float, str]] = field(default=())
+    width: int = FULL
+    x_ticks: Sequence[tuple[float, str]] = ()
+    x_names: Sequence[str] = ()
+    show: Callable[[float | None], str] = significant
+    caption: str = ""
+    legend: Sequence[tuple[str, str]] = ()
+    headers: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
 
 
 def y_range(plot: Plot) -> tuple[float, float]:

@@ -13,7 +13,8 @@ from data_recipes.recipes.phases import is_annealing, is_branch
 from data_recipes.recipes.recipe import DOMAINS, Recipe
 from data_recipes.recipes.shares import FAMILIES, tokens_by_family
 from yulanmini.errors import RunError
-from yulanmini.report.figure import FULL, colour, domain_name
+from yulanmini.report.figure import colour, domain_name
+from yulanmini.report.line_chart import FULL
 from yulanmini.report.mixture_chart import Bar, Segment, Stack, draw_bars, draw_mixture
 from yulanmini.report.svg import element, text
 from yulanmini.report.units import compact, integer, percent

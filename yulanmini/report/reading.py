@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,25 +52,20 @@ class RunFolder:
 
     def json(self, name: str) -> dict[str, Any] | None:
         """A JSON object, or None."""
-        content = self._text(name)
-        if content is None:
-            return None
-        try:
-            value = json.loads(content)
-        except json.JSONDecodeError as error:
-            self.notes.append(f"{name}: not valid JSON ({error}); left out.")
-            return None
-        return value if isinstance(value, dict) else None
+        return self._mapping(name, "JSON", json.loads)
 
     def yaml(self, name: str) -> dict[str, Any] | None:
         """A YAML mapping, or None."""
+        return self._mapping(name, "YAML", yaml.safe_load)
+
+    def _mapping(self, name: str, form: str, parse: Callable[[str], Any]) -> dict[str, Any] | None:
         content = self._text(name)
         if content is None:
             return None
         try:
-            value = yaml.safe_load(content)
-        except yaml.YAMLError as error:
-            self.notes.append(f"{name}: not valid YAML ({error}); left out.")
+            value = parse(content)
+        except (json.JSONDecodeError, yaml.YAMLError) as error:
+            self.notes.append(f"{name}: not valid {form} ({error}); left out.")
             return None
         return value if isinstance(value, dict) else None
 

@@ -252,27 +252,15 @@ def parity(certificate: dict[str, Any] | None) -> list[dict[str, str]]:
     if not compared:
         return []
     exact, stored = compared["float32"], compared["as_stored"]
+    largest = units.significant(exact["max_abs_logit"])
+    difference, kl = units.significant(exact["max_abs_logit_difference"], 2), units.significant(stored["mean_kl"], 2)
+    rows = f"{len(compared['by_probe'])} rows: random ids and text, near and far positions"
+    agreement = units.percent(stored["argmax_agreement"], 1)
     return [
-        {
-            "label": "Largest logit difference",
-            "value": units.significant(exact["max_abs_logit_difference"], 2),
-            "note": f"in fp32; the largest logit is {units.significant(exact['max_abs_logit'])}",
-        },
-        {
-            "label": "KL divergence as stored",
-            "value": units.significant(stored["mean_kl"], 2),
-            "note": "nats a token, after rounding the weights",
-        },
-        {
-            "label": "Same next token as stored",
-            "value": units.percent(stored["argmax_agreement"], 1),
-            "note": "argmax agrees, after rounding the weights",
-        },
-        {
-            "label": "Tokens compared",
-            "value": units.integer(compared["tokens"]),
-            "note": f"{len(compared['by_probe'])} rows: random ids and text, near and far positions",
-        },
+        tile("Largest logit difference", difference, f"in fp32; the largest logit is {largest}"),
+        tile("KL divergence as stored", kl, "nats a token, after rounding the weights"),
+        tile("Same next token as stored", agreement, "argmax agrees, after rounding the weights"),
+        tile("Tokens compared", units.integer(compared["tokens"]), rows),
     ]
 
 

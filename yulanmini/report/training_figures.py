@@ -7,8 +7,8 @@ from statistics import fmean, median
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
-from yulanmini.report.figure import DOMAIN_NAMES, FULL, HALF, Figure, colour, line_figure, short_name
-from yulanmini.report.line_chart import Band, Plot, Series
+from yulanmini.report.figure import DOMAIN_NAMES, Figure, colour, line_figure, short_name
+from yulanmini.report.line_chart import FULL, HALF, Band, Plot, Series
 from yulanmini.report.svg import smooth
 from yulanmini.report.units import compact, integer, percent, significant
 
@@ -63,7 +63,7 @@ def phase_bands(run: dict[str, Any]) -> list[Band]:
             phase["phase"],
             "annealing" if is_annealing(phase["phase"]) else ("odd" if index % 2 else "even"),
         )
-        for index, phase in enumerate(run["phases"])
+        for index, phase in enumerate(run.get("phases", ()))
     ]
 
 
@@ -85,33 +85,15 @@ def raw_and_smooth(
     return [Series("", steps, values, faint=True), Series(name, steps, smooth(values, window, average))]
 
 
-def step_figure(
-    run: dict[str, Any],
-    identity: str,
-    title: str,
-    series: Sequence[Series],
-    *,
-    y_caption: str,
-    caption: str,
-    headers: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    description: str = "",
-    bands: Sequence[Band] | None = None,
-    show: Callable[[float | None], str] = significant,
-    **options: Any,
-) -> Figure:
+def step_figure(run: dict[str, Any], identity: str, title: str, series: Sequence[Series], **options: Any) -> Figure:
     """A chart over the steps, half the page wide, with the annealing phases shaded; `options` are those of `Plot`."""
-    plot = Plot(
-        identity=identity,
-        title=title,
-        description=description or f"{title} over the steps.",
-        series=series,
-        bands=annealing_band(run) if bands is None else bands,
-        x_caption="step",
-        y_caption=y_caption,
-        **{"height": 260, **options},
-    )
-    return line_figure(plot, caption=caption, width=HALF, headers=headers, rows=rows, show=show)
+    usual: dict[str, Any] = {
+        "description": f"{title} over the steps.",
+        "bands": annealing_band(run),
+        "height": 260,
+        "width": HALF,
+    }
+    return line_figure(Plot(identity, title, series=series, x_caption="step", **(usual | options)))
 
 
 def loss_figure(run: dict[str, Any]) -> Figure:
@@ -120,19 +102,6 @@ def loss_figure(run: dict[str, Any]) -> Figure:
     window = window_over(run, len(curves["step"]))
     raw, smoothed = raw_and_smooth("loss", curves["step"], curves["loss"], window)
     first, last = significant(phases[0]["loss_start"]), significant(phases[-1]["loss_end"])
-    plot = Plot(
-        identity="loss",
-        title="Training loss",
-        description=(
-            f"Loss over {integer(run['steps'])} steps and {len(phases)} phases: {first} at the start, "
-            f"{last} at the end."
-        ),
-        series=[raw, smoothed.labelled(significant(smoothed.y[-1]))],
-        bands=phase_bands(run),
-        x_caption="step",
-        y_caption="nats per token; above: the phase",
-        height=340,
-    )
     rows = [
         [
             phase["phase"],
@@ -154,11 +123,21 @@ def loss_figure(run: dict[str, Any]) -> Figure:
         else ""
     )
     skipped = f" {run['skipped_steps']} steps were left out as spikes." if run["skipped_steps"] else ""
-    return line_figure(
-        plot,
-        caption=f"Each step faint, the line their moving average over {window} points.{teeth}{skipped}",
+    return step_figure(
+        run,
+        "loss",
+        "Training loss",
+        [raw, smoothed.labelled(significant(smoothed.y[-1]))],
+        description=(
+            f"Loss over {integer(run['steps'])} steps and {len(phases)} phases: {first} at the start, "
+            f"{last} at the end."
+        ),
+        bands=phase_bands(run),
+        y_caption="nats per token; above: the phase",
+        height=340,
         width=FULL,
         x_names=[f"step {step:,}, phase {p}" for step, p in zip(curves["step"], curves["phase"], strict=True)],
+        caption=f"Each step faint, the line their moving average over {window} points.{teeth}{skipped}",
         headers=["Phase", "Steps", "Tokens", "Loss, start", "Loss, end", "Grad norm, median", "max", "Tokens/s"],
         rows=rows,
     )
