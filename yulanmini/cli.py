@@ -75,7 +75,7 @@ def main() -> None:
         run(sys.argv[1:])
     except SystemExit as stop:
         if stop.code == 130:
-            say("Interrupted. What was finished is kept; the same command goes on from there.")
+            say("Interrupted. What was finished is kept; the same command resumes from there.")
         raise
     except Exception as error:
         if is_bad_input(error):

@@ -80,7 +80,7 @@ def test_ctrl_c_ends_with_130_and_one_message_and_leaves_no_process_behind(tmp_p
     os.killpg(process.pid, signal.SIGINT)
     rest = process.stderr.read()
     assert process.wait() == 130
-    assert "the same command goes on" in rest
+    assert "the same command resumes" in rest
     assert "Traceback" not in rest
 
 

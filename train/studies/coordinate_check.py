@@ -2,7 +2,7 @@
 
 Models of several widths take a few updates on one batch. After each, the change of every layer's contribution to
 the residual stream, of the stream's end and of the logits since initialisation is measured on that batch (root mean
-square over all elements). Under a right parametrization the curves over the width are flat; the slope says how
+square over all elements). Under a right parametrization the curves over the width are flat; the slope tells how
 flat: the exponent e of change ~ width ** e.
 """
 

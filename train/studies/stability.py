@@ -38,7 +38,7 @@ FIGURE_6: Mapping[str, dict[str, Any]] = {
 # A loss this far (nats) above the lowest that the same training had reached is a divergence; so is no finite loss.
 DIVERGED_BY = 0.5
 # Hidden states of the last layer with a variance above this at the end (a standard deviation of 100, where a calm run
-# ends near 1) are exploding, whatever the loss says: pre-norm layers hide it for a while.
+# ends near 1) are exploding, whatever the loss is: pre-norm layers hide it for a while.
 EXPLODED = 1e4
 # A gradient norm this many times the median of the 32 steps before it is a spike.
 SPIKE, SPIKE_WINDOW = 10.0, 32

@@ -50,7 +50,7 @@ def build(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command goes on after a stop."""
+    """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command resumes after a stop."""
     from data_recipes.packing.request import BuildRequest, load_recipes
 
     asked, before = load_recipes(

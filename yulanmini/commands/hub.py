@@ -99,7 +99,7 @@ def publish(
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Send a repo to the Hub, `main` and every revision; run it again to go on after a failure."""
+    """Send a repo to the Hub, `main` and every revision; the same command resumes after a failure."""
     from hub_cards.upload import publish as publish_repo
     from hub_cards.upload import repo_url
     from hub_cards.validate import parse_repo_type

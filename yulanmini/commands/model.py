@@ -168,7 +168,7 @@ def import_optimizer(
     model: Annotated[Path, typer.Option(help="Model folder published beside it: config and tokenizer.")],
     as_json: AsJson = False,
 ) -> None:
-    """Turn a published optimizer state into a checkpoint to go on from (`init: {path: DST, optimizer: true}`)."""
+    """Turn a published optimizer state into a checkpoint to resume from (`init: {path: DST, optimizer: true}`)."""
     from modeling_yulanmini.create import config_from
     from train.checkpoints.import_deepspeed import import_optimizer as import_universal
 

@@ -13,9 +13,7 @@ app = typer.Typer(add_completion=False, subcommand_metavar="")
     epilog="Example: yulanmini reproduce --corpus ~/notes --out runs/mine",
 )
 def reproduce(
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command again goes on there.")] = Path(
-        "runs/tiny"
-    ),
+    out: Annotated[Path, typer.Option(help="Folder of the run; the same command resumes there.")] = Path("runs/tiny"),
     scale: Annotated[str, typer.Option(help="tiny (minutes on a laptop) or smoke (seconds, for tests).")] = "tiny",
     corpus: Annotated[
         Path | None,
@@ -30,7 +28,7 @@ def reproduce(
     """The whole life of the model in miniature, on CPU, offline: recipe to report.
 
     Corpus, tokenizer, 28 packed mixes, 27 phases of pretraining with annealing, merge to Llama, SFT, scores,
-    cards and Hub folders, then report.html. Interrupt it at any moment; the same command goes on.
+    cards and Hub folders, then report.html. Interrupt it at any moment; the same command resumes.
     """
     import os
 

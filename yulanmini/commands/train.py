@@ -16,7 +16,7 @@ from yulanmini.run_layout import PRETRAIN, study_inputs
 app = new_group()
 
 Inputs = Annotated[Path, typer.Option("--run", help="Folder of `yulanmini reproduce`: its tokenizer and packed rows.")]
-Out = Annotated[Path, typer.Option(help="Folder for results and trials; the same one goes on where it was stopped.")]
+Out = Annotated[Path, typer.Option(help="Folder for results and trials; a stopped study resumes in the same one.")]
 Widths = Annotated[str, typer.Option(help="Widths, multiples of 64.")]
 Columns = Annotated[str, typer.Option(help="standard, minicpm, cerebras-gpt, yulanmini, yulanmini-corrected.")]
 

@@ -178,7 +178,7 @@ def provenance(manifests: dict[str, Any]) -> dict[str, Any]:
 
 
 def headline(report: dict[str, Any]) -> dict[str, Any]:
-    """The few numbers that say how it went."""
+    """The headline numbers."""
     run, stages = report["pretraining"] or {}, report["stages"]
     times = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
     memory = [stage["peak_rss_bytes"] for stage in stages if stage["peak_rss_bytes"]]

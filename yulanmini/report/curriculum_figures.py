@@ -1,4 +1,4 @@
-"""Figures over the phases: what each is made of, and what held-out text says after each."""
+"""Figures over the phases: what each is made of, and held-out bits per byte after each."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def last_present(measured: dict[str, Any], domain: str) -> float | None:
 
 
 def subset_hint(mix: dict[str, Any], domain: str) -> str:
-    """What a segment says when it is pointed at: the domain's share and its largest subsets."""
+    """The text shown at a segment: the domain's share and its largest subsets."""
     subsets = [subset for subset in mix["subsets"] if subset["domain"] == domain]
     lines = [f"Phase {mix['phase']} · {domain_name(domain)} {percent(mix['domains'][domain], 1)}"]
     lines += [f"{percent(subset['share'], 1)}  {subset['name']}" for subset in subsets[:SUBSETS_SHOWN]]

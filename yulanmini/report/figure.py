@@ -1,4 +1,4 @@
-"""A figure of the report: a chart at two widths (a wide and a narrow page), what is said under it, a table."""
+"""A figure of the report: a chart at two widths (a wide and a narrow page), caption, legend, numbers as a table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

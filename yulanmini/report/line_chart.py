@@ -10,7 +10,7 @@ from yulanmini.report.units import significant, tick
 
 FULL, HALF = 1040, 500
 TOP, BOTTOM, LEFT = 40, 34, 46
-LABEL_GAP, CHARACTER_WIDTH, LABEL_CHARACTER = 14, 6.4, 7.1  # labels are bold
+LABEL_GAP, CHARACTER_WIDTH, LABEL_CHARACTER = 14, 6.4, 7.6  # labels are bold
 
 
 @dataclass(frozen=True)

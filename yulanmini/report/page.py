@@ -1,4 +1,4 @@
-"""The pages: a template filled with charts, and with what the sections say; the figures beside it as JSON."""
+"""The pages: a template filled with charts and the texts of the sections; the figures beside it as JSON."""
 
 import json
 import re

@@ -1,7 +1,7 @@
-"""What the page's sections say: the summary, the headline numbers, rows of tables. Numbers in, words and rows out."""
+"""The texts and tables of the page's sections: summary, headline numbers, rows. Numbers in, words and rows out."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
@@ -40,7 +40,7 @@ def summary(report: dict[str, Any]) -> str:
     done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
     last = report["pretraining"]["phases"][-1]["phase"]
     far = f"went through {head['phases']} phases" if "pretrain" in done else f"has come to phase {last}"
-    said = (
+    sentences = (
         f"{model} with YuLan-Mini's architecture {far} of its curriculum: "
         f"{units.compact(head['tokens'])} tokens of {source}, in {units.integer(head['steps'])} steps"
     )
@@ -51,55 +51,42 @@ def summary(report: dict[str, Any]) -> str:
     ]
     parts = [words for stage, words in after if stage in done]
     if parts:
-        said += f". It was then {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}"
+        sentences += f". It was then {', '.join(parts[:-1])}{' and ' if len(parts) > 1 else ''}{parts[-1]}"
     threads = settings.get("threads")
     where = f" on {threads} CPU {'thread' if threads == 1 else 'threads'}" if threads else ""
     if head["seconds"]:
         what = "All of it" if head["finished"] else "What is finished"
-        said += f". {what} took {units.duration(head['seconds'])}{where}"
-    return said + "."
+        sentences += f". {what} took {units.duration(head['seconds'])}{where}"
+    return sentences + "."
 
 
-def tiles(report: dict[str, Any]) -> list[dict[str, str]]:
+def tiles(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The headline numbers: label, value, what to compare it with."""
     head, merge = report["headline"], (report["merge"] or {}).get("comparison")
     bits, easiest = head["bits_per_byte"] or {}, (head["exact_match"] or [None])[0]
-    drop = None
-    if bits.get("before_annealing") and bits.get("last") is not None:
-        drop = 1 - bits["last"] / bits["before_annealing"]
+    stable, last = bits.get("before_annealing"), bits.get("last")
+    gain = last / stable - 1 if stable and last is not None else None
+    difference = merge["float32"]["max_abs_logit_difference"] if merge else None
+    chance, base = (units.percent(easiest[key]) if easiest else "" for key in ("chance", "base"))
+    start, before = units.significant(bits.get("first")), units.significant(stable)
+    parity_note = "largest logit difference in fp32, plain Llama against the original"
     return [
-        tile(
-            "Held-out bits per byte",
-            units.significant(bits.get("last")) if bits else None,
-            f"from {units.significant(bits.get('first'))} before training, mean of the domains",
-        ),
-        tile(
-            "Annealing",
-            None if drop is None else f"{'−' if drop >= 0 else '+'}{units.percent(abs(drop), 1)}",
-            f"bits per byte, from {units.significant(bits.get('before_annealing'))} in the last two phases",
-        ),
-        tile(
-            "Merge parity",
-            units.significant(merge["float32"]["max_abs_logit_difference"], 2) if merge else None,
-            "largest logit difference in fp32, plain Llama against the original",
-        ),
+        tile("Held-out bits per byte", last, f"from {start} before training, mean of the domains"),
+        tile("Annealing", gain, f"bits per byte, from {before} in the last two phases", units.change),
+        tile("Merge parity", difference, parity_note, two_digits),
         tile(
             "Instruct, easiest problems",
-            units.percent(easiest["instruct"]) if easiest and easiest["instruct"] is not None else None,
-            f"exact match, unseen; chance {units.percent(easiest['chance'])}, base {units.percent(easiest['base'])}"
-            if easiest
-            else "",
+            easiest and easiest["instruct"],
+            f"exact match, unseen; chance {chance}, base {base}",
+            units.percent,
         ),
         tile(
             "Wall time",
-            units.duration(head["seconds"]) if head["seconds"] else None,
+            head["seconds"],
             "all stages and attempts" if head["finished"] else "the stages and attempts that ended",
+            units.duration,
         ),
-        tile(
-            "Peak memory",
-            units.size(head["peak_rss_bytes"]) if head["peak_rss_bytes"] else None,
-            "resident, all processes of the largest stage",
-        ),
+        tile("Peak memory", head["peak_rss_bytes"], "resident, all processes of the largest stage", units.size),
     ]
 
 
@@ -111,25 +98,35 @@ def training_summary(run: dict[str, Any]) -> str:
     return f"{model} after {units.integer(run['steps'])} steps of {reach}: {units.compact(run['tokens'])} tokens."
 
 
-def training_tiles(run: dict[str, Any]) -> list[dict[str, str]]:
+def training_tiles(run: dict[str, Any]) -> list[dict[str, Any]]:
     """The headline numbers of a training run."""
-    growth = run["largest_variance_growth"]
-    return [
-        tile("Loss", units.significant(run["loss_end"]), "nats per token, mean of the last twentieth of the steps"),
-        tile(
-            "Gradient norm",
-            units.significant(run["grad_norm_median"]),
-            f"median before clipping; largest {units.significant(run['grad_norm_max'])}",
-        ),
-        tile("Spikes", units.integer(run["spikes"]), f"and {units.integer(run['skipped_steps'])} steps left out"),
-        tile("Variance growth", units.significant(growth), "largest over its recent median, any layer"),
-        tile("Tokens a second", units.integer(run["tokens_per_second"]), "over all steps"),
-        tile("Training time", units.duration(run["seconds"]), "evaluation and saving not counted"),
+    largest, skipped = units.significant(run["grad_norm_max"]), units.integer(run["skipped_steps"])
+    numbers = [
+        tile("Loss", run["loss_end"], "nats per token, mean of the last twentieth of the steps"),
+        tile("Gradient norm", run["grad_norm_median"], f"median before clipping; largest {largest}"),
+        tile("Spikes", run["spikes"], f"and {skipped} steps left out", units.integer),
+        tile("Variance growth", run["largest_variance_growth"], "largest over its recent median, any layer"),
+        tile("Tokens a second", run["tokens_per_second"], "over all steps", units.integer),
+        tile("Training time", run["seconds"], "evaluation and saving not counted", units.duration),
     ]
+    return [number for number in numbers if not number["absent"]]
 
 
-def tile(label: str, value: str | None, note: str) -> dict[str, str]:
-    return {"label": label, "value": value or "not run", "note": note if value else "", "absent": "" if value else "1"}
+def tile(
+    label: str, value: float | None, note: str, show: Callable[[float | None], str] = units.significant
+) -> dict[str, Any]:
+    """A number with its label and what to compare it with; absent where there is none."""
+    if value is None:
+        return {"label": label, "value": "not run", "note": "", "absent": True}
+    return {"label": label, "value": show(value), "note": note, "absent": False}
+
+
+def two_digits(value: float | None) -> str:
+    return units.significant(value, 2)
+
+
+def tenths(value: float | None) -> str:
+    return units.percent(value, 1)
 
 
 def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,7 +176,7 @@ def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> lis
 
 
 def interval(correct: int, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: what the number of problems allows to be said."""
+    """Wilson's 95 % interval of a share: how far the number of problems leaves it open."""
     z = 1.96
     share = correct / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -241,26 +238,24 @@ def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
         values = measured["domains"][domain]["bits_per_byte"]
         before, last = values[stable[-1]] if stable else None, values[-1]
         annealed = bool(before) and last is not None and stable[-1] < len(values) - 1
-        change = f"{100 * (last / before - 1):+.1f}%".replace("-", "−") if annealed else None
+        change = units.change(last / before - 1) if annealed else None
         rows.append({"domain": domain, "first": values[0], "before": before, "last": last, "change": change})
     return rows
 
 
-def parity(certificate: dict[str, Any] | None) -> list[dict[str, str]]:
+def parity(certificate: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The merge certificate as label, value and what it means."""
     compared = (certificate or {}).get("comparison")
     if not compared:
         return []
     exact, stored = compared["float32"], compared["as_stored"]
-    largest = units.significant(exact["max_abs_logit"])
-    difference, kl = units.significant(exact["max_abs_logit_difference"], 2), units.significant(stored["mean_kl"], 2)
+    largest, difference = units.significant(exact["max_abs_logit"]), exact["max_abs_logit_difference"]
     rows = f"{len(compared['by_probe'])} rows: random ids and text, near and far positions"
-    agreement = units.percent(stored["argmax_agreement"], 1)
     return [
-        tile("Largest logit difference", difference, f"in fp32; the largest logit is {largest}"),
-        tile("KL divergence as stored", kl, "nats a token, after rounding the weights"),
-        tile("Same next token as stored", agreement, "argmax agrees, after rounding the weights"),
-        tile("Tokens compared", units.integer(compared["tokens"]), rows),
+        tile("Largest logit difference", difference, f"in fp32; the largest logit is {largest}", two_digits),
+        tile("KL divergence as stored", stored["mean_kl"], "nats a token, after rounding the weights", two_digits),
+        tile("Same next token as stored", stored["argmax_agreement"], "argmax agrees, after rounding", tenths),
+        tile("Tokens compared", compared["tokens"], rows, units.integer),
     ]
 
 
@@ -284,7 +279,7 @@ AGAIN = f"""accelerate launch -m train.pretrain {PRETRAIN}/config.yaml --set out
 
 
 def commands(report: dict[str, Any]) -> list[dict[str, str]]:
-    """What to type to go on with the models of the stages that are done."""
+    """Commands to use the models of the finished stages with."""
     done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
     shown = []
     if "merge" in done:

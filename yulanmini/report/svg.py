@@ -33,7 +33,7 @@ def element(name: str, *children: object, **attributes: object) -> Markup:
 def picture(
     *children: object, width: int, height: int, title: str, description: str, identity: str, **attributes: object
 ) -> Markup:
-    """The `<svg>` itself, with the title and description that a screen reader says instead of it."""
+    """The `<svg>` itself, with the title and description for screen readers."""
     return element(
         "svg",
         element("title", title, id=f"{identity}-title"),

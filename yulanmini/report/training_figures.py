@@ -12,7 +12,7 @@ from yulanmini.report.line_chart import FULL, HALF, Band, Plot, Series
 from yulanmini.report.svg import smooth
 from yulanmini.report.units import compact, integer, percent, significant
 
-# A jump of so many nats at the median phase border is seen, and asks for its reason.
+# A median jump of so many nats at phase borders is visible, and the caption explains it.
 SAW_TOOTH = 0.05
 MOST_LAYERS = 8
 Values = Sequence[float | None]

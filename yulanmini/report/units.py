@@ -55,6 +55,11 @@ def percent(share: float | None, digits: int = 0) -> str:
     return f"{share * 100:.{digits}f}%"
 
 
+def change(share: float | None) -> str:
+    """-0.123 as −12.3 %, with its sign."""
+    return ABSENT if share is None else f"{100 * share:+.1f}%".replace("-", "−")
+
+
 def duration(seconds: float | None) -> str:
     """1.4 s, 6 min 12 s, 2 h 05 min."""
     if seconds is None:

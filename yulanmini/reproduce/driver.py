@@ -73,7 +73,7 @@ def is_finished(stage: Stage, run: Run) -> bool:
 
 
 def reproduce(run: Run, *, stages: Sequence[Stage] = STAGES, dry_run: bool = False) -> None:
-    """Bring `run.out` to completion; whatever is finished stays, whatever was interrupted goes on.
+    """Bring `run.out` to completion; whatever is finished stays, whatever was interrupted is resumed.
 
     Raises RunError for a folder of another run, a damaged stage or one that another process holds.
     """

@@ -21,7 +21,7 @@ SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
 @dataclass(frozen=True)
 class Run:
-    """What the user asked for, and where it goes."""
+    """The settings of a run, and its folder."""
 
     out: Path
     scale: str
@@ -45,6 +45,10 @@ class Run:
     def folder(self, name: str) -> Path:
         return self.out / name
 
+    def fingerprints(self, **stages: str) -> dict[str, str]:
+        """Inputs of a stage's manifest: a name for each, and the folder of the stage that made it."""
+        return {name: read_manifest(self.folder(stage))["fingerprint"] for name, stage in stages.items()}
+
     @property
     def context_length(self) -> int:
         """Tokens a row of the last phase trained."""
@@ -65,10 +69,6 @@ class Stage:
     folder: str
     summary: str
     run: Callable[[Run], None]
-
-
-def fingerprint(folder: Path) -> str:
-    return read_manifest(folder)["fingerprint"]
 
 
 def collect_corpus(run: Run) -> None:
@@ -95,8 +95,7 @@ def build_data(run: Run) -> None:
     from data_recipes.packing.request import corpus_sources
     from data_recipes.recipes.recipe import published_recipes
 
-    corpus = run.folder(CORPUS)
-    sources = corpus_sources(corpus)
+    sources = corpus_sources(run.folder(CORPUS))
     recipes = [
         recipe.scaled(
             tokens=run.settings.tokens_per_phase,
@@ -118,7 +117,7 @@ def build_data(run: Run) -> None:
         write_manifest(
             partial,
             kind="data",
-            inputs={"corpus": fingerprint(corpus), "tokenizer": fingerprint(run.folder(TOKENIZER))},
+            inputs=run.fingerprints(corpus=CORPUS, tokenizer=TOKENIZER),
             config={"phases": run.phases, "tokens_per_phase": run.settings.tokens_per_phase},
             counts={"mixes": len(recipes)},
             seed=run.seed,
@@ -171,7 +170,7 @@ def merge(run: Run) -> None:
         write_manifest(
             partial,
             kind="merged-model",
-            inputs={"pretraining": fingerprint(run.folder(PRETRAIN))},
+            inputs=run.fingerprints(pretraining=PRETRAIN),
             config={"target": "llama", "dtype": "bfloat16"},
             counts=certificate["comparison"]["as_stored"],
         )
@@ -215,11 +214,7 @@ def score(run: Run) -> None:
         write_manifest(
             partial,
             kind="scores",
-            inputs={
-                "corpus": fingerprint(run.folder(CORPUS)),
-                "base": fingerprint(run.folder(MERGED)),
-                "instruct": fingerprint(run.folder(SFT)),
-            },
+            inputs=run.fingerprints(corpus=CORPUS, base=MERGED, instruct=SFT),
             config={"problems_per_kind": run.settings.problems_per_kind},
             counts={"models": len(models)},
         )
@@ -233,7 +228,7 @@ def publish(run: Run) -> None:
         write_manifest(
             partial,
             kind="hub-repos",
-            inputs={"scores": fingerprint(run.folder(SCORES))},
+            inputs=run.fingerprints(scores=SCORES),
             config={"namespace": NAMESPACE},
             counts={"repos": len(repos)},
         )
