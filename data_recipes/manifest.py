@@ -1,23 +1,26 @@
 """Manifests: a stage's output is a folder that appears whole, says where it came from, and can be re-checked.
 
 A manifest holds the schema version, the kind of folder, fingerprints of the inputs (content hashes, not
-paths), the resolved config, the seed, package versions, counts, and size and SHA-256 of every file.
+paths), the resolved config, the seed, package versions, counts, and size and SHA-256 of every file. A stage that
+fills its folder as it goes writes a claim first. By the two every room knows what it may write to (`folder_state`).
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from data_recipes.errors import DataError
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
+CLAIM_NAME = "claim.json"
+FolderState = Literal["new", "begun", "finished"]
 RECORDED_PACKAGES = (
     "yulanmini",
     "torch",
@@ -112,6 +115,13 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
     return manifest
 
 
+def folder_fingerprint(folder: Path) -> str:
+    """The manifest's fingerprint where the folder has one, else a hash over its files."""
+    if (folder / MANIFEST_NAME).is_file():
+        return read_manifest(folder)["fingerprint"]
+    return fingerprint_of({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
+
+
 def verify_files(folder: Path, *, content: bool = True, manifest: Mapping[str, Any] | None = None) -> list[str]:
     """What differs between a folder and its manifest, one line each; empty when nothing does.
 
@@ -130,6 +140,131 @@ def verify_files(folder: Path, *, content: bool = True, manifest: Mapping[str, A
     return problems
 
 
+def folder_state(folder: Path, *, kind: str, made_from: Mapping[str, Any] | None = None) -> FolderState:
+    """Whether a stage of `kind` may write to `folder`; `DataError` where it holds anything else. Touches nothing.
+
+    "new" is absent or empty, "finished" has a manifest of this kind, "begun" a claim. `made_from` must be the same
+    there: keys of the manifest (inputs, config, seed), or what was claimed.
+    """
+    if _is_new(folder):
+        return "new"
+    advice = f"A folder of kind '{kind}' is to be written. Choose another place, or remove what is there."
+    state, found = _label_of(folder)
+    if found.get("kind") != kind:
+        raise DataError(f"{folder}: holds {_contents(folder, found)}. {advice}")
+    if made_from is not None:
+        theirs = found.get("made_from", {}) if state == "begun" else {key: found.get(key) for key in made_from}
+        changed = differences(theirs, json.loads(json.dumps(made_from)))
+        if changed:
+            listed = "\n  ".join(changed[:12])
+            raise DataError(f"{folder}: made from something else:\n  {listed}\n{advice}")
+    return state
+
+
+def claim_folder(folder: Path, *, kind: str, made_from: Mapping[str, Any] | None = None) -> FolderState:
+    """As `folder_state`, and a new folder is made and marked with this kind before anything else is written there."""
+    state = folder_state(folder, kind=kind, made_from=made_from)
+    if state != "new":
+        return state
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{CLAIM_NAME}.{os.getpid()}.partial"
+    partial.write_text(json.dumps({"kind": kind, "made_from": made_from or {}}, indent=2, ensure_ascii=False) + "\n")
+    try:
+        os.link(partial, folder / CLAIM_NAME)  # unlike a rename this fails where another process was quicker
+    except FileExistsError:
+        return folder_state(folder, kind=kind, made_from=made_from)
+    except OSError:  # a file system without hard links
+        partial.rename(folder / CLAIM_NAME)
+    finally:
+        partial.unlink(missing_ok=True)
+    return state
+
+
+def check_new_folder(folder: Path) -> None:
+    """`DataError` unless `folder`, which a stage will write in one go, is absent or empty and can be written."""
+    if not _is_new(folder):
+        _, found = _label_of(folder)
+        raise DataError(
+            f"{folder}: exists already and holds {_contents(folder, found)}. Choose another place, or remove it."
+        )
+
+
+def check_new_file(path: Path, *, endings: Sequence[str] = ()) -> None:
+    """`DataError` where a file that is to be written at the end of some work could not be, or has a strange ending."""
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder. Give the name of a file.")
+    if endings and path.suffix.lower() not in endings:
+        raise DataError(f"{path}: ends in '{path.suffix}', expected {', '.join(endings)}.")
+    _check_writable(path)
+
+
+def _is_new(folder: Path) -> bool:
+    """Whether a folder is absent or empty; `DataError` where there cannot be one."""
+    folder = Path(folder)
+    if folder.is_dir():
+        # What a kill in `claim_folder` leaves is nothing.
+        if not all(path.name.startswith(f".{CLAIM_NAME}.") for path in folder.iterdir()):
+            return False
+    elif folder.exists() or folder.is_symlink():
+        raise DataError(f"{folder}: is not a folder. Choose another place, or remove it.")
+    _check_writable(folder)
+    return True
+
+
+def _check_writable(path: Path) -> None:
+    nearest = next(place for place in [path, *path.absolute().parents] if place.exists())
+    if nearest != path and not nearest.is_dir():
+        raise DataError(f"{path}: {nearest} is a file, not a folder. Choose another place.")
+    if not os.access(nearest, os.W_OK):
+        raise DataError(f"{path}: {nearest} cannot be written to. Choose another place, or change its permissions.")
+
+
+def _label_of(folder: Path) -> tuple[FolderState, dict[str, Any]]:
+    """The manifest of a folder, else its claim, else nothing."""
+    labels: dict[str, FolderState] = {MANIFEST_NAME: "finished", CLAIM_NAME: "begun"}
+    for name, state in labels.items():
+        try:
+            found = json.loads((folder / name).read_text())
+        except (FileNotFoundError, ValueError):
+            continue
+        if isinstance(found, dict) and "kind" in found:
+            return state, found
+    return "begun", {}
+
+
+def _contents(folder: Path, label: Mapping[str, Any]) -> str:
+    if label:
+        return f"a folder of kind '{label['kind']}'"
+    names = sorted(path.name for path in folder.iterdir())
+    return f"other files ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Where two plain values differ: `config.optimizer.lr: was 0.01, is 0.02`, one line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+        return lines
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [
+            line
+            for index, (a, b) in enumerate(zip(old, new, strict=True))
+            for line in differences(a, b, f"{path}[{index}]")
+        ]
+    if old == new:
+        return []
+    if isinstance(old, list) and isinstance(new, list):
+        return [f"{path}: had {len(old)} entries, has {len(new)}"]
+    return [f"{path}: was {_short(old)}, is {_short(new)}"]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def fsync_tree(folder: Path) -> None:
     """Flush every file and directory below `folder` to the disk."""
     for path in [folder, *folder.rglob("*")]:
@@ -144,11 +279,11 @@ def fsync_tree(folder: Path) -> None:
 def whole_folder(destination: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `destination` in one rename, or vanishes on an error.
 
-    A leftover of a killed run (`.NAME.partial` beside it) is removed first. `destination` must not exist.
+    A leftover of a killed run (`.NAME.partial` beside it) is removed first. `destination` is absent or empty; a stage
+    that works for long before this asks `check_new_folder` at its beginning.
     """
-    destination = Path(destination)
-    if destination.exists():
-        raise DataError(f"{destination}: exists already. Remove it or choose another folder.")
+    destination = Path(destination).resolve()  # a link would stand in the way of the rename
+    check_new_folder(destination)
     partial = destination.parent / f".{destination.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)

@@ -7,6 +7,7 @@ import torch
 from tqdm import tqdm
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from eval.errors import EvalError
 from eval.model_loading import LoadedModel
 
 
@@ -34,6 +35,11 @@ def end_tokens(loaded: LoadedModel) -> list[int]:
     return sorted({token for token in named if token is not None})
 
 
+def tokens_cut(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) -> int:
+    """How many tokens at a prompt's beginning have no room in the model's context beside the answer."""
+    return max(0, len(prompt) - max(1, loaded.max_length - max_new_tokens))
+
+
 @torch.inference_mode()
 def generate_greedy(
     loaded: LoadedModel,
@@ -47,10 +53,15 @@ def generate_greedy(
     """One continuation a prompt (token ids), without special tokens, in the order of the prompts.
 
     Prompts with the same limit and of like length go together. A prompt that leaves no room in the model's
-    context keeps its last tokens.
+    context keeps its last tokens (`tokens_cut` counts the others).
     """
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     order = sorted(range(len(prompts)), key=lambda index: (limits[index], len(prompts[index])))
+    if limits and max(limits) >= loaded.max_length:
+        raise EvalError(
+            f"answers of up to {max(limits)} tokens: the model's context of {loaded.max_length} leaves no room for a "
+            "question. Score it on the held-out text alone (--suite heldout)."
+        )
     ends = end_tokens(loaded)
     pad = loaded.tokenizer.pad_token_id if loaded.tokenizer.pad_token_id is not None else ends[0]
     outputs = [""] * len(prompts)
@@ -60,7 +71,7 @@ def generate_greedy(
         limit = limits[order[at]]
         rows = [index for index in order[at : at + batch_size] if limits[index] == limit]
         at += len(rows)
-        kept = [prompts[index][-max(1, loaded.max_length - limit) :] for index in rows]
+        kept = [prompts[index][tokens_cut(loaded, prompts[index], limit) :] for index in rows]
         width = max(map(len, kept))
         ids = torch.full((len(rows), width), pad)
         mask = torch.zeros((len(rows), width), dtype=torch.long)

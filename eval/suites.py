@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from data_recipes.files import write_whole
+from data_recipes.manifest import claim_folder, folder_state
 from eval import corpus_folder
 from eval.errors import EvalError
 from eval.model_loading import LoadedModel, load_model
@@ -18,6 +19,7 @@ from eval.tasks.samples import continuation_samples, problem_samples
 
 SCHEMA_VERSION = 1
 SCORES_NAME = "scores.json"
+KIND = "scores"
 PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers")
 SUITES = {
     "heldout": ("heldout",),
@@ -66,9 +68,14 @@ def run_suite(
 
     Keys: "heldout" {domain: ...}, "problems" (by kind, level, language), "levels" (by level), "samples",
     "provenance". Greedy and without chance: the same files give the same scores.
+
+    Before a model is loaded: `EvalError` for settings or data that cannot be scored, `DataError` for an `out` that
+    holds anything but scores of the same model, data and settings.
     """
     settings = settings or SuiteSettings()
     settings.check()
+    if out is not None:
+        folder_state(Path(out), kind=KIND)
     data = Path(data)
     parts = SUITES[settings.suite]
     # Bad data is named before a model is loaded for it.
@@ -79,6 +86,13 @@ def run_suite(
         if isinstance(model, LoadedModel)
         else load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     )
+    made_from = {
+        "model": loaded.provenance["fingerprint"] or [loaded.provenance["name"], loaded.provenance["revision"]],
+        "data": corpus_folder.fingerprint(data),
+        "settings": asdict(settings),
+    }
+    if out is not None:
+        folder_state(Path(out), kind=KIND, made_from=made_from)
     result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "model": loaded.provenance["name"]}
     seconds = {}
     if "heldout" in parts:
@@ -112,20 +126,20 @@ def run_suite(
         result["samples"] = shown
     result["provenance"] = {
         "model": loaded.provenance,
-        "data": {"fingerprint": corpus_folder.fingerprint(data)},
+        "data": {"fingerprint": made_from["data"]},
         "settings": asdict(settings),
         "decoding": "greedy",
         "packages": {name: version(name) for name in PACKAGES},
         "seconds": {name: round(value, 2) for name, value in seconds.items()},
     }
     if out is not None:
+        claim_folder(Path(out), kind=KIND, made_from=made_from)
         write_scores(Path(out), result)
     return result
 
 
 def write_scores(folder: Path, result: dict[str, Any]) -> Path:
     """Write scores.json whole or not at all; replaces an older one."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / SCORES_NAME
     write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
     return path

@@ -27,6 +27,7 @@ CARD_FILES = (
     "README.md",
     "LICENSE",
     "index.json",
+    "manifest.json",
     "provenance.json",
     "scores.json",
     "metrics.jsonl",

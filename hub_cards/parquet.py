@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import whole_folder, write_manifest
+from data_recipes.manifest import check_new_folder, whole_folder, write_manifest
 from data_recipes.packing.writer import schema_of
 from data_recipes.rows.layout import read_file_tables
 from data_recipes.rows.reader import PackedRows
@@ -38,6 +38,7 @@ def publish(
     """
     from tqdm import tqdm
 
+    check_new_folder(out)
     phases = [PackedRows(one) for one in phases_in(folder)]
     files = tokenizer_of(phases, tokenizer)
     with whole_folder(out) as partial:

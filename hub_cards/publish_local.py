@@ -5,12 +5,21 @@ A repo's own files are its `main`; `revisions/<name>/` are its branches, whole m
 
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from data_recipes.manifest import MANIFEST_NAME, fsync_tree
+from data_recipes.manifest import (
+    MANIFEST_NAME,
+    folder_fingerprint,
+    folder_state,
+    read_manifest,
+    sha256_file,
+    whole_folder,
+    write_manifest,
+)
 from data_recipes.recipes.phases import phase_number
 from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards import files
@@ -23,13 +32,26 @@ from hub_cards.run_files import Names, RunFiles
 from hub_cards.validate import check_repo
 
 SIZE_LIMITS = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+KIND = "hub-repo"
 
 
-def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[Path]:
-    """Write every repo of `run` below `out`; returns their folders. Nothing is sent anywhere.
+@dataclass(frozen=True)
+class LaidOut:
+    """A repo's folder. `written` is false for one that was there from the same run and stays; `edited` are its files
+    that are no longer, or were never, what was written then."""
+
+    folder: Path
+    written: bool
+    edited: list[str]
+
+
+def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[LaidOut]:
+    """Write every repo of `run` below `out`. Nothing is sent anywhere.
 
     Repos: NAME-checkpoints (unmerged, one revision a phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
-    there is replaced. Raises HubError when the run lacks a stage, or when a repo would not pass its own check.
+    there from the same run is kept as it is, a card edited by hand with it. Raises DataError, before anything is
+    written, where another run's repo or anything else is in the way; HubError when the run lacks a stage, or when a
+    repo would not pass its own check.
     """
     names = Names(namespace, name)
     writers = {
@@ -38,26 +60,42 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
         names.instruct: write_instruct,
         names.data: write_dataset,
     }
+    inputs, config = inputs_of(run), {"name": names.base, "licence": licence}
+    made_from = {"inputs": inputs, "config": config}
+    states = {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in writers}
     repos = []
     for repo_id, write in writers.items():
         folder = Path(out) / repo_id
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        if states[repo_id] == "finished":
+            repos.append(LaidOut(folder, False, edited_files(folder)))
+            continue
+        with whole_folder(folder) as partial:
             write(run, partial, names, licence)
             errors = [finding for finding in check_repo(partial, run=run) if finding.severity == "error"]
             if errors:
                 listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
                 raise HubError(f"{repo_id} would not pass its own check: {listed}.")
-            fsync_tree(partial)
-            shutil.rmtree(folder, ignore_errors=True)
-            partial.rename(folder)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        repos.append(folder)
+            write_manifest(partial, kind=KIND, inputs=inputs, config=config, counts={})
+        repos.append(LaidOut(folder, True, []))
     return repos
+
+
+def inputs_of(run: RunFiles) -> dict[str, str]:
+    """Fingerprints of everything that a run's repos are written from."""
+    stages = [run.root / name for name in (run.pretrain, run.merged, run.sft)]
+    folders = [folder for folder in (*stages, *run.phase_folders()) if folder.is_dir()]
+    scores = [run.root / run.scores_file(model) for model in ("base", "instruct")]
+    return {folder.name: folder_fingerprint(folder) for folder in folders} | {
+        f"scores of {path.parent.name}": sha256_file(path) for path in scores if path.is_file()
+    }
+
+
+def edited_files(repo: Path) -> list[str]:
+    """Files of a repo that differ from its manifest, are gone, or were added by hand."""
+    written = read_manifest(repo)["files"]
+    there = {path.relative_to(repo).as_posix() for path in repo.rglob("*") if path.is_file()} - {MANIFEST_NAME}
+    changed = [name for name in written if name not in there or sha256_file(repo / name) != written[name]["sha256"]]
+    return sorted([*changed, *(there - set(written))])
 
 
 def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from data_recipes.manifest import folder_state
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import check_divisible, to_device
@@ -23,6 +24,7 @@ from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.model_setup.build import sync_gradients
+from train.run.identity import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
 from train.run.resume import start_or_resume
 from train.run.roll_back import roll_back
@@ -170,6 +172,7 @@ def main(arguments: list[str] | None = None) -> int:
     with StopSignal() as stop:
         try:
             config = load_config(PretrainConfig, options.config, options.set)
+            folder_state(config.output_dir, kind=RUN_KIND)
             if options.dry_run:
                 print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
                 return 0

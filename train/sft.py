@@ -19,9 +19,8 @@ from accelerate.utils import broadcast_object_list
 from transformers import AutoTokenizer
 
 from data_recipes.manifest import (
-    MANIFEST_NAME,
-    fingerprint_of,
-    read_manifest,
+    folder_fingerprint,
+    folder_state,
     sha256_file,
     verify_files,
     whole_folder,
@@ -35,6 +34,7 @@ from train.run.log import RunLog
 from train.tuning.callbacks import StopOnSignal
 from train.tuning.checkpoints import (
     METRICS_FILE,
+    WORK_KIND,
     claim_work_folder,
     latest_checkpoint,
     step_of,
@@ -45,6 +45,7 @@ from train.tuning.data import check_chat_template, write_rows
 from train.tuning.model import check_fit, load_model, save_model
 from train.tuning.trainer import build_trainer, ordered_rows, trainer_arguments
 
+KIND = "sft"
 ROWS_FILE = "rows.arrow"
 
 
@@ -65,13 +66,15 @@ def run(config: SftConfig) -> Path:
         "dialogues": sha256_file(dialogues),
     }
     work = work_folder(output_dir)
-    if is_finished(output_dir, config, inputs):
+    made_from = {"config": resolved(config), "inputs": inputs}
+    if is_finished(output_dir, made_from):
         say(f"{output_dir}: finished before, nothing to do")
-        shutil.rmtree(work, ignore_errors=True)  # left by a kill between the last two actions
+        if folder_state(work, kind=WORK_KIND) == "begun":
+            shutil.rmtree(work)  # left by a kill between the last two actions
         return output_dir
     arguments = trainer_arguments(config, work)
     if arguments.process_index == 0:
-        claim_work_folder(work, {"config": resolved(config), "inputs": inputs})
+        claim_work_folder(work, made_from)
 
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
     check_chat_template(tokenizer, tokenizer_dir)
@@ -109,7 +112,7 @@ def run(config: SftConfig) -> Path:
             (partial / "config.yaml").write_text(settings_text(resolved(config)))
             write_manifest(
                 partial,
-                kind="sft",
+                kind=KIND,
                 inputs=inputs,
                 config=resolved(config),
                 counts=counts,
@@ -129,20 +132,10 @@ def existing_folder(folder: Path, key: str, *, needs: str) -> Path:
     return folder
 
 
-def folder_fingerprint(folder: Path) -> str:
-    """The manifest's fingerprint where the folder has one, else a hash over its files."""
-    if (folder / MANIFEST_NAME).is_file():
-        return read_manifest(folder)["fingerprint"]
-    return fingerprint_of({path.name: sha256_file(path) for path in sorted(folder.iterdir()) if path.is_file()})
-
-
-def is_finished(output_dir: Path, config: SftConfig, inputs: dict[str, str]) -> bool:
-    """Whether `output_dir` holds this very run, whole; another run's folder is an error."""
-    if not output_dir.exists():
+def is_finished(output_dir: Path, made_from: dict[str, Any]) -> bool:
+    """Whether `output_dir` holds this very run, whole; anything else there is an error."""
+    if folder_state(output_dir, kind=KIND, made_from=made_from) == "new":
         return False
-    manifest = read_manifest(output_dir, kind="sft")
-    if manifest["inputs"] != inputs or manifest["config"] != resolved(config):
-        raise TrainError(f"{output_dir} holds another run's model. Choose another output_dir, or delete it.")
     problems = verify_files(output_dir, content=False)
     if problems:
         raise TrainError(f"{problems[0]}. Delete {output_dir} to train again.")

@@ -20,7 +20,7 @@ FOLDERS = {
     "scores": SCORES,
     "hub": HUB,
 }
-RUN_FILE, TIMINGS_FILE = "run.yaml", "timings.jsonl"
+TIMINGS_FILE = "timings.jsonl"
 
 
 def card_files(run: Path) -> "RunFiles":

@@ -18,7 +18,7 @@ from data_recipes.corpus import installed
 from data_recipes.corpus.folder import Reading, read_folder
 from data_recipes.corpus.installed import Document
 from data_recipes.errors import DataError
-from data_recipes.manifest import fingerprint_of, whole_folder, write_manifest
+from data_recipes.manifest import check_new_folder, fingerprint_of, whole_folder, write_manifest
 from data_recipes.recipes.recipe import DOMAINS
 from data_recipes.synthesis import documents as generated_documents
 from data_recipes.synthesis.prose_zh import chinese_documents
@@ -67,6 +67,7 @@ def build_corpus(
     training text over all domains. The same machine or folder, seed and target give the same bytes.
     Raises `DataError` for a folder that is missing, empty, or has no readable text.
     """
+    check_new_folder(out)
     budgets = {domain: size * target_bytes // sum(DOMAIN_BYTES.values()) for domain, size in DOMAIN_BYTES.items()}
     copies = CopyFilter()
     reading = Reading()

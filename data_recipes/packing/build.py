@@ -17,7 +17,14 @@ from typing import Any
 from tqdm import tqdm
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import MANIFEST_NAME, fingerprint_of, fsync_tree, read_manifest, write_manifest
+from data_recipes.manifest import (
+    claim_folder,
+    fingerprint_of,
+    folder_state,
+    fsync_tree,
+    read_manifest,
+    write_manifest,
+)
 from data_recipes.packing.phase_manifest import config_of, counts_of, details_of, file_tables, inputs_of
 from data_recipes.packing.plan import PlannedPhase, plan_phases
 from data_recipes.packing.request import BuildRequest
@@ -27,6 +34,8 @@ from data_recipes.rows.layout import SOURCES_NAME, write_for_datasets
 from data_recipes.rows.reader import KIND
 from data_recipes.tokens.units import maps
 
+PHASES_KIND, STORE_KIND = "packed-phases", "token-store"
+
 
 def build_phases(recipes: Sequence[Recipe], out: Path, **options: Any) -> list[Path]:
     """Build each recipe into its own folder below `out`; `options` as of `BuildRequest`. Returns the folders."""
@@ -35,7 +44,8 @@ def build_phases(recipes: Sequence[Recipe], out: Path, **options: Any) -> list[P
 
 def build(request: BuildRequest) -> list[Path]:
     """Build what is asked. A finished folder of the same build is left as it is; another's is a `DataError`."""
-    request.out.mkdir(parents=True, exist_ok=True)
+    claim_folder(request.out, kind=PHASES_KIND)
+    claim_folder(request.store_folder, kind=STORE_KIND)
     with only_one(request.out), closing(maps):
         phases = plan_phases(request)
         for phase in phases:
@@ -88,10 +98,8 @@ def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path) -> Pat
 
 def check_finished(phase: PlannedPhase, request: BuildRequest, folder: Path) -> None:
     """`DataError` when the folder holds something else than this phase; says what differs."""
-    if not folder.exists():
+    if folder_state(folder, kind=KIND) == "new":
         return
-    if not (folder / MANIFEST_NAME).is_file():
-        raise DataError(f"{folder}: exists and is not a built phase. Choose another --out, or remove it.")
     manifest = read_manifest(folder, kind=KIND)
     inputs, earlier = inputs_of(phase, request.loaded_tokenizer), manifest["inputs"]
     changed = [

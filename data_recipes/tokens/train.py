@@ -18,7 +18,7 @@ from tokenizers.models import BPE
 from tokenizers.trainers import BpeTrainer
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import read_manifest, whole_folder, write_manifest
+from data_recipes.manifest import check_new_folder, read_manifest, whole_folder, write_manifest
 
 SPECIAL_TOKENS = {
     0: "<unk>",
@@ -56,6 +56,7 @@ def train_tokenizer(
     `vocab_size` counts special and byte tokens; a small corpus can give fewer (counts["vocab_size"] of the
     manifest tells). counts["bytes_per_token"] is the compression by domain on held-out text.
     """
+    check_new_folder(out)
     corpus_manifest = read_manifest(Path(corpus), kind="corpus")
     if vocab_size < SMALLEST_VOCABULARY:
         raise DataError(

@@ -21,9 +21,15 @@ def score_heldout(
     """{domain: {"loss" (nats a token), "bits_per_byte", "tokens", "bytes", "documents", "protocol"}}.
 
     `context` in tokens, by default the model's (at most 4,096); `stride` by default half of it. `start`:
-    "eos" (what precedes a document in pretraining here), "bos", or "none".
+    "eos" (what precedes a document in pretraining here), "bos", or "none". `EvalError` for a context that the model
+    does not have.
     """
-    context = min(context or min(loaded.max_length, 4_096), loaded.max_length)
+    context = context or min(loaded.max_length, 4_096)
+    if context > loaded.max_length:
+        raise EvalError(
+            f"context {context}: the model's is {loaded.max_length} tokens (max_position_embeddings of its "
+            "config.json); ask for at most that."
+        )
     stride = stride or max(1, context // 2)
     if not 1 <= stride < context:
         raise EvalError(f"stride {stride}: expected at least 1 and less than the context of {context} tokens.")

@@ -11,7 +11,7 @@ from statistics import mean
 from typing import Any
 
 from eval.errors import EvalError
-from eval.generation import generate_greedy
+from eval.generation import generate_greedy, tokens_cut
 from eval.model_loading import LoadedModel
 from eval.tasks.heldout import start_tokens
 
@@ -61,12 +61,16 @@ def answer_problems(
     batch_size: int = 64,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Each problem as {"prompt", "output", "expected", "correct", "kind", "level", "language", "chance"}."""
+    """Each problem as {"prompt", "output", "expected", "correct", "kind", "level", "language", "chance", "tokens_cut"}.
+
+    "tokens_cut" of a question did not fit into the model's context beside its answer; the model saw the rest.
+    """
     prompts = [prompt_ids(loaded, problem, prompt=prompt, start=start) for problem in problems]
+    limits = [MAX_NEW_TOKENS.get(problem["level"], MAX_NEW_TOKENS_WORKED) for problem in problems]
     outputs = generate_greedy(
         loaded,
         prompts,
-        max_new_tokens=[MAX_NEW_TOKENS.get(problem["level"], MAX_NEW_TOKENS_WORKED) for problem in problems],
+        max_new_tokens=limits,
         stop_at_empty_line=prompt == "question",
         batch_size=batch_size,
         progress=progress,
@@ -79,15 +83,17 @@ def answer_problems(
             "correct": is_right(output, problem),
             **{key: problem[key] for key in ("kind", "level", "language")},
             "chance": problem.get("chance"),
+            "tokens_cut": tokens_cut(loaded, ids, limit),
         }
-        for problem, output in zip(problems, outputs, strict=True)
+        for problem, output, ids, limit in zip(problems, outputs, prompts, limits, strict=True)
     ]
 
 
 def tally(answers: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
     """Counts of right answers by some of "kind", "level", "language", in the order of first appearance.
 
-    "chance" is the mean over the problems of the chance to be right when only the possible answers are known.
+    "cut" of the questions did not fit into the model's context whole. "chance" is the mean over the problems of the
+    chance to be right when only the possible answers are known.
     """
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for answer in answers:
@@ -102,6 +108,7 @@ def tally(answers: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
                 "count": len(group),
                 "correct": correct,
                 "exact_match": correct / len(group),
+                "cut": sum(answer["tokens_cut"] > 0 for answer in group),
                 "chance": mean(chances) if chances else None,
             }
         )

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eval.generation import generate_greedy
+from eval.generation import generate_greedy, tokens_cut
 from eval.model_loading import LoadedModel
 from eval.tasks.heldout import start_tokens
 
 PROBLEMS_SHOWN = 8
 CONTINUATION_CHARACTERS = {"en": 160, "zh": 60}
 CONTINUATION_TOKENS = 48
+SHOWN = ("prompt", "output", "expected", "correct", "language", "tokens_cut")
 
 
 def problem_samples(answers: Sequence[dict[str, Any]], *, count: int = PROBLEMS_SHOWN) -> list[dict[str, Any]]:
@@ -21,7 +22,7 @@ def problem_samples(answers: Sequence[dict[str, Any]], *, count: int = PROBLEMS_
         language = ("en", "zh")[index % 2]
         of_kind = [answer for answer in answers if answer["kind"] == kind]
         chosen.append(next((answer for answer in of_kind if answer["language"] == language), of_kind[0]))
-    return [{key: answer[key] for key in ("prompt", "output", "expected", "correct", "language")} for answer in chosen]
+    return [{key: answer[key] for key in SHOWN} for answer in chosen]
 
 
 def continuation_samples(
@@ -46,6 +47,7 @@ def continuation_samples(
             "correct": None,
             "language": language,
             "domain": domain,
+            "tokens_cut": tokens_cut(loaded, ids, CONTINUATION_TOKENS),
         }
-        for (domain, language), beginning, output in zip(domains, beginnings, outputs, strict=True)
+        for (domain, language), beginning, output, ids in zip(domains, beginnings, outputs, prompts, strict=True)
     ]

@@ -125,6 +125,10 @@ def test_published_phases_build_offline_from_a_corpus_folder(place, call):
         (("trace", "corpus", "0"), "not a finished folder"),
         (("stats", "corpus"), "not a finished folder"),
         (("publish", "corpus", "--out", "x"), "nothing that was finished is here"),
+        (("publish", "nowhere", "--out", "corpus"), "corpus: exists already"),
+        (("stats", "nowhere", "--plot", "corpus"), "is a folder. Give the name of a file"),
+        (("stats", "nowhere", "--plot", "x.jpg"), "ends in '.jpg', expected .svg"),
+        (("stats", "nowhere", "--plot", "my-anneal.yaml/x.svg"), "my-anneal.yaml is a file, not a folder"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_2(place, call, arguments, message):

@@ -3,10 +3,13 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import pytest
 
+from data_recipes.errors import DataError
 from data_recipes.synthesis.draw import all_kinds
+from eval import suites
 from eval.compare import compare
 from eval.errors import EvalError
 from eval.model_loading import load_model
@@ -107,6 +110,54 @@ def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, mon
         error = capsys.readouterr().err
         assert message in error
         assert "Traceback" not in error
+
+
+def test_where_scores_cannot_be_written_is_said_before_anything_is_scored(
+    model_folder, corpus, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    monkeypatch.setattr(suites, "load_model", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    for out, message in (("file", "is not a folder"), ("file/below", "is a file"), ("mine", "other files (notes.txt)")):
+        for more in ([], ["--dry-run"]):
+            assert call(monkeypatch, "run", model_folder, "--data", corpus, "--out", tmp_path / out, *more) == 2
+            error = capsys.readouterr().err
+            assert message in error
+            assert "Choose another place" in error
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "mine", "notes.txt"]
+
+
+def test_scores_of_another_model_or_of_other_settings_are_not_overwritten(model_folder, corpus, tmp_path, monkeypatch):
+    settings = SuiteSettings(suite="heldout", bytes_per_domain=300)
+    once = run_suite(model_folder, data=corpus, settings=settings, out=tmp_path / "scores")
+    again = run_suite(model_folder, data=corpus, settings=settings, out=tmp_path / "scores")
+    assert again["heldout"] == once["heldout"]
+    kept = (tmp_path / "scores" / "scores.json").read_bytes()
+    monkeypatch.setattr(suites, "score_heldout", lambda *args, **kwargs: pytest.fail("text was scored"))
+    with pytest.raises(DataError, match=r"settings\.context: was None, is 64"):
+        run_suite(model_folder, data=corpus, settings=replace(settings, context=64), out=tmp_path / "scores")
+    other = shutil.copytree(model_folder, tmp_path / "other")
+    (other / "generation_config.json").write_text('{"eos_token_id": 3}')
+    with pytest.raises(DataError, match=r"model: was '\w+.*, is '\w+"):
+        run_suite(other, data=corpus, settings=settings, out=tmp_path / "scores")
+    assert (tmp_path / "scores" / "scores.json").read_bytes() == kept
+
+
+def test_a_context_that_the_model_does_not_have_is_refused(model_folder, corpus, monkeypatch, capsys):
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--context", "161", *SMALL) == 2
+    assert "context 161: the model's is 160 tokens" in capsys.readouterr().err
+
+
+def test_questions_that_were_cut_are_counted_and_said(model_folder, corpus, tmp_path, monkeypatch, capsys):
+    """The model's context is 160; worked answers may take 128 of it, which leaves 32 for the question."""
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--suite", "problems", "--json", *SMALL) == 0
+    said = capsys.readouterr()
+    scores = json.loads(said.out)
+    cut = {level["level"]: level["cut"] for level in scores["levels"]}
+    assert cut[1] == cut[2] == 0 < cut[3]
+    assert sum(row["cut"] for row in scores["problems"]) == cut[3]
+    assert f"{cut[3]} of {len(all_kinds())} questions are longer than the model's context leaves room for" in said.err
 
 
 def test_a_damaged_line_of_the_data_is_named(corpus, tmp_path):

@@ -140,7 +140,7 @@ def test_the_verbs_say_what_they_found(command, published, small_run, tmp_path):
     assert command("check", published / "tiny", "--run", small_run).returncode == 0
     layout = command("layout", small_run, tmp_path / "hub", "--repo-id", "me/mine", "--json")
     assert layout.returncode == 0, layout.stderr
-    assert all(check_repo(Path(folder)) == [] for folder in json.loads(layout.stdout)["repos"])
+    assert all(check_repo(Path(repo["folder"])) == [] for repo in json.loads(layout.stdout)["repos"])
 
 
 def test_check_exits_2_with_the_findings_as_json(command, repo_copy):

@@ -244,5 +244,5 @@ def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path
     ]
     write_lines(run / "timings.jsonl", timings)
     settings = {"scale": "tiny", "corpus": None, "phases": f"1-{phases}", "seed": 20, "threads": 2}
-    (run / "run.yaml").write_text(yaml.safe_dump(settings))
+    write_json(run / "claim.json", {"kind": "reproduction", "made_from": settings})
     return run

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data_recipes.errors import DataError
 from data_recipes.manifest import whole_folder, write_manifest
 from yulanmini.errors import RunError
 from yulanmini.reproduce.driver import reproduce
@@ -61,16 +62,16 @@ def test_timings_record_interrupted_and_finished_attempts(run: Run) -> None:
 
 def test_another_runs_folder_is_refused_with_what_differs(run: Run) -> None:
     reproduce(run, stages=[])
-    with pytest.raises(RunError, match=r"seed: 0 there, 1 asked"):
+    with pytest.raises(DataError, match=r"seed: was 0, is 1"):
         reproduce(replace(run, seed=1), stages=[])
 
 
 def test_a_folder_of_other_files_is_refused_and_left_alone(run: Run) -> None:
     run.out.mkdir()
     (run.out / "thesis.txt").write_text("mine")
-    with pytest.raises(RunError, match=r"thesis\.txt"):
+    with pytest.raises(DataError, match=r"thesis\.txt"):
         reproduce(run, stages=[])
-    assert (run.out / "thesis.txt").read_text() == "mine"
+    assert [(path.name, path.read_text()) for path in run.out.iterdir()] == [("thesis.txt", "mine")]
 
 
 def test_a_truncated_file_of_a_finished_stage_is_named(run: Run) -> None:

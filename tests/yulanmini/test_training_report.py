@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from train.errors import TrainError
+from data_recipes.errors import DataError
 from yulanmini.cli import run as run_command
 from yulanmini.errors import RunError
 from yulanmini.report import collect_training, write_training_report
@@ -146,5 +146,13 @@ def test_the_command_prints_figures_and_names_an_unknown_format(
     assert not done.value.code
     assert json.loads(capsys.readouterr().out)["pretraining"]["steps"] == 12
     assert (run / "report.html").is_file()
-    with pytest.raises(TrainError, match=r"expected \.html"):
+    with pytest.raises(DataError, match=r"expected \.html"):
         run_command(["train", "report", str(run), "--out", str(tmp_path / "figure.bmp")])
+
+
+def test_where_a_report_cannot_be_written_is_said_before_it_is_drawn(tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "folder.html", tmp_path / "file" / "x.html"):
+        with pytest.raises(DataError, match="is a f"):
+            run_command(["train", "report", str(tmp_path / "no-run"), "--out", str(out)])

@@ -9,7 +9,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from data_recipes.manifest import whole_folder, write_manifest
+from data_recipes.manifest import check_new_folder, whole_folder, write_manifest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.checkpoint_reader import TOKENIZER_FILES
 from train.checkpoints.sharded import one_process, read_trainer
@@ -32,6 +32,7 @@ def export_model(
 
 def export_checkpoint(checkpoint: Path, destination: Path, *, dtype: str = "float32") -> None:
     """Write the model folder of any checkpoint of a run (`RUN/checkpoints/step-N`), in one process without a GPU."""
+    check_new_folder(destination)
     trainer = read_trainer(checkpoint)
     config = YuLanMiniConfig.from_dict(trainer["model_config"])
     with torch.device("meta"):

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data_recipes.manifest import sha256_file, whole_folder
+from data_recipes.manifest import check_new_folder, sha256_file, whole_folder
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.modeling_yulanmini import saved_name
 from train.checkpoints.tensors import LazyTensor, write_checkpoint
@@ -40,6 +40,7 @@ def import_optimizer(
     Raises `TrainError`, naming file and parameter, for a parameter that is missing, surplus, of another shape, not
     finite or not safely readable, and `DataError` if `destination` exists.
     """
+    check_new_folder(destination)
     zero = Path(universal) / "zero"
     if not zero.is_dir():
         raise TrainError(f"{universal}: no zero/ in it; expected a DeepSpeed universal checkpoint.")

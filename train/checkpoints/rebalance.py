@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from data_recipes.manifest import whole_folder
+from data_recipes.manifest import check_new_folder, whole_folder
 from modeling_yulanmini.modeling_yulanmini import saved_name
 from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
 from train.checkpoints.sharded import TRAINER_FILE, read_trainer
@@ -23,6 +23,7 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
 
     `rms` defaults to the matrices' mean. Raises `TrainError` for a damaged checkpoint or one without learnable scales.
     """
+    check_new_folder(destination)
     trainer = read_trainer(Path(source))
     entries = CheckpointEntries(Path(source))
     tensors = entries.tensors()

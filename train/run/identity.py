@@ -7,6 +7,7 @@ from train.config import PretrainConfig
 from train.config_file import resolved
 from train.curriculum.plan import Curriculum
 
+RUN_KIND = "pretraining-run"
 # Sections that decide what is computed. The others say how a run is carried out or watched; what matters of the
 # data, the tokenizer, the stages and the model is compared by content below.
 _IDENTITY = ("tokens_per_step", "parametrization", "optimizer", "schedule", "seed", "precision", "spikes")
@@ -36,28 +37,3 @@ def identity(
     }
     # As JSON keeps it: a checkpoint's identity comes back from a file.
     return json.loads(json.dumps(found))
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Where two plain values differ: `config.optimizer.lr: was 0.01, is 0.02`, one line each."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for key in [*old, *(key for key in new if key not in old)]:
-            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
-        return lines
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        return [
-            line
-            for index, (a, b) in enumerate(zip(old, new, strict=True))
-            for line in differences(a, b, f"{path}[{index}]")
-        ]
-    if old == new:
-        return []
-    if isinstance(old, list) and isinstance(new, list):
-        return [f"{path}: had {len(old)} entries, has {len(new)}"]
-    return [f"{path}: was {_short(old)}, is {_short(new)}"]
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

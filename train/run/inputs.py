@@ -67,9 +67,15 @@ def heldout_text(
 ) -> tuple[list[HeldoutDomain], Protocol]:
     """The held-out domains that the config asks for, none without `heldout`, and how they are scored."""
     settings = config.heldout
-    context = min(phase.context_length for phase in curriculum.phases)
+    lengths = [phase.context_length for phase in curriculum.phases]
+    context = min(lengths)
     if settings is not None and settings.context_length is not None:
         context = settings.context_length
+    if context > max(lengths):
+        raise TrainError(
+            f"heldout.context_length {context}: the longest context of the curriculum is {max(lengths)}. Give at most "
+            f"that, or leave it out for the shortest ({min(lengths)})."
+        )
     protocol = Protocol(context, context // 2, (tokenizer.eos_token_id,))
     if settings is None:
         return [], protocol

@@ -10,6 +10,7 @@ from data_recipes.recipes.phases import phase_folder
 from train.checkpoints.export import export_model
 from train.config_file import resolved
 from train.curriculum.plan import Phase
+from train.run.identity import RUN_KIND
 from train.run.run import Run
 from train.scoring.heldout import heldout_scores
 
@@ -78,7 +79,7 @@ def finish(run: Run) -> None:
     phases = [phase for phase in run.curriculum.phases if phase.first_step < run.step]
     write_manifest(
         run.folder,
-        kind="pretraining-run",
+        kind=RUN_KIND,
         inputs={"tokenizer": run.tokenizer_fingerprint, **{p.name: p.fingerprint for p in phases}},
         config=resolved(run.config),
         counts={

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from data_recipes.manifest import MANIFEST_NAME
+from data_recipes.manifest import MANIFEST_NAME, differences
 from train.checkpoints.sharded import load_state
 from train.config_file import resolved, settings_text
 from train.errors import TrainError
-from train.run.identity import differences
 from train.run.inputs import check_init, holds_model
 from train.run.outputs import end_phase, evaluate
 from train.run.run import Run

@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import fingerprint_of
+from data_recipes.manifest import claim_folder, fingerprint_of
 from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
 from train.curriculum.batches import StepReader, check_divisible
@@ -25,7 +25,7 @@ from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
-from train.run.identity import identity
+from train.run.identity import RUN_KIND, identity
 from train.run.inputs import check_data, heldout_text, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.spikes.guard import SpikeGuard, SpikeRecord
@@ -59,8 +59,10 @@ class Run:
         self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
         self.heldout, self.heldout_protocol = heldout_text(config, self.curriculum, self.tokenizer)
 
-        self.folder.mkdir(parents=True, exist_ok=True)
         main = world.is_main
+        if main:
+            claim_folder(self.folder, kind=RUN_KIND)
+        world.barrier()
         self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
         self.trackers = Trackers(config, active=main)
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)

@@ -9,14 +9,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from data_recipes.errors import DataError
 from data_recipes.files import write_whole
-from data_recipes.manifest import fsync_tree, sha256_file, verify_files
+from data_recipes.manifest import claim_folder, folder_state, fsync_tree, sha256_file, verify_files
 from train.errors import TrainError
 
 SEAL = "seal.json"
-IDENTITY_FILE = "config.yaml"
+WORK_KIND = "unfinished-sft"
 METRICS_FILE = "metrics.jsonl"
 
 
@@ -25,35 +24,17 @@ def work_folder(output_dir: Path) -> Path:
     return output_dir.with_name(f"{output_dir.name}.work")
 
 
-def claim_work_folder(work: Path, identity: dict[str, Any]) -> None:
+def claim_work_folder(work: Path, made_from: dict[str, Any]) -> None:
     """Make `work` this run's, or check that it is: a checkpoint must not be resumed with another config or other data.
 
-    `identity` is nested mappings; without a checkpoint nothing is lost, and the folder is simply taken.
+    Another tuning run's folder without a checkpoint is taken, as nothing is lost; anything else there is an error.
     """
-    path = work / IDENTITY_FILE
-    found = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
-    if found == identity:
-        return
-    if any(work.glob(f"checkpoint-*/{SEAL}")):
-        theirs, ours = flatten(found or {}), flatten(identity)
-        changed = [key for key in {**theirs, **ours} if theirs.get(key) != ours.get(key)]
-        listed = "; ".join(f"{key}: {theirs.get(key)!r} there, {ours.get(key)!r} now" for key in changed)
-        raise TrainError(
-            f"{work} holds the unfinished run of another config or other inputs ({listed}). "
-            "Undo the change to resume it, or delete it to start afresh."
-        )
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    write_whole(path, yaml.safe_dump(identity, sort_keys=False, allow_unicode=True))
-
-
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
-    return flat
+    if folder_state(work, kind=WORK_KIND) == "begun" and not any(work.glob(f"checkpoint-*/{SEAL}")):
+        try:
+            folder_state(work, kind=WORK_KIND, made_from=made_from)
+        except DataError:
+            shutil.rmtree(work)
+    claim_folder(work, kind=WORK_KIND, made_from=made_from)
 
 
 def seal(checkpoint: Path) -> None:

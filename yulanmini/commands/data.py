@@ -95,8 +95,11 @@ def stats(
     as_json: AsJson = False,
 ) -> None:
     """Show tokens, documents, fill, lengths, and the share of each domain and subset."""
+    from data_recipes.manifest import check_new_file
     from data_recipes.rows.stats import phase_stats
 
+    if plot is not None:
+        check_new_file(plot, endings=(".svg",))
     figures = phase_stats(folder)
     if plot is not None:
         from yulanmini.report.pictures import draw_phase
@@ -127,10 +130,12 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
+    from data_recipes.manifest import check_new_folder
     from data_recipes.rows.reader import PackedRows
     from data_recipes.rows.verify import phases_in
     from hub_cards.parquet import publish as publish_folder
 
+    check_new_folder(out)
     if dry_run:
         phases = [PackedRows(one) for one in phases_in(folder)]
         configs = [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases]
@@ -157,8 +162,9 @@ def tokenizer(
     as_json: AsJson = False,
 ) -> None:
     """Train a tokenizer on a corpus folder: BPE with byte fallback, digits split, YuLan-Mini's special tokens."""
-    from data_recipes.manifest import read_manifest
+    from data_recipes.manifest import check_new_folder, read_manifest
 
+    check_new_folder(out)
     counts = read_manifest(corpus, kind="corpus")["counts"]
     if dry_run:
         message = f"would train {vocab_size:,} tokens on {corpus} into {out}"

@@ -38,8 +38,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Score one model on the held-out part of a corpus folder."""
+    from data_recipes.manifest import folder_state
     from eval import corpus_folder
-    from eval.suites import SUITES, SuiteSettings, run_suite
+    from eval.suites import KIND, SUITES, SuiteSettings, run_suite
 
     settings = SuiteSettings(
         suite=suite,
@@ -55,6 +56,8 @@ def run(
         from eval.model_loading import check_folder
 
         settings.check()
+        if out is not None:
+            folder_state(out, kind=KIND)
         if Path(model).exists():
             check_folder(Path(model))
         parts = SUITES[suite]
@@ -82,6 +85,12 @@ def run(
         trust_remote_code=trust_remote_code,
         progress=True,
     )
+    cut = sum(row["cut"] for row in result.get("levels", []))
+    if cut:
+        say(
+            f"{cut} of {sum(row['count'] for row in result['levels'])} questions are longer than the model's context "
+            "leaves room for beside the answer; it was asked without their beginnings (column 'cut')"
+        )
     if as_json:
         emit_json(result)
         return
@@ -90,7 +99,15 @@ def run(
         columns = ["held-out text=domain", "bits/byte=bits_per_byte:.3f", "loss:.3f", "tokens", "bytes"]
         emit_records(columns, domains)
     if "problems" in result:
-        columns = ["problem=kind", "level", "language", "exact match=exact_match:.1%", "chance:.1%", "problems=count"]
+        columns = [
+            "problem=kind",
+            "level",
+            "language",
+            "exact match=exact_match:.1%",
+            "chance:.1%",
+            "problems=count",
+            "cut",
+        ]
         emit_records(columns, result["problems"])
     if out is not None:
         say(f"Wrote {out / 'scores.json'}")

@@ -50,19 +50,25 @@ def layout(
     dry_run: DryRun = False,
 ) -> None:
     """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
-    from hub_cards.publish_local import publish_local
+    from hub_cards.publish_local import LaidOut, publish_local
     from hub_cards.run_files import Names
 
     names = Names.parse(repo_id)
     if dry_run:
         folders = [out / name for name in (names.checkpoints, names.base, names.instruct, names.data)]
+        repos = [LaidOut(folder, False, []) for folder in folders]
     else:
-        folders = publish_local(card_files(run), out, namespace=names.namespace, name=names.name, licence=licence)
+        repos = publish_local(card_files(run), out, namespace=names.namespace, name=names.name, licence=licence)
     if as_json:
-        emit_json({"repos": [str(folder) for folder in folders], "written": not dry_run})
-    else:
-        for folder in folders:
-            say(f"{'would write' if dry_run else 'wrote'} {folder}")
+        shown = [{"folder": str(repo.folder), "written": repo.written, "edited": repo.edited} for repo in repos]
+        emit_json({"repos": shown})
+        return
+    for repo in repos:
+        if repo.written or dry_run:
+            say(f"{'would write' if dry_run else 'wrote'} {repo.folder}")
+        else:
+            edited = f", edited since: {', '.join(repo.edited[:5])}" if repo.edited else ""
+            say(f"kept {repo.folder}: laid out from this run before{edited}. Remove it to have it written anew")
 
 
 @app.command(epilog="Example: yulanmini hub check hub/me/tiny-instruct --run runs/tiny")

@@ -134,13 +134,14 @@ def plot(
     dry_run: DryRun = False,
 ) -> None:
     """Draw the data distribution of every phase, as SVG."""
+    from data_recipes.manifest import check_new_file
     from data_recipes.recipes.recipe import published_recipes
     from data_recipes.recipes.shares import tokens_by_family
-    from yulanmini.report.pictures import check_picture, draw_curriculum
+    from yulanmini.report.pictures import PICTURE_FORMATS, draw_curriculum
 
     recipes = published_recipes()
     tokens_by_family(recipes[0], by=by)  # refuses an unknown way to group, also in a dry run
-    check_picture(out)
+    check_new_file(out, endings=PICTURE_FORMATS)
     if dry_run:
         say(f"Would draw {len(recipes)} mixes by {by} to {out}.")
         return

@@ -34,11 +34,11 @@ def report(
     dry_run: DryRun = False,
 ) -> None:
     """Draw a run's dynamics from its log: loss, gradient norm, hidden-state variance, attention logits, ..."""
-    from train.errors import TrainError
+    from data_recipes.manifest import check_new_file
     from yulanmini.report import collect_training, write_training_report
 
-    if out is not None and out.suffix.lower() != ".html":
-        raise TrainError(f"{out}: ends in '{out.suffix}', expected .html.")
+    if out is not None:
+        check_new_file(out, endings=(".html",))
     figures = collect_training(run)
     if dry_run:
         say(f"would draw {figures['pretraining']['steps']:,} steps")
@@ -60,14 +60,14 @@ def export(
     dry_run: DryRun = False,
 ) -> None:
     """Write the model of a training checkpoint in the Hugging Face layout."""
+    from data_recipes.manifest import check_new_folder
     from train.checkpoints.export import export_checkpoint
     from train.checkpoints.sharded import read_trainer
     from train.errors import TrainError
 
     if dtype not in ("float32", "bfloat16"):
         raise TrainError(f"--dtype {dtype}: expected float32 or bfloat16.")
-    if dst.exists():
-        raise TrainError(f"{dst} is there already. Remove it or choose another name.")
+    check_new_folder(dst)
     step = read_trainer(checkpoint)["step"]
     if not dry_run:
         export_checkpoint(checkpoint, dst, dtype=dtype)
@@ -87,6 +87,7 @@ def coordinate_check(
     dry_run: DryRun = False,
 ) -> None:
     """How far activations move in the first steps, over the width: flat under a right parametrization."""
+    _own(out, "coordinate-check", dry_run=dry_run)
     if dry_run:
         _would(f"check {columns} at widths {widths}, {steps} steps from {seeds} seeds", out)
         return
@@ -113,6 +114,7 @@ def lr_transfer(
     dry_run: DryRun = False,
 ) -> None:
     """The best learning rate by width, with its interval: does it stay, or fall as models get wider?"""
+    _own(out, "lr-transfer", dry_run=dry_run)
     if dry_run:
         _would(f"sweep {columns} at widths {widths}, about 6 rates, {seeds} trainings of {steps} steps each", out)
         return
@@ -149,6 +151,7 @@ def stability_study(
 ) -> None:
     """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
     learning_rates = _list(rates, float)
+    _own(out, "stability-study", dry_run=dry_run)
     if dry_run:
         _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps, {seeds} times each", out)
         return
@@ -187,6 +190,13 @@ def _list(text: str, kind: type) -> list[Any]:
         return [kind(part) for part in text.split(",")]
     except ValueError as error:
         raise TrainError(f"'{text}': expected numbers with commas between them.") from error
+
+
+def _own(out: Path, study: str, *, dry_run: bool) -> None:
+    """Refuse a folder that holds anything but this study; make it the study's own before anything is trained."""
+    from data_recipes.manifest import claim_folder, folder_state
+
+    (folder_state if dry_run else claim_folder)(out, kind=study)
 
 
 def _would(what: str, out: Path) -> None:

@@ -5,12 +5,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data_recipes.manifest import CLAIM_NAME
 from data_recipes.recipes.phases import is_annealing, phase_key, training_order
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
 from yulanmini.report.training_figures import PANELS
-from yulanmini.run_layout import DATA, FOLDERS, HUB, MERGED, PRETRAIN, RUN_FILE, SCORES, SFT, TIMINGS_FILE
+from yulanmini.run_layout import DATA, FOLDERS, HUB, MERGED, PRETRAIN, SCORES, SFT, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
 
@@ -27,7 +28,7 @@ def collect(run: Path) -> dict[str, Any]:
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run": Path(run).resolve().name,
-        "settings": folder.yaml(RUN_FILE),
+        "settings": (folder.json(CLAIM_NAME) or {}).get("made_from"),
         "stages": stage_figures(folder, manifests),
         "corpus": corpus(manifests["corpus"]),
         "tokenizer": tokenizer(manifests["tokenizer"]),

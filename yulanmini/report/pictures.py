@@ -9,10 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from data_recipes.files import write_whole
+from data_recipes.manifest import check_new_file
 from data_recipes.recipes.phases import is_annealing, is_branch
 from data_recipes.recipes.recipe import DOMAINS, Recipe
 from data_recipes.recipes.shares import FAMILIES, tokens_by_family
-from yulanmini.errors import RunError
 from yulanmini.report.figure import colour, domain_name
 from yulanmini.report.line_chart import FULL
 from yulanmini.report.mixture_chart import Bar, Segment, Stack, draw_bars, draw_mixture
@@ -21,21 +21,12 @@ from yulanmini.report.units import compact, integer, percent
 
 LEGEND_WIDTH, LEGEND_LINE = 210, 17
 LARGEST_SUBSETS = 15
-
-
-def check_picture(out: Path) -> None:
-    """RunError when no picture can be written there."""
-    if out.suffix.lower() != ".svg":
-        raise RunError(f"{out}: ends in '{out.suffix}', expected .svg.")
-    if not out.parent.is_dir():
-        raise RunError(f"{out.parent}: no such folder. Make it first.")
-    if out.is_dir():
-        raise RunError(f"{out}: a folder; expected the name of a file.")
+PICTURE_FORMATS = (".svg",)
 
 
 def draw_curriculum(out: Path, recipes: Sequence[Recipe], *, by: str) -> None:
     """The mixes as stacked bars, by domain or by family of sources, as one SVG."""
-    check_picture(out)
+    check_new_file(out, endings=PICTURE_FORMATS)
     if by == "domain":
         layers = {domain: (domain_name(domain), colour(domain)) for domain in DOMAINS}
     else:
@@ -68,7 +59,7 @@ def draw_curriculum(out: Path, recipes: Sequence[Recipe], *, by: str) -> None:
 
 def draw_phase(out: Path, stats: dict[str, Any]) -> None:
     """Domains, largest subsets and lengths of a built phase as bars, as one SVG; `stats` are those of `phase_stats`."""
-    check_picture(out)
+    check_new_file(out, endings=PICTURE_FORMATS)
     largest = sorted(stats["subsets"], key=lambda subset: -subset["tokens"])[:LARGEST_SUBSETS]
     pieces = sum(stats["piece_lengths"].values()) or 1
     groups = {
@@ -105,6 +96,7 @@ def write_picture(out: Path, parts: Sequence[Markup], *, width: int, height: int
         class_="chart",
     )
     colours = light_colours()
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, re.sub(r"var\(--([\w-]+)\)", lambda found: colours.get(found[1], "currentColor"), drawing) + "\n")
 
 

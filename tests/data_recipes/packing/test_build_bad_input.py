@@ -9,6 +9,7 @@ import pytest
 from made_text import make_documents, write_jsonl
 
 from data_recipes.errors import DataError
+from data_recipes.manifest import claim_folder
 from data_recipes.packing.build import build_phases
 from data_recipes.reading.files import examine, units_of
 from data_recipes.reading.formats import read_parts
@@ -177,7 +178,7 @@ def test_a_shortfall_is_a_table_and_nothing_is_written(tmp_path, build):
     source = Source(path=str(write_jsonl(tmp_path / "a.jsonl", GOOD)))
     with pytest.raises(DataError, match=r"not enough text.*\n.*tokens wanted.*\n.*one +1,000,000 +\S+ +2 epochs"):
         build(recipe(source, tokens=1_000_000, max_epochs=2))
-    assert [path.name for path in (tmp_path / "out").iterdir()] == [".build.lock"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".build.lock", "claim.json"]
 
 
 def test_a_clear_shortfall_is_seen_after_one_unit(tmp_path, build, monkeypatch):
@@ -252,7 +253,7 @@ def test_two_builds_in_one_folder_exclude_each_other(tmp_path, build):
     import fcntl
 
     source = Source(path=str(write_jsonl(tmp_path / "a.jsonl", GOOD)))
-    (tmp_path / "out").mkdir()
+    claim_folder(tmp_path / "out", kind="packed-phases")
     with (tmp_path / "out" / ".build.lock").open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with pytest.raises(DataError, match="another build is writing here"):

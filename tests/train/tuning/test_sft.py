@@ -16,6 +16,7 @@ from sft_miniature import write_sft_config
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from data_recipes.errors import DataError
 from data_recipes.manifest import read_manifest, verify_files
 from train.config_file import load_config
 from train.errors import TrainError
@@ -155,7 +156,7 @@ def test_a_finished_run_is_not_done_again_and_not_overwritten_by_another(undistu
     config = write_sft_config(undisturbed.parent, epochs=8, checkpoint={"every_steps": 8})
     assert run(load_config(SftConfig, config)) == undisturbed
     assert (undisturbed / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(TrainError, match="holds another run's model"):
+    with pytest.raises(DataError, match=r"config\.epochs: was 8\.0, is 9\.0"):
         run(load_config(SftConfig, config, ["epochs=9"]))
 
 

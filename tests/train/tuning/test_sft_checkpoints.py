@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from data_recipes.errors import DataError
 from train.errors import TrainError
 from train.tuning.checkpoints import claim_work_folder, latest_checkpoint, seal
 
@@ -53,7 +54,7 @@ def test_another_config_may_not_go_on_from_a_checkpoint(tmp_path):
     claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
     write_checkpoint(work, 10)
     claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
-    with pytest.raises(TrainError, match=r"config\.optimizer\.lr: 0\.1 there, 0\.2 now") as error:
+    with pytest.raises(DataError, match=r"config\.optimizer\.lr: was 0\.1, is 0\.2") as error:
         claim_work_folder(work, {"config": {"optimizer": {"lr": 0.2}, "seed": 0}})
     assert "seed" not in str(error.value)
 
