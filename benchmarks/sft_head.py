@@ -77,7 +77,7 @@ def step(name: str, model: Any, inputs: dict[str, torch.Tensor]) -> tuple[float,
         loss = model(**inputs, fused_lm_head=True).loss
     else:
         sums = model(**inputs, sums_head=True)
-        loss = sums.nll / sums.tokens
+        loss = sums.summed_loss / sums.tokens
     loss.backward()
     return time.perf_counter() - started, loss.item()
 

@@ -9,15 +9,12 @@ from types import MethodType
 from typing import Any
 
 import torch
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import ModelOutput
 from trl import SFTTrainer
 
+from modeling_yulanmini import linear_cross_entropy
 from train.errors import TrainError
 
-# Positions whose logits exist at a time: 2,048 x 99,000 in fp32 are 0.8 GB.
-POSITIONS_AT_ONCE = 2048
 LOGIT_MULTIPLIERS = ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
 
 
@@ -30,11 +27,10 @@ class DialogueTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, z_loss: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.z_loss = z_loss
         self.uses_own_head = z_loss > 0 or self.args.device.type == "cpu"
         if self.uses_own_head:
             model = self.accelerator.unwrap_model(self.model)
-            add_sums_head(model.get_base_model() if hasattr(model, "get_base_model") else model)
+            add_sums_head(model.get_base_model() if hasattr(model, "get_base_model") else model, z_loss=z_loss)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card with every checkpoint: hub_cards writes it from the finished run."""
@@ -44,29 +40,19 @@ class DialogueTrainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         sums = model(**inputs, sums_head=True)
         count = sums.tokens if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        loss = (sums.nll + self.z_loss * sums.z) / count.clamp(min=1)
+        loss = sums.summed_loss / count.clamp(min=1)
         # The count is over all ranks, and the gradients are averaged over them (as in SFTTrainer).
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, sums) if return_outputs else loss
 
 
-def head_sums(
-    hidden_states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed negative log-likelihood and summed squared log-partition, in fp32, of [n, hidden] positions."""
-    logits = F.linear(hidden_states, weight, bias).float()
-    log_partition = torch.logsumexp(logits, dim=-1)
-    chosen = logits.gather(-1, labels[:, None])[:, 0]
-    return (log_partition - chosen).sum(), log_partition.square().sum()
-
-
-def add_sums_head(model: torch.nn.Module) -> None:
+def add_sums_head(model: torch.nn.Module, *, z_loss: float = 0.0) -> None:
     """Let `model(..., labels=labels, sums_head=True)` return sums over the trained positions only.
 
-    The result has the fields `nll`, `z` and `tokens`. The head runs inside the model's own forward, so that
-    FSDP and PEFT hooks stay in force. Raises TrainError for an architecture that scales its logits after the
-    head: the sums would be those of other logits.
+    The result has the fields `summed_loss` (cross-entropy and z-loss) and `tokens`. The head runs inside the model's
+    own forward, so that FSDP and PEFT hooks stay in force. Raises TrainError for an architecture that scales its
+    logits after the head: the sum would be that of other logits.
     """
     config: Any = model.config
     scaled = [name for name in LOGIT_MULTIPLIERS if getattr(config, name, None) not in (None, 1, 1.0)]
@@ -85,19 +71,7 @@ def add_sums_head(model: torch.nn.Module) -> None:
         hidden_states = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         trained = labels[:, 1:] != -100
         hidden_states, targets = hidden_states[trained], labels[:, 1:][trained]
-        head = self.get_output_embeddings()
-        weight, bias = (full_tensor(item) for item in (head.weight, head.bias))
-        nll = hidden_states.float().sum() * 0
-        z = nll
-        for start in range(0, len(targets), POSITIONS_AT_ONCE):
-            part = slice(start, start + POSITIONS_AT_ONCE)
-            sums = checkpoint(head_sums, hidden_states[part], weight, bias, targets[part], use_reentrant=False)
-            nll, z = nll + sums[0], z + sums[1]
-        return ModelOutput(nll=nll, z=z, tokens=trained.sum())
+        summed_loss, _ = linear_cross_entropy(hidden_states, self.get_output_embeddings(), targets, z_loss=z_loss)
+        return ModelOutput(summed_loss=summed_loss, tokens=trained.sum())
 
     model.forward = MethodType(forward, model)
-
-
-def full_tensor(parameter: Any) -> Any:
-    """A parameter as an ordinary tensor; FSDP2 holds it as a shard."""
-    return parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter

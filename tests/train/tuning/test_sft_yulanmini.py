@@ -78,7 +78,7 @@ def test_trls_own_head_gives_the_same_loss_as_ours(config, tmp_path, monkeypatch
 
     def without_own_head(self, *args, z_loss=0.0, **kwargs):
         sft_loss.SFTTrainer.__init__(self, *args, **kwargs)
-        self.z_loss, self.uses_own_head = z_loss, False
+        self.uses_own_head = False
 
     monkeypatch.setattr(sft_loss.DialogueTrainer, "__init__", without_own_head)
     theirs = first_loss(run(load_config(SftConfig, config, [f"output_dir={tmp_path / 'theirs'}"])))
