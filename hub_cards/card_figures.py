@@ -29,7 +29,7 @@ def training_table(figures: Figures) -> Table:
 
 def heldout_table(figures: Figures) -> Table | None:
     """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end; and how."""
-    file = figures.run.heldout
+    file = f"{figures.run.pretrain}/heldout.jsonl"
     if not figures.has(file):
         return None
     lines = figures.value(file)
@@ -125,7 +125,7 @@ def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, A
 
 def corpus_table(figures: Figures) -> Table | None:
     """Documents and bytes of training text by domain, and how many of the bytes are from which kind of place."""
-    file = figures.run.corpus_manifest
+    file = f"{figures.run.corpus}/manifest.json"
     if not figures.has(file) or "domains" not in figures.value(file, "/counts"):
         return None
     domains = figures.value(file, "/counts/domains")

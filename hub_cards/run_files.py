@@ -21,16 +21,8 @@ class RunFiles:
     scores: str
 
     @property
-    def corpus_manifest(self) -> str:
-        return f"{self.corpus}/{MANIFEST_NAME}"
-
-    @property
     def pretrain_manifest(self) -> str:
         return f"{self.pretrain}/{MANIFEST_NAME}"
-
-    @property
-    def heldout(self) -> str:
-        return f"{self.pretrain}/heldout.jsonl"
 
     @property
     def sft_manifest(self) -> str:

@@ -10,15 +10,16 @@ if TYPE_CHECKING:
 CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
 MERGED, SFT, SCORES, HUB = "05-merged", "06-sft", "07-scores", "08-hub"
 
-FOLDERS = {
-    "corpus": CORPUS,
-    "tokenizer": TOKENIZER,
-    "data": DATA,
-    "pretrain": PRETRAIN,
-    "merge": MERGED,
-    "sft": SFT,
-    "scores": SCORES,
-    "hub": HUB,
+# The stages in order: folder, and what a reader calls it.
+STAGES = {
+    "corpus": (CORPUS, "Corpus"),
+    "tokenizer": (TOKENIZER, "Tokenizer"),
+    "data": (DATA, "Packed rows"),
+    "pretrain": (PRETRAIN, "Pretraining"),
+    "merge": (MERGED, "Merge to Llama"),
+    "sft": (SFT, "Instruction tuning"),
+    "scores": (SCORES, "Scores"),
+    "hub": (HUB, "Hub folders"),
 }
 TIMINGS_FILE = "timings.jsonl"
 

@@ -134,18 +134,7 @@ def as_json(uses: Sequence[SubsetUse]) -> dict[str, Any]:
         "tokens": total,
         "access": access,
         "readable": tokens_by_readable(uses),
-        "places": [
-            {
-                "place": item.place,
-                "access": item.access,
-                "readable": item.readable,
-                "tokens": item.tokens,
-                "share": round(item.tokens / total, 6),
-                "licences": item.licences,
-                "subsets": item.subsets,
-            }
-            for item in place_uses(uses)
-        ],
+        "places": [{**vars(item), "share": round(item.tokens / total, 6)} for item in place_uses(uses)],
         "subsets": [
             {
                 "name": use.name,

@@ -134,9 +134,8 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
         return
     built = [
         {
+            **manifest,
             "folder": str(folder),
-            "counts": manifest["counts"],
-            "context": manifest["context_length"],
             "padding": manifest["counts"]["padding"] / manifest["counts"]["tokens"],
             "subsets": len(manifest["subsets"]),
             "empty": sum(subset["rows"] == 0 for subset in manifest["subsets"]),
@@ -144,7 +143,13 @@ def _show_built(request: "BuildRequest", as_json: bool) -> None:
         }
         for folder, manifest in zip(folders, manifests, strict=True)
     ]
-    columns = ["folder", "rows=counts.rows", "context", "tokens=counts.tokens", "documents=counts.documents"]
+    columns = [
+        "folder",
+        "rows=counts.rows",
+        "context=context_length",
+        "tokens=counts.tokens",
+        "documents=counts.documents",
+    ]
     emit_records([*columns, "padding:.2%", "subsets", "of these empty=empty", "left out=missing"], built)
     for note in notes:
         say(note)

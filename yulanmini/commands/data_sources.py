@@ -21,13 +21,14 @@ def sources(
     as_json: AsJson = False,
 ) -> None:
     """Show where the tokens come from, with the share of each source and what access to it takes."""
+    from data_recipes.reading.hub_status import check_on_hub
     from data_recipes.recipes.recipe import load_recipe
     from data_recipes.recipes.shares import as_json as shares_json
     from data_recipes.recipes.shares import subset_uses, trained_recipes
 
     recipes = [load_recipe(phase)] if phase is not None else trained_recipes()
     uses = subset_uses(recipes)
-    statuses = _ask_the_hub(uses) if online else []
+    statuses = check_on_hub({use.source_name: use.source for use in uses}) if online else []
     if as_json:
         result: dict[str, Any] = {"phase": phase, **shares_json(uses)}
         if online:
@@ -55,12 +56,6 @@ def _stop_without_hub(statuses: "list[HubStatus]") -> None:
             f"the Hub cannot be asked: {statuses[0].message}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
             "without --online the table needs no network."
         )
-
-
-def _ask_the_hub(uses: "list[SubsetUse]") -> "list[HubStatus]":
-    from data_recipes.reading.hub_status import check_on_hub
-
-    return check_on_hub({use.source_name: use.source for use in uses})
 
 
 def _print_places(uses: "list[SubsetUse]", title: str) -> None:

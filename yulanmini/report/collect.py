@@ -11,7 +11,7 @@ from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
 from yulanmini.report.training_figures import PANELS
-from yulanmini.run_layout import DATA, FOLDERS, HUB, MERGED, PRETRAIN, SCORES, SFT, TIMINGS_FILE
+from yulanmini.run_layout import DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, STAGES, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
 
@@ -24,7 +24,7 @@ def collect(run: Path) -> dict[str, Any]:
     if not Path(run).is_dir():
         raise RunError(f"{run}: not a folder. Give the --out folder of `yulanmini reproduce`.")
     folder = RunFolder(Path(run))
-    manifests = {stage: folder.json(f"{name}/manifest.json") for stage, name in FOLDERS.items()}
+    manifests = {stage: folder.json(f"{name}/manifest.json") for stage, (name, _) in STAGES.items()}
     report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "run": Path(run).resolve().name,
@@ -72,13 +72,14 @@ def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str
     """One entry a stage: done, interrupted or not run; time over all attempts, peak memory."""
     timings = folder.lines(TIMINGS_FILE)
     figures = []
-    for stage, name in FOLDERS.items():
+    for stage, (name, title) in STAGES.items():
         attempts = [line for line in timings if line.get("stage") == stage]
         started = bool(attempts) or (folder.root / name).is_dir()
         status = "done" if manifests[stage] else "interrupted" if started else "not run"
         figures.append(
             {
                 "stage": stage,
+                "title": title,
                 "folder": name,
                 "status": status,
                 "seconds": sum(line.get("seconds") or 0 for line in attempts) if attempts else None,
@@ -91,14 +92,12 @@ def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str
 
 def corpus(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the run learned from."""
-    if manifest is None:
-        return None
-    return {key: manifest.get(key) for key in ("counts", "config", "substitutes")}
+    return manifest and {key: manifest.get(key) for key in ("counts", "config", "substitutes")}
 
 
 def tokenizer(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
     """Vocabulary size, and UTF-8 bytes a token on held-out text by domain."""
-    return None if manifest is None else {"counts": manifest["counts"], "config": manifest["config"]}
+    return manifest and {"counts": manifest["counts"], "config": manifest["config"]}
 
 
 @cache
@@ -192,7 +191,7 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
         "peak_rss_bytes": max(memory, default=None),
         "finished": all(stage["status"] == "done" for stage in stages),
         "bits_per_byte": bits_per_byte(report["heldout"]),
-        "exact_match": exact_match(report["scores"]),
+        "exact_match": pooled_problems(report["scores"], "level") or None,
     }
 
 
@@ -210,11 +209,6 @@ def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
         "before_annealing": averages[stable[-1]] if annealed else None,
         "last": averages[-1],
     }
-
-
-def exact_match(scored: dict[str, Any] | None) -> list[dict[str, Any]] | None:
-    """Exact match on unseen problems by level, easiest first: {"level", "count", "chance", "base", "instruct"}."""
-    return pooled_problems(scored, "level") or None
 
 
 def pooled_problems(scored: dict[str, Any] | None, *keys: str) -> list[dict[str, Any]]:

@@ -88,14 +88,12 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
     domains = in_order({domain for mix in mixes for domain in mix["domains"]})
     stacks = [
         Stack(
-            label=mix["phase"],
-            segments=[
+            mix["phase"],
+            [
                 Segment(mix["domains"][domain], colour(domain), subset_hint(mix, domain))
                 for domain in domains
                 if domain in mix["domains"]
             ],
-            branch=is_branch(mix["phase"]),
-            annealing=is_annealing(mix["phase"]),
         )
         for mix in mixes
     ]
@@ -104,20 +102,16 @@ def mixture_figure(mixes: list[dict[str, Any]]) -> Figure:
         f"{percent(mixes[-1]['domains'].get(domain, 0))} in phase {mixes[-1]['phase']}"
         for domain in domains
     )
-    size = {
-        "identity": "mixture",
-        "title": "What each phase is made of",
-        "description": description,
-    }
-    branch = any(stack.branch for stack in stacks)
+    title = "What each phase is made of"
+    branch = any(is_branch(mix["phase"]) for mix in mixes)
     return Figure(
         identity="mixture",
-        title="What each phase is made of",
+        title=title,
         caption=distance_from_published(mixes)
         + "Point at a segment, or tap it, for its subsets."
         + (" Paler: the 4K variant of phase 26, a branch beside the main line." if branch else ""),
-        wide=draw_mixture(stacks, width=FULL, narrow=False, **size),
-        narrow=draw_mixture(stacks, width=NARROW, narrow=True, **size),
+        wide=draw_mixture(stacks, title=title, description=description, width=FULL, narrow=False),
+        narrow=draw_mixture(stacks, title=title, description=description, width=NARROW, narrow=True),
         headers=["Phase", "Context", "Rows", "Tokens", "Subsets", *(short_name(d) for d in domains)],
         rows=[
             [

@@ -1,7 +1,7 @@
 """Line charts over training steps or phases: bands behind, axes, lines, labels at the line ends."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
@@ -23,10 +23,6 @@ class Series:
     colour: str = "var(--line)"
     label: str = ""
     faint: bool = False
-
-    def labelled(self, label: str) -> "Series":
-        """The same line with `label` at its end."""
-        return replace(self, label=label)
 
 
 @dataclass(frozen=True)

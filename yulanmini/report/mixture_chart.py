@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from data_recipes.recipes.phases import is_annealing, is_branch
 from yulanmini.report.svg import element, picture, text
 
 TOP, BOTTOM, LEFT = 26, 44, 38
@@ -24,12 +25,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Stack:
-    """One phase. A `branch` is a mix beside the main line (26-4k), an `annealing` phase is marked below."""
+    """One phase. A mix beside the main line (26-4k) is drawn paler, annealing phases are marked below."""
 
-    label: str
+    phase: str
     segments: Sequence[Segment]
-    branch: bool = False
-    annealing: bool = False
 
 
 def draw_stack(stack: Stack, *, left: float, width: float, height: float) -> list[Markup]:
@@ -61,7 +60,6 @@ def draw_stack(stack: Stack, *, left: float, width: float, height: float) -> lis
 def draw_mixture(
     stacks: Sequence[Stack],
     *,
-    identity: str,
     title: str,
     description: str,
     width: int,
@@ -70,7 +68,8 @@ def draw_mixture(
     """The chart as one `<svg>`; a gap sets the annealing mixes apart from the stable ones."""
     total = 250 if narrow else 330
     height = total - TOP - BOTTOM
-    breaks = [index for index in range(1, len(stacks)) if stacks[index].annealing != stacks[index - 1].annealing]
+    annealing = [is_annealing(stack.phase) for stack in stacks]
+    breaks = [index for index in range(1, len(stacks)) if annealing[index] != annealing[index - 1]]
     pause = 6 if narrow else 16
     slot = (width - LEFT - pause * len(breaks)) / max(len(stacks), 1)
     thickness = slot * (0.86 if narrow else 0.8)
@@ -84,15 +83,15 @@ def draw_mixture(
     for index, stack in enumerate(stacks):
         left += pause if index in breaks else 0
         bars = draw_stack(stack, left=left, width=thickness, height=height)
-        drawn.append(element("g", *bars, class_="stack branch" if stack.branch else "stack"))
-        middle, half = left + thickness / 2, len(stack.label) * 3.1
+        drawn.append(element("g", *bars, class_="stack branch" if is_branch(stack.phase) else "stack"))
+        middle, half = left + thickness / 2, len(stack.phase) * 3.1
         # On a narrow page the first, the last and every fifth of the others is named.
-        fifth = not stack.annealing and (index + 1) % 5 == 0
+        fifth = not annealing[index] and (index + 1) % 5 == 0
         wanted = not narrow or fifth or index in (0, len(stacks) - 1)
         if wanted and middle - half > occupied + 3:
-            drawn.append(text(stack.label, middle, TOP + height + 16, class_="tick", text_anchor="middle"))
+            drawn.append(text(stack.phase, middle, TOP + height + 16, class_="tick", text_anchor="middle"))
             occupied = middle + half
-        if stack.annealing:
+        if annealing[index]:
             annealed += [left, left + thickness]
         left += slot
     drawn.append(text("phase", LEFT, total - 8, class_="tick"))
@@ -107,7 +106,7 @@ def draw_mixture(
         height=total,
         title=title,
         description=description,
-        identity=f"{identity}-{size}",
+        identity=f"mixture-{size}",
         class_=f"chart {size}",
     )
 

@@ -10,7 +10,6 @@ from markupsafe import Markup
 
 from data_recipes.files import write_whole
 from data_recipes.manifest import check_new_file
-from data_recipes.recipes.phases import is_annealing, is_branch
 from data_recipes.recipes.recipe import DOMAINS, Recipe
 from data_recipes.recipes.shares import FAMILIES, tokens_by_family
 from yulanmini.report.figure import colour, domain_name
@@ -33,21 +32,15 @@ def draw_curriculum(out: Path, recipes: Sequence[Recipe], *, by: str) -> None:
         layers = {family: (family, family_colour(family)) for family in FAMILIES}
     stacks = []
     for recipe in recipes:
-        families = tokens_by_family(recipe, by=by)
-        shares = {name: families[name] / recipe.tokens for name in layers}
-        stacks.append(
-            Stack(
-                label=recipe.key,
-                segments=[
-                    Segment(share, layers[name][1], f"Phase {recipe.key} · {layers[name][0]} {percent(share, 1)}")
-                    for name, share in shares.items()
-                ],
-                branch=is_branch(recipe.key),
-                annealing=is_annealing(recipe.key),
-            )
-        )
+        tokens = tokens_by_family(recipe, by=by)
+        shares = {name: tokens[name] / recipe.tokens for name in layers}
+        segments = [
+            Segment(share, layers[name][1], f"Phase {recipe.key} · {layers[name][0]} {percent(share, 1)}")
+            for name, share in shares.items()
+        ]
+        stacks.append(Stack(recipe.key, segments))
     title = f"What each phase is made of, by {by}"
-    chart = draw_mixture(stacks, identity="mixture", title=title, description=title, width=FULL, narrow=False)
+    chart = draw_mixture(stacks, title=title, description=title, width=FULL, narrow=False)
     legend = []
     for place, (name, shade) in enumerate(reversed(layers.values())):
         top = 26 + LEGEND_LINE * place

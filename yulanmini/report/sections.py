@@ -9,17 +9,6 @@ from yulanmini.report import units
 from yulanmini.report.collect import in_order, pooled_problems
 from yulanmini.run_layout import MERGED, PRETRAIN, SFT
 
-STAGE_NAMES = {
-    "corpus": "Corpus",
-    "tokenizer": "Tokenizer",
-    "data": "Packed rows",
-    "pretrain": "Pretraining",
-    "merge": "Merge to Llama",
-    "sft": "Instruction tuning",
-    "scores": "Scores",
-    "hub": "Hub folders",
-}
-
 # Kinds of origin as the corpus counts them (data_recipes/corpus/build.py).
 ORIGIN_NAMES = {
     "packages": "installed packages",
@@ -136,7 +125,6 @@ def stages(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         stage
         | {
-            "title": STAGE_NAMES[stage["stage"]],
             "time_share": (stage["seconds"] or 0) / longest,
             "memory_share": (stage["peak_rss_bytes"] or 0) / largest,
         }

@@ -81,8 +81,10 @@ def window_over(run: dict[str, Any], points: int) -> int:
 def raw_and_smooth(
     name: str, steps: Sequence[float], values: Values, window: int, average: Callable[[list[float]], float] = fmean
 ) -> list[Series]:
-    """Every value faint, and over it a moving average with the name."""
-    return [Series("", steps, values, faint=True), Series(name, steps, smooth(values, window, average))]
+    """Every value faint, and over it a moving average with the name; the loss has its last value at the end."""
+    smoothed = smooth(values, window, average)
+    label = significant(smoothed[-1]) if name == "loss" else ""
+    return [Series("", steps, values, faint=True), Series(name, steps, smoothed, label=label)]
 
 
 def step_figure(run: dict[str, Any], identity: str, title: str, series: Sequence[Series], **options: Any) -> Figure:
@@ -100,7 +102,6 @@ def loss_figure(run: dict[str, Any]) -> Figure:
     """Training loss: every step faint, a moving average over it."""
     curves, phases = run["curves"], run["phases"]
     window = window_over(run, len(curves["step"]))
-    raw, smoothed = raw_and_smooth("loss", curves["step"], curves["loss"], window)
     first, last = significant(phases[0]["loss_start"]), significant(phases[-1]["loss_end"])
     rows = [
         [
@@ -127,7 +128,7 @@ def loss_figure(run: dict[str, Any]) -> Figure:
         run,
         "loss",
         "Training loss",
-        [raw, smoothed.labelled(significant(smoothed.y[-1]))],
+        raw_and_smooth("loss", curves["step"], curves["loss"], window),
         description=(
             f"Loss over {integer(run['steps'])} steps and {len(phases)} phases: {first} at the start, "
             f"{last} at the end."
@@ -293,7 +294,7 @@ def tuning_figure(tuning: dict[str, Any]) -> Figure | None:
         tuning,
         "sft",
         "Instruction tuning: loss",
-        [raw, smoothed.labelled(significant(smoothed.y[-1]))],
+        [raw, smoothed],
         description="Loss on the answers of the training dialogues over the steps of supervised fine-tuning.",
         bands=[],
         log=True,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -47,12 +48,7 @@ def stage_clock(stage: str, log: Path) -> Iterator[None]:
         seconds = time.time() - started
         ended.set()
         sampler.join()
-        line = {
-            "stage": stage,
-            "started": round(started, 3),
-            "seconds": round(seconds, 3),
-            "peak_rss_bytes": peak,
-            "finished": finished,
-        }
+        line: dict[str, Any] = {"stage": stage, "started": round(started, 3), "seconds": round(seconds, 3)}
+        line |= {"peak_rss_bytes": peak, "finished": finished}
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
