@@ -139,7 +139,6 @@ def test_imports_go_one_way(graph):
     assert wrong_arrows(graph) == []
 
 
-@pytest.mark.xfail(reason="four old circles are being opened", strict=False)
 def test_no_modules_import_each_other_in_a_circle(graph):
     assert circles(graph) == []
 

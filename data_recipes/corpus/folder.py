@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.cleaning.near_copies import chinese_share
-from data_recipes.corpus.formats import CODE_SUFFIXES, UnreadableFile, format_of, read_records
 from data_recipes.corpus.installed import Document, split_long
+from data_recipes.corpus.records import CODE_SUFFIXES, PATH_COLUMNS, UnreadableFile, is_code, read_records
 from data_recipes.errors import DataError
 
 LONG_PROSE_CHARACTERS = 20_000  # a single text of this length counts as a book
@@ -20,14 +20,13 @@ FORMULA = re.compile(
     r"|mathbb|mathcal|leq?|geq?|cdot|times|alpha|beta|theta|lambda|sin|cos|log|infty|boxed)(?![a-zA-Z])"
 )
 FORMULAE_PER_1000_CHARACTERS = 4.0
-PATH_FIELDS = ("path", "file_path", "filename", "max_stars_repo_path")
 
 
 @dataclass
 class Reading:
     """What was done with the files of a folder."""
 
-    used: dict[str, str] = field(default_factory=dict)  # relative path -> SHA-256 of the file
+    used: dict[str, str] = field(default_factory=dict)  # relative path -> SHA-256 of its texts
     skipped: list[dict[str, str]] = field(default_factory=list)  # {"file", "reason"}
     not_needed: int = 0
 
@@ -68,8 +67,9 @@ def read_folder(
         texts = 0
         try:
             digest = sha256()
-            for record in read_records(folder / path, text_column=text_column, digest=digest, limit=max_bytes):
+            for record in read_records(folder / path, text_column=text_column, limit=max_bytes):
                 texts += 1
+                digest.update(record["text"].encode("utf-8", "surrogatepass"))
                 total += len(record["text"])
                 yield from documents_of(record, path)
                 if total >= max_bytes:
@@ -96,9 +96,9 @@ def documents_of(record: dict[str, Any], path: Path) -> Iterator[tuple[str, Docu
 def code_path_of(record: dict[str, Any], path: Path) -> str | None:
     """The path of source code that a record or file is, by its extension."""
     if "row" in record:
-        named = next((record[key] for key in PATH_FIELDS if isinstance(record.get(key), str)), "")
+        named = next((record[key] for key in PATH_COLUMNS if isinstance(record.get(key), str)), "")
         return named if Path(named).suffix.lower() in CODE_SUFFIXES else None
-    return path.name if format_of(path) in ("code", "json") else None
+    return path.name if is_code(path) else None
 
 
 def domain_of(text: str, *, code_path: str | None) -> str:

@@ -13,7 +13,7 @@ from data_recipes.packing.ledger import Drawn, drawn_by
 from data_recipes.packing.missing import readable_subsets
 from data_recipes.packing.request import BuildRequest, Packing
 from data_recipes.packing.stream import LONG_HORIZON, Position, total_tokens
-from data_recipes.reading.supply import open_supply
+from data_recipes.reading.opening import open_supply
 from data_recipes.recipes.quotas import row_quotas
 from data_recipes.recipes.recipe import Recipe, Subset
 from data_recipes.recipes.source import Source

@@ -1,27 +1,23 @@
-"""The files of a local source: which, in what order, with what content; and the units that they are read in.
+"""The files of a local source: which, in what order, with what content; and the units in which they are read.
 
 A unit is about 32 MiB of input, whatever the number of workers: it is what is tokenised at one go, stored under
 one name, and kept when a run is interrupted. (The original's unit of mixing is 0.01B tokens, about as much.)
 """
 
 import hashlib
-import io
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
 
-from data_recipes.errors import DataError, first_line
+from data_recipes.errors import DataError
 from data_recipes.files import write_whole
 from data_recipes.manifest import fingerprint_of
-from data_recipes.reading.compressed import Damaged, damage_told
-from data_recipes.reading.json_files import FORM_NAMES, JsonForm, json_form
-from data_recipes.reading.unchanged import PIECE_BYTES, UnchangedFile, hash_piece
+from data_recipes.reading.formats import FORMATS, format_of, named_format
+from data_recipes.reading.source_file import COMPRESSED, PIECE_BYTES, Part, SourceFile, hash_piece
 from data_recipes.recipes.source import Source
 
 UNIT_BYTES = 32 * 2**20
@@ -30,13 +26,8 @@ REMEMBERED_BYTES = 64 * 2**20
 # Seconds: more than between two ticks of the clock that file systems take their times from.
 CLOCK_TICK = 0.02
 
-LINES = (".jsonl", ".ndjson")
-JSON = (*LINES, ".json")
-ARROW = (".arrow", ".feather", ".ipc")
-WITH_COLUMNS = (*JSON, ".parquet", *ARROW)
-COMPRESSED = (".gz", ".zst")
-# What `Dataset.save_to_disk` writes beside the data.
-DESCRIPTIONS = ("dataset_info.json", "state.json", "dataset_dict.json")
+# A stretch of files that is read and tokenised together.
+Unit = tuple[Part, ...]
 
 
 class SourceMissing(DataError):
@@ -48,74 +39,6 @@ class SourceMissing(DataError):
         self.public = public or reason
 
 
-@dataclass(frozen=True)
-class SourceFile:
-    """One input file. `newlines[k]` counts the line ends before byte `k * UNIT_BYTES` (plain JSON lines only).
-
-    `pieces`: hashes of the stretches that it is read in; without them it is read as it is now.
-    """
-
-    name: str
-    path: Path
-    size: int
-    sha256: str
-    newlines: tuple[int, ...] = ()
-    # How values follow each other in a file of JSON; empty for other formats.
-    json_form: JsonForm | Literal[""] = ""
-    pieces: tuple[str, ...] = ()
-
-    def open(self) -> BinaryIO:
-        """The bytes that were hashed; `DataError` on reading others."""
-        if not self.pieces:
-            return self.path.open("rb", buffering=2**20)
-        raw = UnchangedFile(self.path, self.size, self.pieces)
-        return cast(BinaryIO, io.BufferedReader(raw, 2**20))
-
-    @property
-    def suffix(self) -> str:
-        """The format's suffix, without that of the compression: `.jsonl` for `a.jsonl.zst`."""
-        return format_suffix(self.path)
-
-    @property
-    def compressed(self) -> bool:
-        return self.path.suffix.lower() in COMPRESSED
-
-
-@dataclass(frozen=True)
-class Part:
-    """A stretch of one file: bytes of JSON lines, row groups of Parquet, or the whole (`stop` -1)."""
-
-    file: int
-    start: int = 0
-    stop: int = -1
-    first_row: int = 0
-
-
-Unit = tuple[Part, ...]
-
-
-def format_suffix(path: Path) -> str:
-    """The suffix that tells the format, in lower case, without that of the compression."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-def json_form_of(path: Path) -> JsonForm | Literal[""]:
-    """How values follow each other in a file of JSON; empty for another format. A `.json` is looked into."""
-    suffix = format_suffix(path)
-    if suffix in LINES:
-        return "lines"
-    if suffix != ".json":
-        return ""
-    try:
-        with damage_told(path):
-            return json_form(path)
-    except Damaged:  # said with the file's name when it is read
-        return "lines"
-
-
 def list_files(source: Source) -> list[Path]:
     """The files of a path source, sorted by name; `SourceMissing` when there is nothing."""
     files = _found(source)
@@ -125,19 +48,19 @@ def list_files(source: Source) -> list[Path]:
 
 def _check_formats(source: Source, files: Sequence[Path]) -> None:
     """`DataError` where reading would take something else for text than is meant."""
-    with_columns = [path for path in files if format_suffix(path) in WITH_COLUMNS]
-    plain = [path for path in files if format_suffix(path) not in WITH_COLUMNS]
+    with_columns = [path for path in files if named_format(path).has_columns]
+    plain = [path for path in files if not named_format(path).has_columns]
     needs_columns = source.text is not None or source.template is not None or bool(source.filters)
     if plain and needs_columns:
         raise DataError(
             f"{source.label}: text, template and filters need rows with columns, but {_some(plain)} would be read as "
-            f"plain text. Narrow the glob to files in {', '.join(WITH_COLUMNS)} (or these with .gz or .zst), or remove "
+            f"plain text. Narrow the glob to files in {', '.join(FORMATS)} (or these with .gz or .zst), or remove "
             "these keys."
         )
     if plain and with_columns and source.glob is None:
         raise DataError(
             f"{source.label}: a mixture of files with rows ({_some(with_columns)}) and of others, which would be read "
-            f"as plain text ({_some(plain)}). Say with glob which are meant, such as "
+            f"as plain text ({_some(plain)}). Give a glob that says which are meant, such as "
             f"'**/*{with_columns[0].suffix}'; '**/*' takes both."
         )
 
@@ -161,8 +84,8 @@ def _found(source: Source) -> list[Path]:
             f"{source.label}: glob '{pattern}' is not a pattern ('**' stands for folders only); such as '**/*.py'."
         )
     files = [path for path in _walk(location) if matches(path.relative_to(location).as_posix(), pattern)]
-    if any(path.suffix in ARROW for path in files):
-        files = [path for path in files if path.name not in DESCRIPTIONS]
+    descriptions = {name for path in files for name in named_format(path).descriptions}
+    files = [path for path in files if path.name not in descriptions]
     for path in files:
         if path.is_symlink() and not path.exists():
             raise DataError(
@@ -215,18 +138,19 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
     fresh: dict[str, list] = {}
 
     def look(path: Path) -> SourceFile:
-        form = json_form_of(path)
+        format = format_of(path)
         state = _state_of(path)
         key = str(path.resolve())
         if key in known and known[key][0] == state:
             size, sha256, newlines, pieces = known[key][1:]
         else:
-            counts_lines = form == "lines" and path.suffix.lower() in JSON
+            # The lines of a compressed file cannot be counted before it is decompressed.
+            counts_lines = format.has_lines and path.suffix.lower() not in COMPRESSED
             size, sha256, newlines, pieces = _hash_and_count(path, counts_lines)
         if size >= REMEMBERED_BYTES and _state_of(path) == state:
             fresh[key] = [state, size, sha256, newlines, pieces]
         name = path.relative_to(root).as_posix()
-        return SourceFile(name, path, size, sha256, tuple(newlines), form, tuple(pieces))
+        return SourceFile(name, path, size, format, sha256, tuple(newlines), tuple(pieces))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         files = list(pool.map(look, paths))
@@ -237,7 +161,7 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
 
 
 def _state_of(path: Path) -> list[int]:
-    """What tells whether a file is still the same: also the time that `cp -p` and `touch -d` cannot set back."""
+    """Changes whenever the file does: it has the time, too, that `cp -p` and `touch -d` cannot set back."""
     stat = path.stat()
     if stat.st_size >= REMEMBERED_BYTES and abs(time.time() - stat.st_ctime) < CLOCK_TICK:
         time.sleep(CLOCK_TICK)  # from now on a change gets another time
@@ -267,17 +191,17 @@ def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, str, list[int]
     return size, digest.hexdigest(), newlines if counts_lines else [], pieces
 
 
-def recognised(files: Sequence[SourceFile]) -> list[str]:
-    """How the files called `.json` were read, a sentence for each way, since their names do not tell."""
-    by_form: dict[str, list[Path]] = {}
+def reading_notes(files: Sequence[SourceFile]) -> list[str]:
+    """How files were read whose names do not tell, such as `.json`: a sentence for each format."""
+    by_format: dict[str, list[Path]] = {}
     for file in files:
-        if file.suffix == ".json":
-            by_form.setdefault(file.json_form, []).append(file.path)
-    return [f"{_some(paths)}: read as {FORM_NAMES[form]}" for form, paths in by_form.items()]
+        if file.format is not named_format(file.path):
+            by_format.setdefault(file.format.name, []).append(file.path)
+    return [f"{_some(paths)}: read as {name}" for name, paths in by_format.items()]
 
 
 def content_fingerprint(files: Sequence[SourceFile]) -> str:
-    """What the files hold and are called relative to their folder; not where that folder is."""
+    """Identifies the files by content and by name relative to their folder, wherever that folder is."""
     return fingerprint_of([[file.name, file.size, file.sha256] for file in files])
 
 
@@ -287,7 +211,7 @@ def units_of(files: Sequence[SourceFile]) -> list[Unit]:
     open_unit: list[Part] = []
     size = 0
     for index, file in enumerate(files):
-        for part, part_size in _parts_of(index, file):
+        for part, part_size in file.format.parts(index, file, UNIT_BYTES):
             if open_unit and size + part_size > UNIT_BYTES:
                 units.append(tuple(open_unit))
                 open_unit, size = [], 0
@@ -296,42 +220,3 @@ def units_of(files: Sequence[SourceFile]) -> list[Unit]:
     if open_unit:
         units.append(tuple(open_unit))
     return units
-
-
-def _parts_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
-    if file.json_form == "lines" and not file.compressed and file.size > UNIT_BYTES:
-        for number, start in enumerate(range(0, file.size, UNIT_BYTES)):
-            stop = min(start + UNIT_BYTES, file.size)
-            yield Part(index, start, stop, file.newlines[number]), stop - start
-    elif file.suffix == ".parquet":
-        yield from _row_groups_of(index, file)
-    else:
-        yield Part(index), file.size
-
-
-def _row_groups_of(index: int, file: SourceFile) -> Iterator[tuple[Part, int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with file.open() as stream, pq.ParquetFile(stream) as parquet:
-            metadata = parquet.metadata
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file.path}: not readable as Parquet ({file.size} bytes): {first_line(error):.200} "
-            "The file is damaged or cut short; fetch it again or leave it out with glob."
-        ) from error
-    first_row = 0
-    start = 0
-    size = 0
-    rows = 0
-    for group in range(metadata.num_row_groups):
-        group_size = metadata.row_group(group).total_byte_size
-        if group > start and size + group_size > UNIT_BYTES:
-            yield Part(index, start, group, first_row), size
-            first_row += rows
-            start, size, rows = group, 0, 0
-        size += group_size
-        rows += metadata.row_group(group).num_rows
-    if metadata.num_row_groups > start:
-        yield Part(index, start, metadata.num_row_groups, first_row), size

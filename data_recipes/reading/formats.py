@@ -1,317 +1,328 @@
-"""Files to documents: JSON, Parquet, Arrow and plain text, compressed or not, in batches.
+"""The file formats, one class each: how files with its suffixes are cut into parts, and read into rows and documents.
 
-Every row that gives no document is counted under its reason; a damaged container is an error that names the
-file. Rows are numbered as in the file (JSON lines: from 0, blank and malformed lines counted too).
+A new format is a class here and its place in `FORMATS`: recipes, users' folders, traces and messages all ask
+`format_of`. Rows are numbered as in the file (lines from 0, blank and malformed ones counted too). A row that gives no
+document is counted under its reason; a damaged file is a `DamagedFile`.
 """
 
 import codecs
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, BinaryIO, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar
 
-import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from data_recipes.errors import DataError, first_line
-from data_recipes.reading.compressed import Damaged, damage_told, open_decompressed
-from data_recipes.reading.files import ARROW, Part, SourceFile
-from data_recipes.reading.json_files import FORM_NAMES, MalformedJson, json_values
-from data_recipes.reading.long_text import CHUNK_CHARACTERS, LONG_CHARACTERS, LongText, is_long
+from data_recipes.reading.documents import (
+    CHUNK_CHARACTERS,
+    LONG_CHARACTERS,
+    Documents,
+    LongText,
+    Row,
+    batches,
+    is_usable,
+)
+from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values
+from data_recipes.reading.source_file import DamagedFile, Format, Part, SourceFile, format_suffix, only
 from data_recipes.recipes.source import Source
-from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
-# What numbers a row: its place in a file, or the file's number and that.
-Number = TypeVar("Number")
-
-BATCH_CHARACTERS = 4 * 2**20
-BATCH_DOCUMENTS = 16_384
+ROWS_AT_ONCE = 1024
 
 
-@dataclass(frozen=True)
-class Documents:
-    """A batch of texts with the numbers of their files and rows (int64)."""
+class JsonLines(Format):
+    """One object on each line."""
 
-    files: np.ndarray
-    rows: np.ndarray
-    texts: list[str | LongText]
+    name = "JSON lines"
+    suffixes = (".jsonl", ".ndjson")
+    loader = "json"
+    has_lines = True
+
+    def parts(self, number: int, file: SourceFile, unit_bytes: int) -> Iterator[tuple[Part, int]]:
+        if not file.newlines or file.size <= unit_bytes:
+            yield Part(number), file.size
+            return
+        for line, start in zip(file.newlines, range(0, file.size, unit_bytes), strict=False):
+            stop = min(start + unit_bytes, file.size)
+            yield Part(number, start, stop, line), stop - start
+
+    def rows(
+        self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        parse = _parse_exactly if columns is None else _parse_fast
+        for number, line in only(self._lines(file, part), wanted):
+            if line.isspace():
+                continue
+            try:
+                row = parse(line)
+            except UnicodeDecodeError:
+                row = "not UTF-8"
+            except (ValueError, RecursionError):
+                row = "malformed JSON"
+            else:
+                row = _object(row)
+            yield number, row
+
+    def _lines(self, file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
+        """Numbered lines that begin within the part's bytes."""
+        with file.decompressed() as stream:
+            number = part.first_row
+            position = part.start
+            if part.start:
+                # The line that is cut here began in the part before, and is read there.
+                stream.seek(part.start - 1)
+                if stream.read(1) != b"\n":
+                    position += len(stream.readline())
+                    number += 1
+            while part.stop < 0 or position < part.stop:
+                line = stream.readline()
+                if not line:
+                    return
+                position += len(line)
+                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
+                number += 1
+
+
+def _object(value: Any) -> Row:
+    return value if isinstance(value, dict) else "not a JSON object"
+
+
+def _parse_exactly(line: bytes) -> Any:
+    """The value of a line of UTF-8; `json.loads` alone would guess UTF-16 and UTF-32 too, line by line."""
+    return json.loads(line.decode())
+
+
+def _parse_fast(line: bytes) -> Any:
+    """As `_parse_exactly`, which decides on what orjson refuses; integers beyond 64 bits become floats, so this is not
+    for templates, which may print them."""
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _parse_exactly(line)
+
+
+class JsonValues(Format):
+    """An array, or objects over several lines: values that can be parsed only one after the other."""
+
+    def __init__(self, name: str, form: JsonForm) -> None:
+        self.name = name
+        self.form = form
+
+    def rows(
+        self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        try:
+            with file.decompressed() as stream:
+                for number, value in only(json_values(stream, self.form), wanted):
+                    yield number, _object(value)
+        except MalformedJson as error:
+            raise DamagedFile(file, self.name, error) from error
+
+
+class Json(Format):
+    """A name that says little: Dolma and peS2o are JSON lines called `.json.gz`. The content tells the form."""
+
+    name = "JSON"
+    suffixes = (".json",)
+    loader = "json"
+    FORMS: ClassVar[dict[JsonForm, Format]] = {
+        "lines": JsonLines(),
+        "array": JsonValues("a JSON array", "array"),
+        "objects": JsonValues("JSON objects over several lines", "objects"),
+    }
+
+    def of(self, path: Path) -> Format:
+        try:
+            with SourceFile(path.name, path, path.stat().st_size, self).decompressed() as stream:
+                return self.FORMS[json_form(stream)]
+        except DamagedFile:  # reported when it is read
+            return self.FORMS["lines"]
+
+
+class Columnar(Format):
+    """Files whose schema names the columns."""
+
+    @contextmanager
+    def damage_reported(self, file: SourceFile) -> Iterator[None]:
+        """What Arrow finds wrong with a file as a `DamagedFile`."""
+        try:
+            yield
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise DamagedFile(file, self.name, error) from error
+
+
+class Parquet(Columnar):
+    """Rows in groups, of which each can be read alone."""
+
+    name = "Parquet"
+    suffixes = (".parquet",)
+    loader = "parquet"
+
+    def parts(self, number: int, file: SourceFile, unit_bytes: int) -> Iterator[tuple[Part, int]]:
+        with self.damage_reported(file), file.open() as stream, pq.ParquetFile(stream) as parquet:
+            metadata = parquet.metadata
+        start = size = first_row = rows = 0
+        for group in range(metadata.num_row_groups):
+            group_size = metadata.row_group(group).total_byte_size
+            if group > start and size + group_size > unit_bytes:
+                yield Part(number, start, group, first_row), size
+                first_row += rows
+                start, size, rows = group, 0, 0
+            size += group_size
+            rows += metadata.row_group(group).num_rows
+        if metadata.num_row_groups > start:
+            yield Part(number, start, metadata.num_row_groups, first_row), size
+
+    def rows(
+        self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        return only(self._rows(file, part, columns, wanted), wanted)
+
+    def _rows(
+        self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None
+    ) -> Iterator[tuple[int, Row]]:
+        number = part.first_row
+        with self.damage_reported(file), file.open() as stream, pq.ParquetFile(stream) as parquet:
+            names = parquet.schema_arrow.names
+            tops = {name if name in names else name.split(".")[0] for name in columns or ()}
+            needed = None if columns is None else [name for name in names if name in tops]
+            for group in range(part.start, parquet.num_row_groups if part.stop < 0 else part.stop):
+                count = parquet.metadata.row_group(group).num_rows
+                if wanted is not None and not any(number <= row < number + count for row in wanted):
+                    number += count
+                    continue
+                for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=[group], columns=needed):
+                    for row in batch.to_pylist():
+                        yield number, row
+                        number += 1
+
+    def columns(self, file: SourceFile) -> list[str]:
+        with self.damage_reported(file), file.open() as stream:
+            return pq.read_schema(stream).names
+
+
+class Arrow(Columnar):
+    """Arrow's own files, of either kind: stream or random access; `Dataset.save_to_disk` writes such."""
+
+    name = "Arrow"
+    suffixes = (".arrow", ".feather", ".ipc")
+    loader = "arrow"
+    descriptions = ("dataset_info.json", "state.json", "dataset_dict.json")
+
+    def rows(
+        self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, Row]]:
+        return only(self._rows(file), wanted)
+
+    def _rows(self, file: SourceFile) -> Iterator[tuple[int, Row]]:
+        number = 0
+        with self.damage_reported(file), file.open() as content, pa.PythonFile(content, "r") as stream:
+            for batch in self._open(stream)[1]:
+                for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+                    for row in batch.slice(start, ROWS_AT_ONCE).to_pylist():
+                        yield number, row
+                        number += 1
+
+    def columns(self, file: SourceFile) -> list[str]:
+        with self.damage_reported(file), file.open() as content, pa.PythonFile(content, "r") as stream:
+            return self._open(stream)[0].names
+
+    def _open(self, stream: Any) -> tuple[Any, Iterable[Any]]:
+        """Schema and record batches."""
+        try:
+            reader = pa.ipc.open_stream(stream)
+        except pa.ArrowInvalid:
+            stream.seek(0)
+            reader = pa.ipc.open_file(stream)
+            return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
+        return reader.schema, reader
+
+
+class PlainText(Format):
+    """A file that is one document: UTF-8 with any suffix that is no other format's."""
+
+    name = "plain text"
+    has_columns = False
+
+    def columns(self, file: SourceFile) -> list[str]:
+        return []
+
+    def documents(
+        self, source: Source, file: SourceFile, part: Part, drops: Counter[str], wanted: Collection[int] | None = None
+    ) -> Iterator[tuple[int, str | LongText]]:
+        with file.decompressed() as stream:
+            content = stream.read(LONG_CHARACTERS + 1)
+        if len(content) > LONG_CHARACTERS:
+            yield from self._long_text(file, drops)
+            return
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            drops["not UTF-8"] += 1
+            return
+        if "\0" in text:
+            drops["binary"] += 1
+        elif is_usable(text, drops):
+            yield 0, text
+
+    def _long_text(self, file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, LongText]]:
+        """The same for a file that is looked through once and then read again."""
+        length = 0
+        empty = True
+        try:
+            for chunk in self._chunks(file):
+                length += len(chunk)
+                empty = empty and (not chunk or chunk.isspace())
+                if "\0" in chunk:
+                    drops["binary"] += 1
+                    return
+        except UnicodeDecodeError:
+            drops["not UTF-8"] += 1
+            return
+        if empty:
+            drops["empty"] += 1
+        else:
+            yield 0, LongText(partial(self._chunks, file), length)
+
+    def _chunks(self, file: SourceFile) -> Iterator[str]:
+        decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        with file.decompressed() as stream:
+            while content := stream.read(CHUNK_CHARACTERS):
+                yield decode(content)
+            yield decode(b"", final=True)
+
+
+PLAIN_TEXT = PlainText()
+FORMATS: dict[str, Format] = {
+    suffix: format for format in (Json.FORMS["lines"], Json(), Parquet(), Arrow()) for suffix in format.suffixes
+}
+
+
+def named_format(path: Path) -> Format:
+    """The format that a file's name tells."""
+    return FORMATS.get(format_suffix(path), PLAIN_TEXT)
+
+
+def format_of(path: Path) -> Format:
+    """The format of a file; a `.json` is looked into."""
+    return named_format(path).of(path)
+
+
+def unhashed(path: Path) -> SourceFile:
+    """A file to be read as it is now."""
+    return SourceFile(path.name, path, path.stat().st_size, format_of(path))
 
 
 def read_parts(
     source: Source, files: list[SourceFile], parts: Iterable[Part], drops: Counter[str]
 ) -> Iterator[Documents]:
     """The documents of the parts, in order, in batches of a few MiB; what is dropped is counted by reason."""
-    texts = ((part.file, row, text) for part in parts for row, text in _texts_of_part(source, files, part, drops))
-    yield from batches(texts)
-
-
-def _texts_of_part(
-    source: Source, files: list[SourceFile], part: Part, drops: Counter[str]
-) -> Iterator[tuple[int, str]] | Iterator[tuple[int, str | LongText]]:
-    file = files[part.file]
-    if file.json_form:
-        return texts_of_rows(source, _json_rows(source, file, part, drops), drops)
-    if file.suffix == ".parquet":
-        return texts_of_rows(source, _parquet_rows(source, file, part), drops)
-    if file.suffix in ARROW:
-        return texts_of_rows(source, _arrow_rows(file), drops)
-    return _plain_text(file, drops)
-
-
-def batches(texts: Iterable[tuple[int, int, str | LongText]]) -> Iterator[Documents]:
-    """Gather (file, row, text) into batches; a long document is one of its own."""
-    files: list[int] = []
-    rows: list[int] = []
-    held: list[str | LongText] = []
-    size = 0
-    for file, row, text in texts:
-        if rows and is_long(text):
-            yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
-            files, rows, held, size = [], [], [], 0
-        files.append(file)
-        rows.append(row)
-        held.append(text)
-        size += len(text)
-        if size >= BATCH_CHARACTERS or len(rows) >= BATCH_DOCUMENTS or is_long(text):
-            yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
-            files, rows, held, size = [], [], [], 0
-    if rows:
-        yield Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), held)
-
-
-def texts_of_rows(
-    source: Source, rows: Iterable[tuple[Number, Mapping[str, Any]]], drops: Counter[str]
-) -> Iterator[tuple[Number, str]]:
-    """Numbered rows to numbered texts by the source's filters and column or template."""
-    render: Callable[[Mapping[str, Any]], str] = source.renderer()
-    for number, row in rows:
-        if source.filters and not source.keeps(row):
-            drops["filtered"] += 1
-            continue
-        try:
-            text = render(row)
-        except MissingColumn as error:
-            drops[f"no column '{error.column}'"] += 1
-            continue
-        except NoDecoder:
-            raise
-        except (ValueError, TypeError, KeyError):
-            drops["template does not fit"] += 1
-            continue
-        if usable(text, drops):
-            yield number, text
-
-
-def usable(text: str, drops: Counter[str]) -> bool:
-    """Whether a text can be a document; if not, the reason is counted."""
-    if not text or text.isspace():
-        drops["empty"] += 1
-        return False
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # a lone surrogate, from "\ud800" in JSON
-            drops["not UTF-8"] += 1
-            return False
-    return True
-
-
-def open_binary(file: SourceFile) -> BinaryIO:
-    """The file's content, decompressed as it is read."""
-    suffix = file.path.suffix.lower()
-    if file.compressed and file.size == 0:
-        raise _damaged(file, suffix[1:], EOFError("not even a header."))
-    return open_decompressed(file.path, file.open())
-
-
-@contextmanager
-def _damage_named(file: SourceFile) -> Iterator[None]:
-    """What a decompressor says of a damaged file as an error that names the file."""
-    try:
-        with damage_told(file.path):
-            yield
-    except Damaged as error:
-        raise _damaged(file, error.kind, error) from error
-
-
-def _json_rows(
-    source: Source, file: SourceFile, part: Part, drops: Counter[str]
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if file.json_form != "lines":
-        for number, value in json_values_of(file):
-            if isinstance(value, dict):
-                yield number, value
-            else:
-                drops["not a JSON object"] += 1
-        return
-    parse = parse_json if source.template is not None else _parse_for_text
-    for number, line in _lines(file, part):
-        if line.isspace():
-            continue
-        try:
-            row = parse(line)
-        except UnicodeDecodeError:
-            drops["not UTF-8"] += 1
-            continue
-        except (ValueError, RecursionError):
-            drops["malformed JSON"] += 1
-            continue
-        if isinstance(row, dict):
-            yield number, row
-        else:
-            drops["not a JSON object"] += 1
-
-
-def json_values_of(file: SourceFile) -> Iterator[tuple[int, Any]]:
-    """The numbered values of an array, or of objects over several lines; a file that stops being JSON is an error."""
-    assert file.json_form
-    try:
-        with _damage_named(file), open_binary(file) as stream:
-            yield from json_values(stream, file.json_form)
-    except MalformedJson as error:
-        raise _damaged(file, FORM_NAMES[file.json_form], error) from error
-
-
-def parse_json(line: bytes) -> Any:
-    """The value of a line of UTF-8; `json.loads` alone would guess UTF-16 and UTF-32 too, line by line."""
-    return json.loads(line.decode())
-
-
-def _parse_for_text(line: bytes) -> Any:
-    """As `parse_json`, which has the last word on what orjson refuses; integers beyond 64 bits become floats, so this
-    is not for templates, which may print them."""
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return parse_json(line)
-
-
-def _lines(file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
-    """Numbered lines that begin within the part's bytes."""
-    with _damage_named(file), open_binary(file) as stream:
-        number = part.first_row
-        position = part.start
-        if part.start:
-            stream.seek(part.start - 1)
-            if stream.read(1) != b"\n":
-                position += len(stream.readline())
-                number += 1
-        while part.stop < 0 or position < part.stop:
-            line = stream.readline()
-            if not line:
-                return
-            if number == 0 and line.startswith(b"\xef\xbb\xbf"):
-                position += 3
-                line = line[3:]
-            position += len(line)
-            yield number, line
-            number += 1
-
-
-def _columns(source: Source, names: list[str]) -> list[str] | None:
-    """The columns that the text and the filters need; None (all) for templates, which may name any."""
-    if source.template is not None:
-        return None
-    wanted = {source.text_column, *(condition.field for condition in source.filters)}
-    tops = {name if name in names else name.split(".")[0] for name in wanted}
-    return [name for name in names if name in tops]
-
-
-def _parquet_rows(source: Source, file: SourceFile, part: Part) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = part.first_row
-    try:
-        with file.open() as stream, pq.ParquetFile(stream) as parquet:
-            columns = _columns(source, parquet.schema_arrow.names)
-            groups = list(range(part.start, part.stop))
-            for batch in parquet.iter_batches(batch_size=1024, row_groups=groups, columns=columns):
-                for row in batch.to_pylist():
-                    yield number, row
-                    number += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(file, "Parquet", error) from error
-
-
-def _arrow_rows(file: SourceFile) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
-
-    number = 0
-    try:
-        with file.open() as content, pa.PythonFile(content, "r") as stream:
-            for batch in arrow_batches(stream)[1]:
-                for start in range(0, batch.num_rows, 1024):
-                    for row in batch.slice(start, 1024).to_pylist():
-                        yield number, row
-                        number += 1
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _damaged(file, "Arrow", error) from error
-
-
-def arrow_batches(stream: Any) -> tuple[Any, Iterable[Any]]:
-    """Schema and record batches of an open Arrow file of either kind: stream or random access."""
-    import pyarrow as pa
-
-    try:
-        reader = pa.ipc.open_stream(stream)
-    except pa.ArrowInvalid:
-        stream.seek(0)
-        reader = pa.ipc.open_file(stream)
-        return reader.schema, (reader.get_batch(index) for index in range(reader.num_record_batches))
-    return reader.schema, reader
-
-
-def _plain_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, str | LongText]]:
-    with _damage_named(file), open_binary(file) as stream:
-        content = stream.read(LONG_CHARACTERS + 1)
-    if len(content) > LONG_CHARACTERS:
-        yield from _long_text(file, drops)
-        return
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        drops["not UTF-8"] += 1
-        return
-    if "\0" in text:
-        drops["binary"] += 1
-    elif usable(text, drops):
-        yield 0, text
-
-
-def _long_text(file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, LongText]]:
-    """As `_plain_text`, for a file that is looked through once and then read again."""
-    length = 0
-    empty = True
-    try:
-        for chunk in _chunks(file):
-            length += len(chunk)
-            empty = empty and (not chunk or chunk.isspace())
-            if "\0" in chunk:
-                drops["binary"] += 1
-                return
-    except UnicodeDecodeError:
-        drops["not UTF-8"] += 1
-        return
-    if empty:
-        drops["empty"] += 1
-    else:
-        yield 0, LongText(partial(_chunks, file), length)
-
-
-def _chunks(file: SourceFile) -> Iterator[str]:
-    decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-    with _damage_named(file), open_binary(file) as stream:
-        while content := stream.read(CHUNK_CHARACTERS):
-            yield decode(content)
-        yield decode(b"", final=True)
-
-
-def _damaged(file: SourceFile, kind: str, error: BaseException) -> DataError:
-    return DataError(
-        f"{file.path}: damaged or cut short ({file.size} bytes, read as {kind}): {first_line(error):.200} "
-        "Fetch it again or leave it out with glob."
+    yield from batches(
+        (part.file, row, text)
+        for part in parts
+        for row, text in files[part.file].format.documents(source, files[part.file], part, drops)
     )

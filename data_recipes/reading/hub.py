@@ -16,12 +16,13 @@ from typing import Any
 
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.ordering import permutation, seed_of
-from data_recipes.reading import hub_retry
-from data_recipes.reading.files import SourceMissing, format_suffix, matches
-from data_recipes.reading.formats import Documents, batches, texts_of_rows
-from data_recipes.reading.hub_retry import patiently
+from data_recipes.reading import hub_answers
+from data_recipes.reading.documents import Documents, batches, texts_of_rows
+from data_recipes.reading.files import SourceMissing, matches
+from data_recipes.reading.formats import FORMATS, named_format
+from data_recipes.reading.hub_answers import patiently
 from data_recipes.reading.hub_shards import Lane, Place, Shards, StreamedShards, TableShards
-from data_recipes.reading.supply import how_rows_become_text
+from data_recipes.reading.supply import text_identity
 from data_recipes.recipes.source import Source, column_value
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
@@ -30,7 +31,6 @@ UNIT_ROWS = 20_000
 STREAMS = 8
 # As many rows are looked at for the columns that a source's entry names.
 FIRST_ROWS = 64
-READERS = {".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".arrow": "arrow"}
 
 
 class HubSupply:
@@ -52,7 +52,7 @@ class HubSupply:
         self.file_names = [f"{start}/{name}" for name in shards.names]
         self.file_ids = self.file_names
         place = [source.hub, source.config, _split(source), list(source.data_files), contents, list(shards.names)]
-        self.fingerprint = fingerprint_of([place, how_rows_become_text(source)])
+        self.fingerprint = fingerprint_of([place, text_identity(source)])
         order = permutation(len(shards.names), seed_of("shards", seed, self.fingerprint)).tolist()
         self.streams = min(STREAMS, len(order))
         self._pool = ThreadPoolExecutor(self.streams)
@@ -124,6 +124,10 @@ class HubSupply:
 
     def unit_identity(self) -> object:
         return [UNIT_ROWS, self.streams]
+
+    def columns(self) -> list[str]:
+        """Not looked for again: they were checked when the split was opened."""
+        return []
 
 
 def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -274,14 +278,13 @@ def _open_files(source: Source, commit: str | None) -> tuple[Shards, str, Any, l
 
 def _format_of(names: Sequence[str], label: str) -> str:
     """Which of datasets' readers fits the files; `SourceMissing` when their names do not tell."""
-    found = {READERS.get(format_suffix(Path(name))) for name in names}
-    reader = found.pop() if len(found) == 1 else None
-    if reader is None:
+    loaders = {named_format(Path(name)).loader for name in names}
+    if len(loaders) > 1 or "" in loaders:
         raise SourceMissing(
             f"{label}: data_files match {', '.join(names[:3])}: the names do not tell one format; expected all of them "
-            f"to end in one of {', '.join(READERS)}, compressed or not."
+            f"to end in one of {', '.join(FORMATS)}, compressed or not."
         )
-    return reader
+    return loaders.pop()
 
 
 def _commit_of_cache(dataset: Any) -> str | None:
@@ -297,7 +300,7 @@ def _current_commit(source: Source) -> str:
     """The commit that the id (and `revision`, where given) stands for now."""
     from huggingface_hub import HfApi
 
-    commit = HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=hub_retry.TIMEOUT).sha
+    commit = HfApi().dataset_info(str(source.hub), revision=source.revision, timeout=hub_answers.TIMEOUT).sha
     if commit is None:
         raise SourceMissing(f"{source.label}: the Hub names no commit of it.")
     return commit

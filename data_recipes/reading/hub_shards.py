@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, Protocol
 
-from data_recipes.reading.hub_retry import patiently
+from data_recipes.reading.hub_answers import patiently
 
 # A lane holds two chunks at most: the one that is taken from and the one that is read meanwhile.
 CHUNK_ROWS = 512

@@ -4,17 +4,14 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
-from data_recipes.errors import first_line
 from data_recipes.reading.files import matches
+from data_recipes.reading.hub_answers import Status, answer_of_hub
 from data_recipes.recipes.source import Source
 
-Status = Literal["ok", "moved", "gated", "gone", "unreachable"]
-SILENT = 3
-# Characters of an error that fit a table.
-LINE = 160
-ASKED: list[Any] = ["sha", "gated", "disabled", "cardData", "siblings", "usedStorage", "mainSize"]
+MAX_UNREACHABLE = 3
+REQUESTED_FIELDS: list[Any] = ["sha", "gated", "disabled", "cardData", "siblings", "usedStorage", "mainSize"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def check_on_hub(
     """One status per distinct dataset id, in the order of `sources` (entries by name).
 
     Whatever happens to one id (gone, too slow, asked too often) is its own status; the others are still asked.
-    Only after `SILENT` ids to which nothing answered at all are the rest left unasked, and say so.
+    Only after `MAX_UNREACHABLE` ids to which nothing answered at all are the rest left unasked, and say so.
     """
     from huggingface_hub import HfApi
     from tqdm import tqdm
@@ -60,7 +57,7 @@ def check_on_hub(
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(entries), unit=" datasets", disable=not progress) as bar:
         waiting = iter(entries)
         # The first few ahead of the others: without a network each of them takes as long as `timeout`.
-        for batch in (islice(waiting, SILENT), waiting):
+        for batch in (islice(waiting, MAX_UNREACHABLE), waiting):
             hubs = list(batch)
             if statuses and all(status.silent for status in statuses):
                 reason = f"not asked, as there was no answer for the first {len(statuses)}: {statuses[0].message}"
@@ -74,7 +71,7 @@ def check_on_hub(
 
 def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> HubStatus:
     try:
-        info = api.dataset_info(hub, timeout=timeout, expand=ASKED)
+        info = api.dataset_info(hub, timeout=timeout, expand=REQUESTED_FIELDS)
     except Exception as error:  # the Hub library's, httpx's, and plain ones where the answer is not the Hub's JSON
         status, message = answer_of_hub(error)
         return HubStatus(hub, status, gated=status == "gated", message=message, silent=_is_silence(error))
@@ -94,54 +91,6 @@ def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> H
         bytes=info.main_size or info.used_storage,
         missing=tuple(_missing(entries, info.siblings, card)),
     )
-
-
-def answer_of_hub(error: BaseException) -> tuple[Status, str]:
-    """What an error of the Hub library says of a dataset, and in which words a user can act on it."""
-    from huggingface_hub.errors import (
-        DisabledRepoError,
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    if isinstance(error, GatedRepoError):
-        return "gated", "accept its terms on the Hub and log in with 'hf auth login'"
-    if isinstance(error, RepositoryNotFoundError):
-        return "gone", "not found, or private"  # the Hub gives this answer for a private repository too
-    if isinstance(error, RevisionNotFoundError):
-        return "gone", "no such revision"
-    if isinstance(error, DisabledRepoError):
-        return "gone", "disabled by the Hub"
-    if isinstance(error, OfflineModeIsEnabled):
-        return "unreachable", "offline mode is on (HF_HUB_OFFLINE)"
-    if isinstance(error, HfHubHTTPError) and error.response is not None:
-        return "unreachable", _said_with(error.response)
-    return "unreachable", first_line(error)[:LINE]
-
-
-def _said_with(response: Any) -> str:
-    """A refusal that says nothing of the dataset: too many requests, a wrong token, a fault of the server."""
-    code = response.status_code
-    if code == 429:
-        after = parse_wait(response.headers)
-        return f"asked too often (status 429); try again {f'in {after} seconds' if after else 'later'}"
-    if code in (401, 403):
-        return f"no access with this token (status {code}); log in with 'hf auth login'"
-    return f"the Hub answered with status {code}"
-
-
-def parse_wait(headers: Mapping[str, str]) -> int | None:
-    """Seconds to wait before the next request: the Hub's `ratelimit` header, else `Retry-After`."""
-    from huggingface_hub.utils import parse_ratelimit_headers
-
-    limit = parse_ratelimit_headers(headers)
-    if limit is not None:
-        return limit.reset_in_seconds
-    after = headers.get("Retry-After", "")
-    return int(after) if after.isdecimal() else None
 
 
 def _is_silence(error: Exception) -> bool:

@@ -1,28 +1,20 @@
-"""Files of JSON, told apart by what they begin with: an object on each line, an array, or objects over several lines.
+"""The forms of JSON files: an object on each line, an array, or objects over several lines; known by how they begin.
 
-The name says little: Dolma and peS2o are JSON lines called `.json.gz`. Values are parsed one by one, so that an array
-of any size takes the memory of its largest element.
+Values are parsed one by one, so that an array of any size takes the memory of its largest element.
 """
 
 import codecs
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any, BinaryIO, Literal
 
-from data_recipes.reading.compressed import open_decompressed
-
 JsonForm = Literal["lines", "array", "objects"]
-FORM_NAMES: dict[str, str] = {
-    "lines": "JSON lines",
-    "array": "a JSON array",
-    "objects": "JSON objects over several lines",
-}
 HEAD_LINES = 100
 HEAD_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
 LARGEST_VALUE = 256 * 2**20
 SPACE = " \t\r\n"
+BLANK = b" \t\r\n" + codecs.BOM_UTF8
 ENDS = (*SPACE, ",", "]")
 
 
@@ -30,27 +22,26 @@ class MalformedJson(ValueError):
     """A file that stops being JSON: what follows cannot be found any more."""
 
 
-def json_form(path: Path) -> JsonForm:
+def json_form(stream: BinaryIO) -> JsonForm:
     """How the values follow each other, by the first character and the first lines."""
-    with open_decompressed(path) as stream:
-        line = b""
-        while not line.strip(b" \t\r\n\xef\xbb\xbf"):
-            line = stream.readline(HEAD_BYTES)
-            if not line:
-                return "lines"
-        first = line.lstrip(b" \t\r\n\xef\xbb\xbf")[:1]
-        if first == b"[":
-            return "array"
-        if first != b"{":
+    line = b""
+    while not line.strip(BLANK):
+        line = stream.readline(HEAD_BYTES)
+        if not line:
             return "lines"
-        read = 0
-        for _ in range(HEAD_LINES):  # the first may be damaged; a line within an object is none by itself
-            if _is_object(line):
-                return "lines"
-            read += len(line)
-            if not line or read > HEAD_BYTES:
-                break
-            line = stream.readline(HEAD_BYTES)
+    first = line.lstrip(BLANK)[:1]
+    if first == b"[":
+        return "array"
+    if first != b"{":
+        return "lines"
+    read = 0
+    for _ in range(HEAD_LINES):  # the first may be damaged; a line within an object is no object by itself
+        if _is_object(line):
+            return "lines"
+        read += len(line)
+        if not line or read > HEAD_BYTES:
+            break
+        line = stream.readline(HEAD_BYTES)
     return "objects"
 
 
@@ -61,15 +52,12 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def json_values(
-    stream: BinaryIO, form: JsonForm, seen: Callable[[bytes], Any] | None = None
-) -> Iterator[tuple[int, Any]]:
+def json_values(stream: BinaryIO, form: JsonForm) -> Iterator[tuple[int, Any]]:
     """The elements of an array, or values one after the other, numbered from 0. `MalformedJson` where they end.
 
-    `seen` is given all bytes that are read, to hash them. Bytes that are not UTF-8 become lone surrogates, which no
-    text of a document may hold.
+    Bytes that are not UTF-8 become lone surrogates, which no text of a document may hold.
     """
-    text = _Text(stream, seen)
+    text = _Text(stream)
     if form == "array":
         text.expect("[", "a value")
         if text.next_is("]"):
@@ -86,11 +74,10 @@ def json_values(
 
 
 class _Text:
-    """What is read and not yet parsed of a stream."""
+    """The part of a stream that is read and not yet parsed."""
 
-    def __init__(self, stream: BinaryIO, seen: Callable[[bytes], Any] | None) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._seen = seen
         self._decode = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode
         self._parse = json.JSONDecoder().raw_decode
         self._held = ""
@@ -106,14 +93,14 @@ class _Text:
                 value, end = self._parse(self._held, self._place)
             except (ValueError, RecursionError) as error:
                 if self._ended or len(self._held) - self._place > LARGEST_VALUE:
-                    raise MalformedJson(f"value {number} is no JSON: {error}") from error
+                    raise MalformedJson(f"value {number} is not JSON: {error}") from error
             else:
-                # A number may go on in the next chunk: 1.5e6 begins with 1.
+                # A number may continue in the next chunk: 1.5e6 begins with 1.
                 if self._ended or self._held[end : end + 1] in ENDS or not isinstance(value, int | float):
                     self._place = end
                     return value
             self._read(wanted)
-            wanted *= 2  # so that a large value is parsed anew a few times only
+            wanted *= 2  # a large value is parsed anew a few times only
 
     def next_is(self, sign: str) -> bool:
         """Whether the next character is this one; if so, it is passed."""
@@ -147,7 +134,5 @@ class _Text:
     def _read(self, wanted: int) -> None:
         content = self._stream.read(wanted)
         self._ended = not content
-        if self._seen is not None:
-            self._seen(content)
         self._held = self._held[self._place :] + self._decode(content, final=self._ended)
         self._place = 0

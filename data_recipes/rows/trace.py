@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.errors import DataError
-from data_recipes.reading.lookup import documents_at
-from data_recipes.recipes.source import Source
+from data_recipes.reading.opening import fetch_documents
 from data_recipes.rows.layout import read_file_tables
 from data_recipes.rows.reader import PackedRows
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
@@ -111,18 +110,16 @@ class Tracer:
             wanted.setdefault((piece["source"], piece["file"]), set()).add(piece["row"])
         found = {}
         for (source_number, file_number), rows in wanted.items():
-            said = self.rows.manifest["sources"][source_number]
-            file_name = self.tables[source_number]["files"][file_number]
-            texts = documents_at(Source.model_validate(said["entry"]), said, file_name, rows)
+            entry = self.rows.manifest["sources"][source_number]
+            texts = fetch_documents(entry, self.tables[source_number]["files"][file_number], rows)
             found.update({(source_number, file_number, row): text for row, text in texts.items()})
         return found
 
     @property
     def tokenizer(self) -> LoadedTokenizer:
         if self._tokenizer is None:
-            said = self.rows.manifest["tokenizer"]
             loaded = load_tokenizer(self.tokenizer_location)
-            if loaded.fingerprint != said["fingerprint"]:
+            if loaded.fingerprint != self.rows.manifest["tokenizer"]["fingerprint"]:
                 raise DataError(
                     f"{self.tokenizer_location}: not the tokenizer that {self.rows.folder} was built with, or changed."
                 )

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_recipes.errors import DataError
 from data_recipes.ordering import seed_of
-from data_recipes.reading.long_text import LongText, chunks_of
+from data_recipes.reading.documents import LongText, chunks_of
 from data_recipes.tokens.seams import seams_of
 
 PROBE = (

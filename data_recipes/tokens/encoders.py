@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from data_recipes.errors import first_line
-from data_recipes.reading.long_text import LongText, chunks_of
+from data_recipes.reading.documents import LongText, chunks_of
 from data_recipes.tokens.bpe_dropout import PROBE, DropoutEncoder
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 

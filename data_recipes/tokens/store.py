@@ -20,8 +20,8 @@ import numpy as np
 from data_recipes.errors import DataError
 from data_recipes.manifest import fingerprint_of
 from data_recipes.ordering import permutation, seed_of
-from data_recipes.reading.long_text import is_long
-from data_recipes.reading.supply import Supply, columns_said
+from data_recipes.reading.documents import is_long
+from data_recipes.reading.supply import Supply
 from data_recipes.recipes.source import Source
 from data_recipes.tokens import blocks as shuffled_blocks
 from data_recipes.tokens.blocks import EncodedBatch, LongDocument, arrange, blocks
@@ -229,9 +229,11 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
     for store, _ in needs.values():
         if store.complete and store.available == 0:
             reasons = ", ".join(f"{reason}: {count:,}" for reason, count in store.drops().items())
+            columns = ", ".join(store.supply.columns()[:20])
             raise DataError(
                 f"source '{store.source.label}' yields no text at all ({reasons or 'no rows'}). "
-                f"Check the text column, the template and the filters.{columns_said(store.supply)}"
+                f"Check the text column, the template and the filters."
+                + (f" Its rows have the columns {columns}." if columns else "")
             )
 
 

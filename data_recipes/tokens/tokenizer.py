@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.errors import DataError
-from data_recipes.reading.long_text import CHUNK_CHARACTERS, LongText, chunks_of
+from data_recipes.reading.documents import CHUNK_CHARACTERS, LongText, chunks_of
 from data_recipes.tokens.seams import Seams, seams_of
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

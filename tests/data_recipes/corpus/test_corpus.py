@@ -1,7 +1,6 @@
 """The corpus: real text of this machine, a user's folder in many formats, held-out text apart, bad folders named."""
 
 import gzip
-import hashlib
 import json
 import os
 
@@ -13,8 +12,8 @@ import zstandard
 from data_recipes.cleaning.near_copies import CopyFilter, units
 from data_recipes.corpus.build import build_corpus
 from data_recipes.corpus.folder import domain_of
-from data_recipes.corpus.formats import UnreadableFile, decode
 from data_recipes.corpus.installed import docstrings
+from data_recipes.corpus.records import UnreadableFile, decode
 from data_recipes.errors import DataError
 from data_recipes.manifest import read_manifest, verify_files
 from data_recipes.recipes.recipe import DOMAINS
@@ -148,7 +147,7 @@ def test_a_users_folder_is_read_in_every_format(mixed, tmp_path):
     }
     assert reasons["picture.png"] == "binary"
     assert reasons["nothing.md"] == "empty"
-    assert "line 2: not JSON" in reasons["most.jsonl.zst"]
+    assert "line 2: malformed JSON" in reasons["most.jsonl.zst"]
     assert "expected one of text" in reasons["no_text.jsonl"]
 
 
@@ -267,16 +266,13 @@ def test_docstrings_are_found_and_other_strings_are_not():
 
 
 def test_json_of_records_is_read_and_json_of_settings_is_code(tmp_path):
-    from data_recipes.corpus.formats import read_records
+    from data_recipes.corpus.records import read_records
 
     records = [{"id": number, "content": prose(40 + number)} for number in range(3)]
     (tmp_path / "array.json").write_text(json.dumps(records, indent=1))
     (tmp_path / "lines.json.gz").write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode()))
     (tmp_path / "package.json").write_text(json.dumps({"name": "a", "version": "1"}, indent=2))
-    read = {
-        path.name: list(read_records(path, text_column=None, digest=hashlib.sha256(), limit=10**6))
-        for path in tmp_path.iterdir()
-    }
+    read = {path.name: list(read_records(path, text_column=None, limit=10**6)) for path in tmp_path.iterdir()}
     for name in ("array.json", "lines.json.gz"):
         assert [(record["row"], record["text"]) for record in read[name]] == [
             (row, record["content"]) for row, record in enumerate(records)

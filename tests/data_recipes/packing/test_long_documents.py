@@ -10,7 +10,7 @@ import pytest
 from made_text import make_documents, write_jsonl
 
 from data_recipes.packing.build import build_phases
-from data_recipes.reading import formats, long_text
+from data_recipes.reading import documents, formats
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.trace import trace_rows
@@ -34,9 +34,9 @@ def build(tmp_path, tokenizer_dir):
 
 @pytest.fixture
 def all_are_long(monkeypatch):
-    for module in (long_text, formats):
+    for module in (documents, formats):
         monkeypatch.setattr(module, "LONG_CHARACTERS", 1_000)
-    for module in (long_text, formats, tokenizer):
+    for module in (documents, formats, tokenizer):
         monkeypatch.setattr(module, "CHUNK_CHARACTERS", 101)
 
 

@@ -3,7 +3,7 @@
 import pytest
 from hub_server import FlakyHub, point_at, serve
 
-from data_recipes.reading import hub_retry
+from data_recipes.reading import hub_answers
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def hub_of(monkeypatch, tmp_path):
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
         monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
-        monkeypatch.setattr(hub_retry, "TIMEOUT", 0.3)
+        monkeypatch.setattr(hub_answers, "TIMEOUT", 0.3)
         waited: list[float] = []
         monkeypatch.setattr("time.sleep", waited.append)
         return waited

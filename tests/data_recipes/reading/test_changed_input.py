@@ -16,7 +16,7 @@ from made_text import make_documents, write_jsonl
 from data_recipes.errors import DataError
 from data_recipes.packing import plan
 from data_recipes.packing.build import build_phases
-from data_recipes.reading import files, supply, unchanged
+from data_recipes.reading import files, opening, source_file
 from data_recipes.reading.files import examine
 from data_recipes.recipes import templates
 from data_recipes.recipes.recipe import Recipe, Source, Subset
@@ -42,7 +42,7 @@ def write(path: Path, texts: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.txt", "a.parquet", "a.arrow"])
 def test_a_file_that_changes_after_it_was_hashed_is_refused(tmp_path, tokenizer_dir, monkeypatch, name):
-    monkeypatch.setattr(unchanged, "PIECE_BYTES", 2_000)
+    monkeypatch.setattr(source_file, "PIECE_BYTES", 2_000)
     monkeypatch.setattr(files, "PIECE_BYTES", 2_000)
     path = tmp_path / "corpus" / name
     path.parent.mkdir()
@@ -73,11 +73,11 @@ def test_reading_piece_by_piece_gives_the_same_documents(tmp_path, monkeypatch, 
     write(path, TEXTS)
 
     def documents() -> list[str]:
-        opened = supply.open_supply(Source(path=str(path)))
+        opened = opening.open_supply(Source(path=str(path)))
         return [text for batch in opened.read_unit(0, Counter()) for text in batch.texts]
 
     whole = documents()
-    monkeypatch.setattr(unchanged, "PIECE_BYTES", 700)
+    monkeypatch.setattr(source_file, "PIECE_BYTES", 700)
     monkeypatch.setattr(files, "PIECE_BYTES", 700)
     assert documents() == whole == (["\n".join(TEXTS)] if name.endswith(".txt") else TEXTS)
 
@@ -99,7 +99,7 @@ def test_only_what_shapes_the_text_is_part_of_a_sources_identity(tmp_path, monke
     path = str(write_jsonl(tmp_path / "a.jsonl", TEXTS))
 
     def identity(template: str = "qa") -> str:
-        return supply.open_supply(Source(path=path, template=template)).fingerprint
+        return opening.open_supply(Source(path=path, template=template)).fingerprint
 
     def published(**entry):
         known = {"qa": templates.Template("qa", **entry)}

@@ -11,10 +11,10 @@ from hub_server import FlakyHub, point_at
 from made_text import make_documents
 
 from data_recipes.packing.build import build_phases
-from data_recipes.reading import hub_retry
+from data_recipes.reading import hub_answers
 from data_recipes.reading.files import SourceMissing
 from data_recipes.reading.hub import HubSupply
-from data_recipes.reading.hub_retry import HubFailure
+from data_recipes.reading.hub_answers import HubFailure
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 
 TEXTS = make_documents("web-en", 300)
@@ -80,7 +80,7 @@ def test_nobody_there_is_asked_again_with_longer_waits_and_then_stops(hub, monke
 
 def test_the_hubs_own_time_to_wait_is_kept(hub, monkeypatch):
     Datasets.breaks("429", times=1)
-    monkeypatch.setattr(hub_retry, "parse_wait", lambda headers: 7)
+    monkeypatch.setattr(hub_answers, "parse_wait", lambda headers: 7)
     assert texts_of(Source(hub="a/lines")) == TEXTS
     assert 7 in hub
 

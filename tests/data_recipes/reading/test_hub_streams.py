@@ -16,8 +16,8 @@ from data_recipes.packing.build import build_phases
 from data_recipes.reading import hub as hub_module
 from data_recipes.reading import hub_shards
 from data_recipes.reading.hub import HubSupply
-from data_recipes.reading.hub_retry import HubFailure
-from data_recipes.reading.lookup import documents_at
+from data_recipes.reading.hub_answers import HubFailure
+from data_recipes.reading.opening import fetch_documents
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.reader import PackedRows
 
@@ -87,8 +87,8 @@ def test_every_row_comes_once_and_says_where_it_is_from(name):
         expected = [("all.jsonl", row, text) for row, text in enumerate(TEXTS[-1])]
     assert sorted(rows) == sorted(expected)
     file, row, text = rows[-1]
-    said = {"location": None, "revision": supply.revision}
-    assert documents_at(source, said, f"{name}@{supply.revision}/{file}", [row]) == {row: text}
+    entry = {"entry": source.model_dump(), "location": None, "revision": supply.revision}
+    assert fetch_documents(entry, f"{name}@{supply.revision}/{file}", [row]) == {row: text}
 
 
 def test_the_order_of_the_files_follows_from_the_seed():

@@ -11,10 +11,10 @@ import zstandard
 from made_text import make_documents
 
 from data_recipes.errors import DataError
-from data_recipes.reading.files import SourceFile
-from data_recipes.reading.json_files import MalformedJson, json_form, json_values
-from data_recipes.reading.lookup import columns_of, file_documents
-from data_recipes.reading.supply import open_supply
+from data_recipes.reading.formats import unhashed
+from data_recipes.reading.json_files import MalformedJson, json_values
+from data_recipes.reading.opening import open_supply
+from data_recipes.reading.supply import documents_of_file
 from data_recipes.recipes.source import Source
 
 TEXTS = [*make_documents("web-en", 40), *make_documents("web-zh", 40)]
@@ -58,9 +58,12 @@ def test_every_form_gives_its_rows_and_is_named(tmp_path, form, suffix):
     assert rows == list(range(first, first + len(TEXTS)))
     assert drops == ({"malformed JSON": 1} if first else {})
     assert notes == [f"records.json{suffix}: read as {name}"]
-    file = SourceFile("records", path, path.stat().st_size, "", json_form=json_form(path))
-    assert file_documents(Source(path=str(path)), file, [rows[3], rows[50]]) == {rows[3]: TEXTS[3], rows[50]: TEXTS[50]}
-    assert columns_of([file]) == (["id", "text", "meta"])
+    file = unhashed(path)
+    assert documents_of_file(Source(path=str(path)), file, [rows[3], rows[50]]) == {
+        rows[3]: TEXTS[3],
+        rows[50]: TEXTS[50],
+    }
+    assert file.format.columns(file) == ["id", "text", "meta"]
 
 
 def test_one_object_alone_is_one_document(tmp_path):

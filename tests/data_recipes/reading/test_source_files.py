@@ -7,7 +7,7 @@ from made_text import make_documents, write_jsonl
 
 from data_recipes.errors import DataError
 from data_recipes.reading.files import list_files
-from data_recipes.reading.supply import open_supply
+from data_recipes.reading.opening import open_supply
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import Template
 

@@ -196,7 +196,7 @@ def test_the_table_says_what_a_build_can_read_as_it_stands(uses):
 
 def test_an_entry_that_cannot_be_read_says_why(uses):
     from data_recipes.reading.files import SourceMissing
-    from data_recipes.reading.supply import open_supply
+    from data_recipes.reading.opening import open_supply
 
     reasons = {
         "dolma-reddit": "script-based, and the entry does not name its files",

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from made_text import WORDS, make_documents
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from data_recipes.reading import long_text
-from data_recipes.reading.long_text import LongText
+from data_recipes.reading import documents
+from data_recipes.reading.documents import LongText
 from data_recipes.tokens import seams, tokenizer, train
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
 from data_recipes.tokens.encoders import PROBES, GigatokenEncoder, HuggingFaceEncoder, choose_encoder
@@ -88,7 +88,7 @@ def loaded(request, tmp_path_factory) -> LoadedTokenizer:
 @pytest.fixture(scope="module")
 def small_chunks():
     with pytest.MonkeyPatch.context() as patch:
-        for module in (long_text, tokenizer):
+        for module in (documents, tokenizer):
             patch.setattr(module, "CHUNK_CHARACTERS", 7)
         yield
 
@@ -156,7 +156,7 @@ def test_dropout_is_the_same_whether_cut_or_not(tmp_path, monkeypatch, kind):
     text = " ".join(CORPUS[::7])
     encoder = DropoutEncoder(loaded.backend, rate=0.2, seed=3)
     whole = encoder.encode([text])[0]
-    monkeypatch.setattr(long_text, "CHUNK_CHARACTERS", 50)
+    monkeypatch.setattr(documents, "CHUNK_CHARACTERS", 50)
     stretches = list(encoder.encode_long(text))
     assert len(stretches) > 20
     assert np.array_equal(np.concatenate(stretches), whole)

@@ -2,19 +2,21 @@
 is not there, or not for us. A failure is no answer, and never counts as a missing source."""
 
 import time
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, TypeVar
 
 from data_recipes.errors import DataError, first_line
 from data_recipes.reading.files import SourceMissing
-from data_recipes.reading.hub_status import LINE, answer_of_hub, parse_wait
 
 Answer = TypeVar("Answer")
+Status = Literal["ok", "moved", "gated", "gone", "unreachable"]
 
 ATTEMPTS = 4
 # Seconds until an answer begins.
 TIMEOUT = 30
 LONGEST_WAIT = 60
+# Characters of an error that fit a table.
+MESSAGE_LENGTH = 160
 SCRIPTS = "scripts are no longer supported"
 SCRIPT_HINT = " Name its files: access: script-based, data_files: [...]."
 # What `datasets` says, in plain ValueErrors, of a config or split that a repository does not have.
@@ -60,7 +62,7 @@ def reason_missing(error: BaseException) -> str | None:
             return f"{status} ({message})."
         if _is_forbidden(one):
             return f"forbidden ({message})."
-    message = first_line(error)[:LINE]
+    message = first_line(error)[:MESSAGE_LENGTH]
     if SCRIPTS in message:
         return f"cannot be loaded ({type(error).__name__}: {message}){SCRIPT_HINT}"
     # A file, or datasets' own errors for a dataset, files, a config or a split that are not there.
@@ -127,14 +129,62 @@ def _cause(error: BaseException) -> tuple[BaseException, str]:
 
 
 def _gave_up(label: str, error: BaseException, tries: int) -> str:
-    cause, said = _cause(error)
+    cause, message = _cause(error)
     times = "" if tries == 1 else f", tried {tries} times"
     if not _is_failure(cause):
         return (
-            f"{label}: cannot be read ({type(cause).__name__}: {said}{times}). Its files may be damaged there: name "
+            f"{label}: cannot be read ({type(cause).__name__}: {message}{times}). Its files may be damaged there: name "
             "others with data_files or revision, or leave the subset out of the recipe."
         )
     return (
-        f"{label}: cannot be loaded ({type(cause).__name__}: {said}{times}). That is no answer of the Hub about this "
-        "source, so --missing does not apply. Give the same command again later: what is finished is kept."
+        f"{label}: cannot be loaded ({type(cause).__name__}: {message}{times}). That is no answer of the Hub about "
+        "this source, so --missing does not apply. Give the same command again later: what is finished is kept."
     )
+
+
+def answer_of_hub(error: BaseException) -> tuple[Status, str]:
+    """What an error of the Hub library means for a dataset, in words that a user can act on."""
+    from huggingface_hub.errors import (
+        DisabledRepoError,
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    if isinstance(error, GatedRepoError):
+        return "gated", "accept its terms on the Hub and log in with 'hf auth login'"
+    if isinstance(error, RepositoryNotFoundError):
+        return "gone", "not found, or private"  # the Hub gives this answer for a private repository too
+    if isinstance(error, RevisionNotFoundError):
+        return "gone", "no such revision"
+    if isinstance(error, DisabledRepoError):
+        return "gone", "disabled by the Hub"
+    if isinstance(error, OfflineModeIsEnabled):
+        return "unreachable", "offline mode is on (HF_HUB_OFFLINE)"
+    if isinstance(error, HfHubHTTPError) and error.response is not None:
+        return "unreachable", _refusal(error.response)
+    return "unreachable", first_line(error)[:MESSAGE_LENGTH]
+
+
+def _refusal(response: Any) -> str:
+    """An answer that is not about the dataset: too many requests, a wrong token, a fault of the server."""
+    code = response.status_code
+    if code == 429:
+        after = parse_wait(response.headers)
+        return f"asked too often (status 429); try again {f'in {after} seconds' if after else 'later'}"
+    if code in (401, 403):
+        return f"no access with this token (status {code}); log in with 'hf auth login'"
+    return f"the Hub answered with status {code}"
+
+
+def parse_wait(headers: Mapping[str, str]) -> int | None:
+    """Seconds to wait before the next request: the Hub's `ratelimit` header, else `Retry-After`."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None:
+        return limit.reset_in_seconds
+    after = headers.get("Retry-After", "")
+    return int(after) if after.isdecimal() else None
