@@ -164,12 +164,12 @@ def test_an_unknown_hub_dataset_counts_as_missing(tmp_path, tokenizer_dir):
 
 
 def test_a_step_goes_through_each_file_once(tmp_path, tokenizer_dir, monkeypatch):
-    from data_recipes.reading import lookup as read_again
+    from data_recipes.reading.source_file import SourceFile
 
     folder = built_from(write_as("jsonl", tmp_path / "corpus"), tmp_path, tokenizer_dir)
     opened = []
-    open_binary = read_again.open_binary
-    monkeypatch.setattr(read_again, "open_binary", lambda file: opened.append(file.name) or open_binary(file))
+    open_file = SourceFile.open
+    monkeypatch.setattr(SourceFile, "open", lambda file: opened.append(file.name) or open_file(file))
     found = trace_rows(folder, step=1, batch_size=12, text=True)
     assert len({document["row"] for row in found for document in row["documents"]}) > 1
     assert opened == ["docs.jsonl"]
