@@ -44,6 +44,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
             run.pending.add(update(run, plan))
         run.step += 1
 
+        # All that needs the host to know values of the device, or the ranks to agree, waits for the log to be written.
         if len(run.pending) >= run.flush_every:
             offending = run.flush()
             if offending:
@@ -60,6 +61,8 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
 
         every = config.checkpoint.every_steps
         if plan.ends_phase:
+            # Re-balanced before it is saved, so that checkpoint, exported model and next phase hold the same weights;
+            # saved before it is exported and scored, which may run out of memory.
             run.rebalance(plan.phase)
             run.save()
             end_phase(run, plan.phase)

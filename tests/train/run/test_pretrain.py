@@ -3,6 +3,7 @@
 import math
 import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,25 @@ def test_windows_of_held_out_text_see_what_precedes_them(inputs: Path, tmp_path:
     output = model(input_ids=ids, labels=ids)
     assert record["loss"] == pytest.approx((output.loss - output.z_loss).item(), rel=1e-5)
     assert model.training
+
+
+def test_the_manifest_of_each_phase_is_read_once(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, read_text = Counter[str](), Path.read_text
+
+    def counting(path: Path, *args: Any, **kwargs: Any) -> str:
+        if path.name == "manifest.json":
+            read[path.parent.name] += 1
+        return read_text(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", counting)
+    monitors = {"interval": 1, "peak_tflops": 0.1}
+    config = write_run_config(inputs, tmp_path / "config.yaml", max_steps=8, heldout=None, monitors=monitors)
+    assert pretrain(config) == 0
+    assert {name: count for name, count in read.items() if name.startswith("phase-")} == {
+        "phase-01": 1,
+        "phase-02": 1,
+        "phase-26": 1,
+    }
 
 
 def test_a_run_and_an_evaluation_of_its_model_measure_the_same(inputs: Path, finished: Path) -> None:
