@@ -194,7 +194,8 @@ def build(corpus: Path, tokenizer: Path, out: Path, *, tokens: int, workers: int
 
 def store_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """One thread, from mapped tokens to Arrow batches in memory, rows of 4,096 tokens from 12 sources."""
-    from data_recipes.packing.writer import record_batch, schema_of
+    from data_recipes.packing.writer import record_batch
+    from data_recipes.rows.layout import schema_of
 
     tokens = 64 * 2**20
     stores = generated_stores(work, tokens, 12)
@@ -283,8 +284,8 @@ def opening(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Open a phase of 40B tokens as a trainer does; its shards are holes, its manifest is real."""
     from data_recipes.manifest import SCHEMA_VERSION
     from data_recipes.packing.writer import SHARD_TOKENS
-    from data_recipes.rows.layout import shard_name
-    from data_recipes.rows.reader import KIND, PackedRows
+    from data_recipes.rows.layout import KIND, shard_name
+    from data_recipes.rows.reader import PackedRows
 
     folder = work / "phase-40b"
     folder.mkdir()

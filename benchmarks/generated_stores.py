@@ -69,4 +69,4 @@ def plan_of(stores: list[Any], tokens: int, packing: str) -> Any:
         STRATEGIES[packing](store, Position(), rows, 4096, seed=number, long=None)
         for number, store in enumerate(stores)
     ]
-    return PhasePlan.of(draws, 4096, stores=stores, pad_id=102)
+    return PhasePlan(draws, 4096, stores, pad_id=102)

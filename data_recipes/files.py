@@ -2,8 +2,8 @@
 
 `write_whole` is for small files: new content or old, never half. `HashedFile` is for the large ones that a build
 leaves: hashed as they are written, and again before a later run uses them. Those are not flushed to the disk one by
-one, which would hold a build up for longer than it takes to make them; what a crash of the machine has spoilt shows
-when it is hashed again.
+one, which would take longer than making them; what a crash of the machine has damaged is found when it is hashed
+again.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 class HashedFile(io.RawIOBase):
-    """A new file that is hashed as it is written, so that what a record says of it needs no second reading."""
+    """A new file that is hashed as it is written, so that its record needs no second reading."""
 
     def __init__(self, path: Path) -> None:
         # Held, not inherited from: to a real file NumPy would write beside `write`.
@@ -60,16 +60,16 @@ class HashedFile(io.RawIOBase):
         super().close()
 
     @property
-    def said(self) -> dict[str, Any]:
-        """What a record keeps of the file: hash and size."""
+    def record(self) -> dict[str, Any]:
+        """Hash and size, for a later run."""
         return {"sha256": self._digest.hexdigest(), "bytes": self._bytes}
 
 
-def intact(path: Path, said: Mapping[str, Any]) -> bool:
-    """Whether a file that an earlier run has left is what its record says, byte for byte."""
-    return right_size(path, said) and sha256_file(path) == said["sha256"]
+def matches_record(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file that an earlier run has left is still the one recorded, byte for byte."""
+    return has_recorded_size(path, record) and sha256_file(path) == record["sha256"]
 
 
-def right_size(path: Path, said: Mapping[str, Any]) -> bool:
-    """Whether a file is there with the size that its record says; reads nothing."""
-    return path.is_file() and path.stat().st_size == said["bytes"]
+def has_recorded_size(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file is there with the recorded size; reads nothing."""
+    return path.is_file() and path.stat().st_size == record["bytes"]

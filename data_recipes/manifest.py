@@ -134,9 +134,9 @@ def verify_files(folder: Path, *, content: bool = True, manifest: Mapping[str, A
         if not path.is_file():
             problems.append(f"{path}: missing")
         elif path.stat().st_size != expected["bytes"]:
-            problems.append(f"{path}: {path.stat().st_size} bytes, manifest says {expected['bytes']}")
+            problems.append(f"{path}: {path.stat().st_size} bytes, expected {expected['bytes']}")
         elif content and sha256_file(path) != expected["sha256"]:
-            problems.append(f"{path}: content differs from the manifest's SHA-256")
+            problems.append(f"{path}: content differs from its recorded SHA-256")
     return problems
 
 

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import check_new_folder, whole_folder, write_manifest
-from data_recipes.packing.writer import schema_of
-from data_recipes.rows.layout import read_file_tables
+from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
 from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files

@@ -22,7 +22,7 @@ def best_fit(lengths: np.ndarray, context_length: int) -> tuple[np.ndarray, int]
 @numba.njit(cache=True, nogil=True)
 def _assign(lengths, context_length):  # pragma: no cover - compiled
     count = len(lengths)
-    # cursor[n]: where the class of length n begins in the order from the longest class down.
+    # A counting sort. cursor[n]: where the class of length n begins in the order from the longest class down.
     cursor = np.zeros(context_length + 1, dtype=np.int64)
     for length in lengths:
         cursor[length] += 1
@@ -43,6 +43,7 @@ def _assign(lengths, context_length):  # pragma: no cover - compiled
     rows = 0
     place = 0
     for length in range(context_length, 0, -1):
+        # All documents of a class are alike, so a row takes as many of them as fit before another is looked for.
         end = cursor[length - 1] if length > 1 else count
         while place < end:
             space = _next_space(words, length)
@@ -77,6 +78,7 @@ def _assign(lengths, context_length):  # pragma: no cover - compiled
 @numba.njit(cache=True, nogil=True, inline="always")
 def _next_space(words, least):  # pragma: no cover - compiled
     """The smallest free space of at least `least` that some row has; -1 without one."""
+    # The bits below `least` are cleared in its word; then the lowest set bit is found by halving.
     number = least >> 6
     bits = (words[number] >> np.uint64(least & 63)) << np.uint64(least & 63)
     while bits == 0:

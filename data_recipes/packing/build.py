@@ -30,8 +30,7 @@ from data_recipes.packing.plan import PlannedPhase, plan_phases
 from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.writer import PhasePlan, write_rows
 from data_recipes.recipes.recipe import Recipe
-from data_recipes.rows.layout import SOURCES_NAME, write_for_datasets
-from data_recipes.rows.reader import KIND
+from data_recipes.rows.layout import KIND, SOURCES_NAME, write_for_datasets
 from data_recipes.tokens.units import maps
 
 PHASES_KIND, STORE_KIND = "packed-phases", "token-store"
@@ -58,12 +57,8 @@ def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path) -> Pat
     if folder.exists():
         return folder
     tokenizer = request.loaded_tokenizer
-    plan = PhasePlan.of(
-        phase.draws,
-        phase.recipe.context_length,
-        stores=phase.stores,
-        pad_id=tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id,
-    )
+    pad_id = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
+    plan = PhasePlan(phase.draws, phase.recipe.context_length, phase.stores, pad_id)
     inputs = inputs_of(phase, tokenizer)
     config = config_of(phase, request, rows_per_shard=plan.rows_per_shard)
     partial = folder.parent / f".{folder.name}.partial"

@@ -1,8 +1,8 @@
 """What a subset of a phase takes from its source, and which stretch of which unit each of its rows holds."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Protocol
 
 import numpy as np
 
@@ -40,29 +40,32 @@ class Stretches:
     stop: np.ndarray
 
 
-class Draw(Protocol):
+def in_slot_order(parts: Sequence[Stretches]) -> Stretches:
+    """The stretches of several parts together, ordered by slot; within a slot as they come."""
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in ("slot", "unit", "start", "stop")]
+    order = np.argsort(columns[0], kind="stable")
+    return Stretches(*(column[order] for column in columns))
+
+
+@dataclass(frozen=True)
+class Draw:
     """The rows of one subset. `position` and `after`: the source's ledger before and after it; `tokens` drawn."""
 
-    @property
-    def store(self) -> TokenStore: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def position(self) -> Position: ...
-    @property
-    def after(self) -> Position: ...
-    @property
-    def tokens(self) -> int: ...
+    store: TokenStore
+    position: Position
+    after: Position
+    rows: int
+    context_length: int
+    seed: int
+    tokens: int
 
     def stretches(self, places: np.ndarray) -> Stretches:
         """What fills the rows at these places in the subset's order; `slot` counts in the order of `places`."""
-        ...
+        raise NotImplementedError
 
     def documents(self) -> int:
         """Documents drawn from, a piece left over from an earlier draw included."""
-        ...
+        raise NotImplementedError
 
 
 def concat(
@@ -71,24 +74,14 @@ def concat(
     """Documents one after the other, cut at the context length: the original's packing."""
     tokens = rows * context_length
     spans, after = draw_spans(store, position, tokens, long_first(store, position, tokens, long))
-    return ConcatDraw(store, position, after, rows, context_length, seed, spans)
+    return ConcatDraw(store, position, after, rows, context_length, seed, tokens, spans)
 
 
 @dataclass(frozen=True)
-class ConcatDraw:
+class ConcatDraw(Draw):
     """Row k is tokens k*L .. (k+1)*L of the spans."""
 
-    store: TokenStore
-    position: Position
-    after: Position
-    rows: int
-    context_length: int
-    seed: int
     spans: Spans
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.context_length
 
     def stretches(self, places: np.ndarray) -> Stretches:
         rows = shuffled(places, self.rows, self.context_length, self.seed)
@@ -103,6 +96,7 @@ class ConcatDraw:
 def _between(spans: Spans, offsets: np.ndarray, tokens: int) -> tuple[Spans, np.ndarray]:
     """The spans of tokens `offset .. offset + tokens` of a draw for each offset, and whose they are."""
     ends = np.cumsum(spans.lengths)
+    # A row takes `counts` spans from its `first` on; `repeat` and the running count list them for all rows at once.
     first = np.searchsorted(ends, offsets, side="right")
     counts = np.searchsorted(ends, offsets + tokens, side="left") - first + 1
     slot = np.repeat(np.arange(len(offsets)), counts)
@@ -118,7 +112,9 @@ def best_fit_draw(
 ) -> "BestFitDraw":
     """Whole documents, each row filled by the best fit; only what is longer than a row is cut, into full rows.
 
-    The windows are settled here, one after the other, since each begins where the one before has stopped.
+    The windows are planned here, one after the other, since each begins where the one before has stopped. Only where
+    each begins and how much it takes is kept: the pieces of all windows of a large subset would not fit in memory, so
+    `BestFitDraw.stretches` solves a window once more when its rows are written.
     """
     window_rows = rows_per_window(context_length)
     windows = []
@@ -143,11 +139,13 @@ def _fitting_pieces(
     spans, _ = draw_spans(store, position, rows * context_length, first)
     pieces = cut_long(document_pieces(store, spans), context_length)
     ends = np.cumsum(pieces.lengths)
-    # The draw ends where it ends: a last document that it cuts, though it fits a row, is left for later.
+    # A last document that the end of the draw cuts, though it would fit a row, is left for later.
     whole = len(ends) - _ends_inside(store, int(pieces.stop[-1]), int(pieces.lengths[-1]), context_length)
     count = whole
+    # Too many rows: leave out half of the surplus at a time, as leaving out all of it would leave the last rows empty.
     while count > 0 and (surplus := best_fit(pieces.lengths[:count], context_length)[1] - rows) > 0:
         count = min(count - 1, int(np.searchsorted(ends, ends[count - 1] - surplus * context_length // 2)))
+    # Too few: one piece more at a time, as long as it needs no row beyond the last.
     while best_fit(pieces.lengths[:count], context_length)[1] < rows and count < len(ends):
         if best_fit(pieces.lengths[: count + 1], context_length)[1] > rows:
             break
@@ -173,16 +171,9 @@ def cut_long(pieces: Spans, context_length: int) -> Spans:
 
 
 @dataclass(frozen=True)
-class BestFitDraw:
+class BestFitDraw(Draw):
     """`windows[w]`: where the window begins in the ledger, how many tokens it takes, and of which documents first."""
 
-    store: TokenStore
-    position: Position
-    after: Position
-    rows: int
-    context_length: int
-    seed: int
-    tokens: int
     windows: tuple[tuple[Position, int, LongFirst | None], ...]
     pieces: int
     _plans: dict[int, tuple[Spans, np.ndarray]] = field(default_factory=dict, compare=False)
@@ -200,10 +191,8 @@ class BestFitDraw:
             within = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
             number = np.repeat(row_starts[inside], counts) + within
             unit, start, _ = locate(self.store, pieces.start[number])
-            found.append((np.repeat(slots, counts), unit, start, start + pieces.lengths[number]))
-        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-        order = np.argsort(columns[0], kind="stable")
-        return Stretches(*(column[order] for column in columns))
+            found.append(Stretches(np.repeat(slots, counts), unit, start, start + pieces.lengths[number]))
+        return in_slot_order(found)
 
     def _plan(self, window: int) -> tuple[Spans, np.ndarray]:
         """The window's pieces ordered by row, and where each row's begin (int64, one more than its rows)."""
@@ -217,6 +206,7 @@ class BestFitDraw:
                 window_rows = rows_per_window(self.context_length)
                 size = min(window_rows, self.rows - window * window_rows)
                 starts = np.searchsorted(row_of[order], np.arange(size + 1))
+                # Shards are written in order: two windows are enough, the one being left and the one being entered.
                 if len(self._plans) > 1:
                     self._plans.pop(next(iter(self._plans)))
                 self._plans[window] = (Spans(pieces.start[order], pieces.stop[order]), starts)

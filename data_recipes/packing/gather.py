@@ -1,4 +1,4 @@
-"""Rows out of token stores: ids copied and documents told apart by compiled loops, one call a unit."""
+"""Rows out of token stores: ids copied and document boundaries found by compiled loops, one call a unit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ def gather(
     """Fill `rows` rows from stretches (ordered by slot); `store_of` names each stretch's store by number."""
     lengths = stretches.stop - stretches.start
     filled = np.bincount(stretches.slot, weights=lengths, minlength=rows).astype(np.int64)
+    # Where a stretch goes in its row: behind the stretches of the same row that come before it.
     within = np.cumsum(lengths) - lengths - (np.cumsum(filled) - filled)[stretches.slot]
     target = stretches.slot * context_length + within
     if filled.min(initial=context_length) < context_length:
@@ -66,6 +67,7 @@ def gather(
         ends = plain(store.documents_of(unit))[0]
         _count_documents(ends, start, stop, group, first_document, documents)
 
+    # A second pass over the units: only now, with all documents counted, is the place of each segment known.
     segment_stop = np.cumsum(documents)
     segments = int(segment_stop[-1]) if len(segment_stop) else 0
     columns = np.empty((4, segments), dtype=np.int64)

@@ -11,7 +11,7 @@ from data_recipes.packing.request import BuildRequest, is_built
 from data_recipes.packing.stream import Position
 from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.recipe import Recipe
-from data_recipes.rows.reader import KIND
+from data_recipes.rows.layout import KIND
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Position:
     long: int = 0
 
     def as_json(self) -> dict[str, int]:
-        """For manifests; the long part only where it says something."""
+        """For manifests; the long part only where it differs."""
         if self.long_tokens <= self.tokens:
             return {"tokens": self.tokens}
         return {"tokens": self.tokens, "long_tokens": self.long_tokens, "long": self.long}
@@ -86,6 +86,7 @@ def draw_spans(store: TokenStore, position: Position, tokens: int, first: LongFi
         found = long_documents(store, start, first.horizon, first.tokens).first(left)
         left -= int(found.lengths.sum())
         drawn.append(found)
+        # Enough found: used up to the last of them. Else every long document before the horizon is used.
         reached = int(found.stop[-1]) if left == 0 else max(start, first.horizon)
         position = Position(position.tokens, reached, first.tokens)
     if left > 0:
@@ -101,6 +102,7 @@ def _plain_spans(store: TokenStore, position: Position, tokens: int) -> tuple[Sp
     start = position.tokens
     if position.long_tokens <= start:
         return _one(start, start + tokens), Position(start + tokens)
+    # The gaps between the long documents that are used, and then the stream without gaps.
     used = long_documents(store, start, position.long_tokens, position.long)
     starts = np.concatenate([[start], used.stop])
     stops = np.concatenate([used.start, [max(position.long_tokens, start) + tokens]])
@@ -149,6 +151,7 @@ def split_by_unit(store: TokenStore, spans: Spans) -> UnitSpans:
     span = np.arange(len(spans.start), dtype=np.int64)
     start, left = spans.start, spans.lengths
     found = []
+    # Each round cuts off what lies in the first unit of all spans at once: as many rounds as the longest spans units.
     while len(span):
         unit, inside, room = locate(store, start)
         taken = np.minimum(left, room)
@@ -170,6 +173,7 @@ def count_documents(store: TokenStore, spans: Spans) -> int:
 def document_pieces(store: TokenStore, spans: Spans) -> Spans:
     """The spans cut where one document ends and the next begins."""
     cut = split_by_unit(store, spans)
+    # Counted first, so that the pieces of every unit can be written straight to their places.
     first, counts = _per_unit(store, cut)
     total = int(counts.sum())
     starts, stops = np.empty(total, np.int64), np.empty(total, np.int64)
@@ -194,7 +198,7 @@ def _per_unit(store: TokenStore, cut: UnitSpans) -> tuple[np.ndarray, np.ndarray
 
 
 def groups_of(keys: np.ndarray) -> list[np.ndarray]:
-    """The places of each value of `keys`, in order within each."""
+    """The indices of each value of `keys`, in order within each."""
     if not len(keys):
         return []
     order = np.argsort(keys, kind="stable")
@@ -202,7 +206,7 @@ def groups_of(keys: np.ndarray) -> list[np.ndarray]:
 
 
 def plain(mapped: np.ndarray) -> np.ndarray:
-    """The same memory as a plain array: numba compiles no variant for memmap."""
+    """The same memory as a plain array, as numba has no variant for memmap."""
     return mapped.view(np.ndarray)
 
 
@@ -233,6 +237,7 @@ def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     if key not in store.ends:
         order = store.unit_order(epoch)
         if not store.complete:
+            # Behind a unit that is not tokenised yet no position is known.
             known = np.array([int(number) in store.records for number in order])
             order = order[: len(order) if known.all() else int(np.argmin(known))]
         ends = np.cumsum([store.records[int(number)].tokens for number in order], dtype=np.int64)
@@ -242,6 +247,7 @@ def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def locate(store: TokenStore, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each position of the stream: the unit, the token in it, and how many tokens follow in that unit."""
+    # Every epoch has the same length, though its units come in another order; an unfinished source has no second one.
     if store.complete:
         epochs, offsets = np.divmod(positions, int(unit_ends(store, 0)[1][-1]))
     else:

@@ -8,18 +8,19 @@ the last), `subset` (int32) and `documents` (source, file and row numbers of `so
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.files import HashedFile, intact, write_whole
-from data_recipes.packing.draw import Draw, Stretches
+from data_recipes.files import HashedFile, matches_record, write_whole
+from data_recipes.packing.draw import Draw, Stretches, in_slot_order
 from data_recipes.packing.gather import Rows, gather
 from data_recipes.packing.mixing import interleave, occurrences
-from data_recipes.rows.layout import shard_name
+from data_recipes.rows.layout import schema_of, shard_name
 from data_recipes.tokens.store import TokenStore
 from data_recipes.tokens.units import maps
 
@@ -35,16 +36,16 @@ class PhasePlan:
     context_length: int
     stores: Sequence[TokenStore]
     pad_id: int
-    order: np.ndarray
-    place: np.ndarray
 
-    @classmethod
-    def of(
-        cls, draws: Sequence[Draw], context_length: int, *, stores: Sequence[TokenStore], pad_id: int
-    ) -> "PhasePlan":
-        """Settle the order of the rows."""
-        order = interleave([draw.rows for draw in draws])
-        return cls(draws, context_length, stores, pad_id, order, occurrences(order, len(draws)))
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The subset of each row, so that every stretch of rows holds the mixture."""
+        return interleave([draw.rows for draw in self.draws])
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """Which of its subset's rows each row is."""
+        return occurrences(self.order, len(self.draws))
 
     @property
     def rows(self) -> int:
@@ -63,51 +64,20 @@ class PhasePlan:
         order, place = self.order[start:stop], self.place[start:stop]
         numbers = {store.key: number for number, store in enumerate(self.stores)}
         found: list[Stretches] = []
-        store_of: list[np.ndarray] = []
         for subset in np.unique(order):
-            draw = self.draws[int(subset)]
             slots = np.flatnonzero(order == subset)
-            stretches = draw.stretches(place[slots])
-            found.append(Stretches(slots[stretches.slot], stretches.unit, stretches.start, stretches.stop))
-            store_of.append(np.full(len(stretches.slot), numbers[draw.store.key], dtype=np.int64))
-        slot = np.concatenate([stretches.slot for stretches in found])
-        by_slot = np.argsort(slot, kind="stable")
-        ordered = Stretches(
-            slot[by_slot],
-            *(
-                np.concatenate([getattr(stretches, name) for stretches in found])[by_slot]
-                for name in ("unit", "start", "stop")
-            ),
-        )
+            stretches = self.draws[int(subset)].stretches(place[slots])
+            found.append(replace(stretches, slot=slots[stretches.slot]))
+        stretches = in_slot_order(found)
+        store_of_subset = np.array([numbers[draw.store.key] for draw in self.draws], dtype=np.int64)
         return gather(
             self.stores,
-            np.concatenate(store_of)[by_slot],
-            ordered,
+            store_of_subset[order[stretches.slot]],
+            stretches,
             rows=stop - start,
             context_length=self.context_length,
             pad_id=self.pad_id,
         )
-
-
-def schema_of(context_length: int, labels: pa.DataType = pa.int32()) -> pa.Schema:
-    """The columns of a shard; sources, files and subsets are `labels`: indices here, names once published."""
-    documents = pa.struct(
-        [
-            ("source", labels),
-            ("file", labels),
-            ("row", pa.int64()),
-            ("start", pa.int64()),
-            ("end", pa.int64()),
-        ]
-    )
-    return pa.schema(
-        [
-            ("input_ids", pa.list_(pa.int32(), context_length)),
-            ("doc_lengths", pa.list_(pa.int32())),
-            ("subset", labels),
-            ("documents", pa.list_(documents)),
-        ]
-    )
 
 
 def write_rows(plan: PhasePlan, folder: Path, *, workers: int, progress: Any) -> dict[str, dict[str, Any]]:
@@ -128,10 +98,10 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
     done = folder / f".{name}.json"
     first = number * plan.rows_per_shard
     last = min(plan.rows, first + plan.rows_per_shard)
-    said = _record(done)
-    if said is not None and intact(path, said):
+    record = _read_record(done)
+    if record is not None and matches_record(path, record):
         progress.update((last - first) * plan.context_length)
-        return name, said
+        return name, record
     partial = folder / f".{name}.partial"
     schema = schema_of(plan.context_length)
     step = max(1, BATCH_TOKENS // plan.context_length)
@@ -141,14 +111,13 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
             writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
             maps.release()
             progress.update((stop - start) * plan.context_length)
-    said = sink.said
     partial.replace(path)
-    write_whole(done, json.dumps(said))
-    return name, said
+    write_whole(done, json.dumps(sink.record))
+    return name, sink.record
 
 
-def _record(done: Path) -> dict[str, Any] | None:
-    """What an earlier run has noted of a shard; nothing if the machine went down while it wrote."""
+def _read_record(done: Path) -> dict[str, Any] | None:
+    """The record that an earlier run has left of a shard; None also if the machine crashed while it was written."""
     try:
         return json.loads(done.read_text())
     except (FileNotFoundError, ValueError):

@@ -1,12 +1,16 @@
-"""Names and forms of what a built phase's folder holds beside the manifest."""
+"""The form of a built phase: the columns of its rows, and the names and forms of the files beside them."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from data_recipes.errors import DataError
 
+# The kind that its manifest names.
+KIND = "packed-rows"
 SOURCES_NAME = "sources.json"
 SHARDS = "rows-*.arrow"
 
@@ -16,11 +20,32 @@ def shard_name(number: int) -> str:
     return f"rows-{number:05d}.arrow"
 
 
-def write_for_datasets(folder: Path, *, title: str, shards: Sequence[str], fingerprint: str) -> None:
-    """What lets `datasets` alone read a phase: `load_dataset(folder)` by the card, `load_from_disk(folder)` by `train`.
+def schema_of(context_length: int, labels: pa.DataType = pa.int32()) -> pa.Schema:
+    """The columns of a shard; sources, files and subsets are `labels`: indices here, names once published."""
+    documents = pa.struct(
+        [
+            ("source", labels),
+            ("file", labels),
+            ("row", pa.int64()),
+            ("start", pa.int64()),
+            ("end", pa.int64()),
+        ]
+    )
+    return pa.schema(
+        [
+            ("input_ids", pa.list_(pa.int32(), context_length)),
+            ("doc_lengths", pa.list_(pa.int32())),
+            ("subset", labels),
+            ("documents", pa.list_(documents)),
+        ]
+    )
 
-    `load_dataset` refuses a folder with the `state.json` that `load_from_disk` needs. So that is in a folder of the
-    split and leads back to the shards, as a `DatasetDict` allows.
+
+def write_for_datasets(folder: Path, *, title: str, shards: Sequence[str], fingerprint: str) -> None:
+    """Let `datasets` alone read a phase: `load_dataset(folder)` by the card, `load_from_disk(folder)` by `train`.
+
+    `load_dataset` refuses a folder with the `state.json` that `load_from_disk` needs. So that lies in a folder of the
+    split and refers back to the shards, as a `DatasetDict` allows.
     """
     card = {"pretty_name": title, "configs": [{"config_name": "default", "data_files": [SHARDS]}]}
     (folder / "README.md").write_text(

@@ -16,13 +16,13 @@ import numpy as np
 import pyarrow as pa
 
 from data_recipes.errors import DataError
+from data_recipes.files import has_recorded_size
 from data_recipes.manifest import read_manifest
-from data_recipes.rows.layout import shard_name
+from data_recipes.rows.layout import KIND, shard_name
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-KIND = "packed-rows"
 OPEN_SHARDS = 8
 SCAN_TOKENS = 4 * 2**20
 
@@ -113,8 +113,8 @@ class PackedRows:
             self._shards.move_to_end(number)
             return self._shards[number]
         path = self.folder / shard_name(number)
-        said = self.manifest["files"].get(path.name)
-        if said is None or not path.is_file() or path.stat().st_size != said["bytes"]:
+        record = self.manifest["files"].get(path.name)
+        if record is None or not has_recorded_size(path, record):
             raise DataError(f"{path}: missing or cut short. Check with 'yulanmini data verify {self.folder}'.")
         try:
             batches = list(pa.ipc.open_stream(pa.memory_map(str(path))))

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from data_recipes.errors import DataError
-from data_recipes.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_files
-from data_recipes.rows.layout import read_file_tables
-from data_recipes.rows.reader import KIND, PackedRows, piece_lengths
+from data_recipes.manifest import MANIFEST_NAME, read_manifest, verify_files
+from data_recipes.rows.layout import KIND, read_file_tables
+from data_recipes.rows.reader import PackedRows, piece_lengths
 from data_recipes.tokens.units import read_record
 
 UNIT_RECORDS = "unit-*.json"
@@ -56,14 +56,9 @@ def check_units(folder: Path) -> list[str]:
     for place in sorted(folder.glob(UNIT_RECORDS)):
         record = read_record(place)
         if record is None:
-            problems.append(f"{place}: not the record that was written; the next build makes the unit anew")
+            problems.append(f"{place}: not the record that was written; the next build makes the unit again")
             continue
-        for name, said in record.files.items():
-            path = folder / name
-            if not path.is_file():
-                problems.append(f"{path}: missing")
-            elif path.stat().st_size != said["bytes"] or sha256_file(path) != said["sha256"]:
-                problems.append(f"{path}: content differs from its record's SHA-256")
+        problems += verify_files(folder, manifest={"files": record.files})
     return problems
 
 

@@ -21,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 
 from data_recipes.errors import DataError
-from data_recipes.files import HashedFile, intact, right_size
+from data_recipes.files import HashedFile, has_recorded_size, matches_record
 from data_recipes.manifest import fingerprint_of
 
 # Each map keeps a file descriptor. A process has 1,024 by default, a phase of the published size has 5,000 units of
@@ -31,7 +31,7 @@ MAPPED_FILES = 128
 
 @dataclass(frozen=True)
 class UnitRecord:
-    """What is known of a finished unit. `place`: where it ended in a source that is read in order."""
+    """A finished unit: counts, and its files. `place`: where it ended in a source that is read in order."""
 
     tokens: int
     documents: int
@@ -60,14 +60,14 @@ class UnitFolder:
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self.path = path
         self.dtype = dtype
-        # What each file looked like when it was last known to be sound: no need to hash it again.
-        self._sound: dict[str, tuple[int, ...]] = {}
+        # The state of each file when it was last known to be undamaged: no need to hash it again.
+        self._checked: dict[str, tuple[int, ...]] = {}
         self._lock = Lock()
 
     def read(self, number: int) -> UnitRecord | None:
         """The record of a finished unit; None where the unit is yet to be made, or made again."""
         record = read_record(self.path / f"{_stem(number)}.json")
-        if record is None or not all(right_size(self.path / name, said) for name, said in record.files.items()):
+        if record is None or not all(has_recorded_size(self.path / name, one) for name, one in record.files.items()):
             return None
         tokens = record.files.get(f"{_stem(number)}.tokens", {"bytes": None})
         return record if tokens["bytes"] == record.tokens * self.dtype.itemsize else None
@@ -81,8 +81,10 @@ class UnitFolder:
             left_over = lock.exists()
             with lock.open("a") as file:
                 held = _take(file.fileno())
+                # The holder that was waited for has removed the file: its lock excludes nobody who opens the path now.
                 if held and not _is_still(file.fileno(), lock):
-                    continue  # its holder is done and has removed it
+                    continue
+                # The lock was free though its file was there: its holder has died, so nobody writes to these.
                 if held and left_over:
                     for partial in self.path.glob(f".{_stem(number)}.*.partial"):
                         partial.unlink(missing_ok=True)
@@ -116,6 +118,7 @@ class UnitFolder:
         found = maps.get((self, name))
         if found is not None:
             return found
+        # Outside of `maps`' own lock: hashing one file must not hold up those who read others.
         with self._lock:
             self._check(number, name, record)
             found = open_file(self.path / name)
@@ -125,19 +128,19 @@ class UnitFolder:
     def _check(self, number: int, name: str, record: UnitRecord) -> None:
         """Hash a file unless it is the one that this process has written or hashed. `DataError` if it is damaged."""
         path = self.path / name
-        if path.is_file() and self._sound.get(name) == (look := _look_of(path)):
+        if path.is_file() and self._checked.get(name) == (state := _state_of(path)):
             return
-        if not intact(path, record.files[name]):
+        if not matches_record(path, record.files[name]):
             (self.path / f"{_stem(number)}.json").unlink(missing_ok=True)
             raise DataError(
                 f"{path}: its content is not what was written there. Run the same command again: the unit is "
-                "tokenised anew."
+                "tokenised again."
             )
-        self._sound[name] = look
+        self._checked[name] = state
 
     def written(self, name: str) -> None:
-        """Take note that a file was written by this process."""
-        self._sound[name] = _look_of(self.path / name)
+        """Remember that a file was written by this process, and need not be hashed."""
+        self._checked[name] = _state_of(self.path / name)
 
 
 class NewUnit:
@@ -176,8 +179,8 @@ class NewUnit:
         with HashedFile(self._own(f"{self._stem}.documents.npy")) as stream:
             np.save(stream, table)
         self._ids.close()
-        said = {f"{self._stem}.tokens": self._ids.said, f"{self._stem}.documents.npy": stream.said}
-        record = UnitRecord(self.tokens, table.shape[1], characters, drops, place, notes, said)
+        files = {f"{self._stem}.tokens": self._ids.record, f"{self._stem}.documents.npy": stream.record}
+        record = UnitRecord(self.tokens, table.shape[1], characters, drops, place, notes, files)
         content = asdict(record)
         line = json.dumps({"fingerprint": fingerprint_of(content), **content}, ensure_ascii=False)
         self._own(f"{self._stem}.json").write_text(line + "\n")
@@ -236,7 +239,7 @@ def _stem(number: int) -> str:
     return f"unit-{number:05d}"
 
 
-def _look_of(path: Path) -> tuple[int, ...]:
+def _state_of(path: Path) -> tuple[int, ...]:
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 

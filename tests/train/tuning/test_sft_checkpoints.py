@@ -35,7 +35,7 @@ def test_without_a_checkpoint_a_run_starts_afresh(tmp_path):
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "199 bytes, manifest says 200"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1]), "199 bytes, expected 200"),
         (lambda path: path.write_bytes(bytes(200)), "content differs"),
         (lambda path: path.unlink(), "missing"),
     ],
