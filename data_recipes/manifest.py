@@ -1,4 +1,4 @@
-"""Manifests: a stage's output is a folder that appears whole, says where it came from, and can be re-checked.
+"""Manifests: a stage's output is a folder that appears whole, records its origin, and can be checked again.
 
 A manifest holds the schema version, the kind of folder, fingerprints of the inputs (content hashes, not
 paths), the resolved config, the seed, package versions, counts, and size and SHA-256 of every file. A stage that

@@ -11,7 +11,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 64-bit seed from whatever tells one use from another."""
+    """A 64-bit seed, different for every use that the parts name."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 

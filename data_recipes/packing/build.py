@@ -92,7 +92,7 @@ def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path) -> Pat
 
 
 def check_finished(phase: PlannedPhase, request: BuildRequest, folder: Path) -> None:
-    """`DataError` when the folder holds something else than this phase; says what differs."""
+    """`DataError` when the folder holds something else than this phase, with what differs."""
     if folder_state(folder, kind=KIND) == "new":
         return
     manifest = read_manifest(folder, kind=KIND)

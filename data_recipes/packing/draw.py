@@ -22,7 +22,7 @@ from data_recipes.packing.stream import (
 from data_recipes.tokens.store import TokenStore
 
 # Rows of a subset are shuffled, and with best-fit packed, within windows of this many tokens: what a window spans
-# is read at random. At least so many rows, or the last of them, half empty, would tell in the fill.
+# is read at random. At least so many rows, so that the last ones of a window, half empty, do not lower the fill.
 WINDOW_TOKENS = 16 * 2**20
 WINDOW_ROWS = 2048
 
@@ -31,7 +31,7 @@ WINDOW_ROWS = 2048
 class Stretches:
     """Stretches of tokens, in the order in which they fill rows: all int64, one entry a stretch.
 
-    `slot` says which of the asked rows, `unit` which unit of the store, `[start, stop)` which of its tokens.
+    `slot` is the number of the row among those asked for; the tokens are `[start, stop)` of the store's unit `unit`.
     """
 
     slot: np.ndarray

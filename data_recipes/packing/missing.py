@@ -6,16 +6,15 @@ from typing import Any
 from data_recipes.errors import DataError
 from data_recipes.packing.request import Missing
 from data_recipes.reading.files import SourceMissing
-from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.recipe import Recipe, Subset
-from data_recipes.recipes.source import Source
+from data_recipes.recipes.source import Source, resolve_source
 from data_recipes.tokens.store import TokenStore
 
 
 def readable_subsets(
     recipe: Recipe, store_of: Callable[[Source], TokenStore], missing: Missing
 ) -> tuple[list[Subset], list[TokenStore], list[dict[str, Any]]]:
-    """The subsets that can be built, the store of each, and what became of the others, as `missing` asks."""
+    """The subsets that can be built, the store of each, and what was done about the others, by `missing`."""
     subsets: list[Subset] = []
     stores: list[TokenStore] = []
     absent: list[tuple[Subset, SourceMissing]] = []
@@ -64,16 +63,16 @@ def _substituted(recipe: Recipe, subsets: list[Subset], absent: list[tuple[Subse
     """Share the absent tokens of each domain among its readable subsets, in proportion."""
     result = list(subsets)
     for domain in dict.fromkeys(subset.domain for subset, _ in absent):
-        lacking = sum(subset.tokens for subset, _ in absent if subset.domain == domain)
+        unmet = sum(subset.tokens for subset, _ in absent if subset.domain == domain)
         places = [index for index, subset in enumerate(subsets) if subset.domain == domain]
         if not places:
             raise DataError(
-                f"{recipe.name}: no readable subset of domain '{domain}' to substitute for the {lacking:,} tokens "
+                f"{recipe.name}: no readable subset of domain '{domain}' to substitute for the {unmet:,} tokens "
                 "that are missing there. Build with --missing skip, or add a source of that domain."
             )
         weights = [subsets[index].tokens for index in places]
-        shares = [lacking * weight // sum(weights) for weight in weights]
-        shares[0] += lacking - sum(shares)
+        shares = [unmet * weight // sum(weights) for weight in weights]
+        shares[0] += unmet - sum(shares)
         for index, share in zip(places, shares, strict=True):
             result[index] = subsets[index].model_copy(update={"tokens": subsets[index].tokens + share})
     return result

@@ -1,7 +1,7 @@
-"""Documents that two subsets of a mix have both drawn, since their sources read the same files.
+"""Documents that two subsets of a mix have both drawn, because their sources read the same files.
 
-The ledger keeps a document from being used twice within one source. Two sources (two globs, two filters) know nothing
-of each other: where their files are the same, the documents drawn from them are compared.
+The ledger keeps a document from being used twice within one source. Two sources (two globs, two filters) have a
+position each: where their files are the same, the documents drawn from them are compared.
 """
 
 from collections.abc import Sequence

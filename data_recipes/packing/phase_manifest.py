@@ -1,4 +1,4 @@
-"""What a built phase's manifest says: its inputs by content, its quotas and what became of them, the ledger."""
+"""The content of a built phase's manifest: its inputs by content, its quotas and how they were met, the ledger."""
 
 from collections import Counter
 from pathlib import Path
@@ -30,7 +30,7 @@ def inputs_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, str]
 
 
 def config_of(phase: PlannedPhase, request: BuildRequest, *, rows_per_shard: int) -> dict[str, Any]:
-    """Everything else that the rows follow from."""
+    """Everything else that determines the rows."""
     used = [store.key for store in phase.stores]
     return {
         "name": phase.recipe.name,
@@ -47,7 +47,7 @@ def config_of(phase: PlannedPhase, request: BuildRequest, *, rows_per_shard: int
 
 
 def counts_of(phase: PlannedPhase, *, shards: int) -> dict[str, Any]:
-    """Rows, tokens (padding included, and told), documents, shards."""
+    """Rows, tokens (padding included, and its share), documents, shards."""
     rows = sum(draw.rows for draw in phase.draws)
     tokens = rows * phase.recipe.context_length
     filled = sum(draw.tokens for draw in phase.draws)
@@ -61,7 +61,7 @@ def counts_of(phase: PlannedPhase, *, shards: int) -> dict[str, Any]:
 
 
 def details_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, Any]:
-    """The readable rest: names, tables of subsets and sources, ledger after the phase, where things were."""
+    """For readers: names, tables of subsets and sources, ledger after the phase, locations."""
     recipe = phase.recipe
     location = tokenizer.location
     return {
@@ -127,7 +127,7 @@ def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
 
 
 def _epochs(store: TokenStore, consumed: int) -> float | None:
-    """How often a source has been gone through, by tokens; None where its size is not known yet (below 1)."""
+    """Epochs of a source so far, by tokens; None where its size is not known yet (below 1)."""
     total = total_tokens(store)
     return round(consumed / total, 6) if store.complete and total else None
 

@@ -1,6 +1,6 @@
 """What a build will do, planned before a row is written: sources, rows of each subset, positions, shortfalls."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -132,21 +132,25 @@ def predecessor(chain: Sequence[Recipe], index: int) -> int | None:
     return None
 
 
+def planned_tokens(planned: Sequence[PlannedMix]) -> Iterator[tuple[PlannedMix, Subset, TokenStore, int, int]]:
+    """Each subset in the order of drawing: (mix, subset, store, tokens of it drawn before, tokens to be drawn)."""
+    after: list[dict[str, int]] = []
+    for item in planned:
+        drawn = dict(after[item.previous] if item.previous is not None else item.start.consumed)
+        for subset, store, rows in zip(item.subsets, item.subset_stores, item.rows, strict=True):
+            before, tokens = drawn.get(store.key, 0), rows * item.recipe.context_length
+            drawn[store.key] = before + tokens
+            yield item, subset, store, before, tokens
+        after.append(drawn)
+
+
 def tokens_needed(planned: Sequence[PlannedMix]) -> dict[str, tuple[TokenStore, int]]:
     """How far each source must be tokenised: an upper bound of what the draws touch."""
-    after: list[dict[str, int]] = []
     needs: dict[str, tuple[TokenStore, int]] = {}
-    for item in planned:
-        position = dict(after[item.previous] if item.previous is not None else item.start.consumed)
-        for store, rows in zip(item.subset_stores, item.rows, strict=True):
-            tokens = rows * item.recipe.context_length
-            if tokens == 0:
-                continue
-            start = position.get(store.key, 0)
-            position[store.key] = start + tokens
-            reach = start + tokens * (1 if item.long is None else LONG_HORIZON + 1)
+    for item, _, store, before, tokens in planned_tokens(planned):
+        if tokens > 0:
+            reach = before + tokens * (1 if item.long is None else LONG_HORIZON + 1)
             needs[store.key] = (store, max(reach, needs.get(store.key, (store, 0))[1]))
-        after.append(position)
     return needs
 
 
@@ -154,13 +158,8 @@ def plan_phases(request: BuildRequest) -> list[PlannedPhase]:
     """Tokenise what the mixes need, refuse what there is not enough of, and plan every draw; without `before`."""
     planned = plan_mixes(request)
     needs = tokens_needed(planned)
-    # One unit of a source tells roughly how much there is: a clear shortfall need not wait for all of them.
-    capped = {
-        store.key
-        for item in planned
-        for subset, store in zip(item.subsets, item.subset_stores, strict=True)
-        if subset.max_epochs is not None
-    }
+    # One unit gives an estimate of the whole source: a clear shortfall need not wait until all are tokenised.
+    capped = {store.key for _, subset, store, *_ in planned_tokens(planned) if subset.max_epochs is not None}
     first_units = {key: (store, 1) for key, (store, _) in needs.items() if key in capped}
     fill_stores(first_units, workers=request.threads, progress=False)
     check_epochs(planned)
@@ -173,7 +172,7 @@ def plan_phases(request: BuildRequest) -> list[PlannedPhase]:
 
 
 def without_earlier(planned: Sequence[AnyMix], request: BuildRequest) -> list[AnyMix]:
-    """Those of the chain that are asked for; the others only say where these begin."""
+    """Those of the chain that are asked for; the others only determine where these begin."""
     wanted = {recipe.key for recipe in request.recipes}
     return [item for item in planned if item.recipe.key in wanted]
 
@@ -201,23 +200,13 @@ def _plan_draws(item: PlannedMix, before: PlannedPhase | None, request: BuildReq
 
 def check_epochs(planned: Sequence[PlannedMix]) -> None:
     """`DataError` with a table when a subset would take its source through more epochs than it allows."""
-    taken: list[dict[str, int]] = []
     short = []
-    for item in planned:
-        so_far = dict(taken[item.previous] if item.previous is not None else item.start.consumed)
-        for subset, store, rows in zip(item.subsets, item.subset_stores, item.rows, strict=True):
-            wanted = rows * item.recipe.context_length
-            so_far[store.key] = so_far.get(store.key, 0) + wanted
-            cap = subset.max_epochs
-            size = size_of(store)
-            if cap is None or size is None:
-                continue
-            room = cap * size - (so_far[store.key] - wanted)
-            if wanted > room:
-                left = f"{'' if store.complete else 'about '}{max(0, room):,}"
-                epochs = f"{cap} epoch{'s' if cap > 1 else ''}"
-                short.append((item.recipe.key, subset.name, f"{wanted:,}", left, epochs))
-        taken.append(so_far)
+    for item, subset, store, before, tokens in planned_tokens(planned):
+        cap, size = subset.max_epochs, size_of(store)
+        if cap is not None and size is not None and tokens > cap * size - before:
+            left = f"{'' if store.complete else 'about '}{max(0, cap * size - before):,}"
+            epochs = f"{cap} epoch{'s' if cap > 1 else ''}"
+            short.append((item.recipe.key, subset.name, f"{tokens:,}", left, epochs))
     if short:
         raise DataError(
             "not enough text, nothing was written:\n"

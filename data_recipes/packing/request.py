@@ -1,4 +1,4 @@
-"""What a user asks of a build: recipes by name, range or file, and how they are to be built."""
+"""The request for a build: recipes by name, range or file, and how they are to be built."""
 
 import os
 import re

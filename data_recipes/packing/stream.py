@@ -68,7 +68,7 @@ def long_first(store: TokenStore, position: Position, tokens: int, long: int | N
     if long is None or tokens == 0:
         return None
     if position.long_tokens > position.tokens:
-        long = position.long  # one threshold at a time, or the ledger could not say what is used
+        long = position.long  # one threshold at a time: a position records only one
     horizon = position.tokens + LONG_HORIZON * tokens
     if store.complete:
         total = total_tokens(store)
@@ -77,7 +77,7 @@ def long_first(store: TokenStore, position: Position, tokens: int, long: int | N
 
 
 def draw_spans(store: TokenStore, position: Position, tokens: int, first: LongFirst | None) -> tuple[Spans, Position]:
-    """The next `tokens` tokens of a source, and the position after them: long documents if asked for, then the
+    """The next `tokens` tokens of a source, and the position after them: long documents first if `first`, then the
     stream in its own order."""
     drawn: list[Spans] = []
     left = tokens
@@ -232,7 +232,7 @@ def total_tokens(store: TokenStore) -> int:
 
 def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The finished units in an epoch's order, and where each ends in that epoch (int64)."""
-    # Looked up for every unit of a draw: made anew each time, a phase of 5,000 units takes hours.
+    # Looked up for every unit of a draw: computed each time, a phase of 5,000 units would take hours.
     key = (epoch, len(store.records))
     if key not in store.ends:
         order = store.unit_order(epoch)

@@ -1,6 +1,6 @@
-"""What every reader gives: documents in batches, with the numbers of their files and rows; and rows made into texts.
+"""What every reader returns: documents in batches, with the numbers of their files and rows; and rows made into texts.
 
-A document too long to hold comes piece by piece, read anew each time it is gone through.
+A document too long to keep in memory comes piece by piece, read again from the file each time.
 """
 
 from collections import Counter

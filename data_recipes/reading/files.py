@@ -1,7 +1,7 @@
 """The files of a local source: which, in what order, with what content; and the units in which they are read.
 
-A unit is about 32 MiB of input, whatever the number of workers: it is what is tokenised at one go, stored under
-one name, and kept when a run is interrupted. (The original's unit of mixing is 0.01B tokens, about as much.)
+A unit is about 32 MiB of input, whatever the number of workers: it is tokenised in one step, stored under one
+name, and kept when a run is interrupted. (The original's unit of mixing is 0.01B tokens, about as much.)
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from data_recipes.reading.source_file import COMPRESSED, PIECE_BYTES, Part, Sour
 from data_recipes.recipes.source import Source
 
 UNIT_BYTES = 32 * 2**20
-# Files below this are hashed anew every time; the others once, as long as size, times and inode stay the same.
+# Files below this are hashed every time; the others once, as long as size, times and inode stay the same.
 REMEMBERED_BYTES = 64 * 2**20
 # Seconds: more than between two ticks of the clock that file systems take their times from.
 CLOCK_TICK = 0.02
@@ -47,7 +47,7 @@ def list_files(source: Source) -> list[Path]:
 
 
 def _check_formats(source: Source, files: Sequence[Path]) -> None:
-    """`DataError` where reading would take something else for text than is meant."""
+    """`DataError` where something would be read as text that is not meant to be."""
     with_columns = [path for path in files if named_format(path).has_columns]
     plain = [path for path in files if not named_format(path).has_columns]
     needs_columns = source.text is not None or source.template is not None or bool(source.filters)

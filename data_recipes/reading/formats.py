@@ -124,7 +124,7 @@ class JsonValues(Format):
 
 
 class Json(Format):
-    """A name that says little: Dolma and peS2o are JSON lines called `.json.gz`. The content tells the form."""
+    """Any form of JSON, known by the content: Dolma and peS2o, for example, are JSON lines called `.json.gz`."""
 
     name = "JSON"
     suffixes = (".json",)
@@ -270,7 +270,7 @@ class PlainText(Format):
             yield 0, text
 
     def _long_text(self, file: SourceFile, drops: Counter[str]) -> Iterator[tuple[int, LongText]]:
-        """The same for a file that is looked through once and then read again."""
+        """The same for a file that is checked once from beginning to end, and then read again."""
         length = 0
         empty = True
         try:
@@ -303,7 +303,7 @@ FORMATS: dict[str, Format] = {
 
 
 def named_format(path: Path) -> Format:
-    """The format that a file's name tells."""
+    """The format by a file's name alone."""
     return FORMATS.get(format_suffix(path), PLAIN_TEXT)
 
 

@@ -22,7 +22,7 @@ from data_recipes.reading.files import SourceMissing, matches
 from data_recipes.reading.formats import FORMATS, named_format
 from data_recipes.reading.hub_answers import patiently
 from data_recipes.reading.hub_shards import Lane, Place, Shards, StreamedShards, TableShards
-from data_recipes.reading.supply import text_identity
+from data_recipes.reading.supply import Supply, text_identity
 from data_recipes.recipes.source import Source, column_value
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
@@ -33,14 +33,13 @@ STREAMS = 8
 FIRST_ROWS = 64
 
 
-class HubSupply:
+class HubSupply(Supply):
     """One split of a dataset, its shards in an order by the seed, dealt to `STREAMS` lanes that are read side by side.
 
     Unit `n` is the piece number `n // lanes` of lane `n % lanes`, `UNIT_ROWS` rows but for the last. Where each unit
     ends is kept in its record, so that another run continues there.
     """
 
-    input_bytes: int | None = None
     sequential = True
 
     def __init__(self, source: Source, shards: Shards, *, revision: str | None, contents: Any, seed: int) -> None:
@@ -90,7 +89,7 @@ class HubSupply:
     def _at(self, lane: int, piece: int) -> Lane:
         """The lane where a piece begins: as it stands, opened there, or read up to there."""
         known = max(one for one in self._places[lane] if one <= piece)
-        stream = self._open.pop(lane, None)  # put back when a piece is done; in the middle of one it is of no use
+        stream = self._open.pop(lane, None)  # put back when a piece is done; in the middle of one it is useless
         if stream is None or stream.place != self._places[lane][known]:
             stream = Lane(
                 self.shards,
@@ -99,41 +98,35 @@ class HubSupply:
                 pool=self._pool,
                 place=self._places[lane][known],
             )
-        for passed in range(known, piece):
+        for skipped in range(known, piece):
             for _ in stream.take(UNIT_ROWS):
                 pass
-            self._places[lane][passed + 1] = stream.place
+            self._places[lane][skipped + 1] = stream.place
         return stream
 
     def place_after(self, number: int) -> dict[str, Any]:
-        """Where a unit ended, for its record."""
         piece, lane = divmod(number, self.streams)
         return self._places[lane][piece + 1].as_json()
 
     def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
-        """Take over where a unit ended that another run, or another process, has made."""
         piece, lane = divmod(number, self.streams)
         self._places[lane][piece + 1] = Place(**place)
 
     def documents(self, file_name: str, rows: Collection[int]) -> dict[int, str]:
-        """The texts of these rows of a file, without those that there are not."""
+        """The texts of these rows of a file, without those that do not exist."""
         shard, first = self.file_names.index(file_name), min(rows)
-        stretch = islice(self.shards.rows(shard, first, None), max(rows) - first + 1)
+        stretch = islice(self.shards.rows(shard, first, None)[0], max(rows) - first + 1)
         found = ((row, example) for row, example in enumerate(stretch, first) if row in rows)
         return dict(texts_of_rows(self.source, found, Counter()))
 
     def unit_identity(self) -> object:
         return [UNIT_ROWS, self.streams]
 
-    def columns(self) -> list[str]:
-        """Not looked for again: they were checked when the split was opened."""
-        return []
-
 
 def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
     """`SourceMissing` when none of the first rows has a column that a filter or the text needs.
 
-    Such a source would be read to its end, terabytes perhaps, to yield nothing.
+    Such a source would be read to its end, terabytes perhaps, without a single document.
     """
     if not rows:
         return
@@ -145,13 +138,13 @@ def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
                 f"{source.label}: a filter needs the column '{condition.field}', the rows have "
                 f"{', '.join(columns)}.{scores}"
             )
-    lacking = set()
+    absent = set()
     render = source.renderer()
     for row in rows:
         try:
             render(row)
         except MissingColumn as error:
-            lacking.add(error.column)
+            absent.add(error.column)
         except NoDecoder:
             raise
         except (ValueError, TypeError, KeyError) as error:
@@ -161,7 +154,7 @@ def check_columns(source: Source, rows: Sequence[Mapping[str, Any]]) -> None:
         else:
             return
     raise SourceMissing(
-        f"{source.label}: the text needs the column {' or '.join(sorted(map(repr, lacking)))}, the rows have "
+        f"{source.label}: the text needs the column {' or '.join(sorted(map(repr, absent)))}, the rows have "
         f"{', '.join(columns)}."
     )
 
@@ -199,7 +192,7 @@ def _streamed(source: Source, path: str, *, revision: str | None, start: str, **
     files = files or {"name": source.config, "data_files": _files(source)}
     builder = load_dataset_builder(path, revision=revision, **files)
     if builder.config.data_files is None:
-        # After any failure datasets takes what its cache has of the id, of whatever commit.
+        # After any failure datasets falls back to its cache of the id, whichever commit that is of.
         raise ConnectionError(f"the files of commit {revision} could not be listed")
     split = _split(source)
     dataset = builder.as_streaming_dataset(split=split)

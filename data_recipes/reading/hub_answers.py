@@ -1,5 +1,5 @@
-"""Questions to the Hub, asked again when the network fails. Only what the Hub itself answers is believed: that a source
-is not there, or not for us. A failure is no answer, and never counts as a missing source."""
+"""Requests to the Hub, repeated when the network fails. Only an answer of the Hub itself makes a source missing: that
+it does not exist, or that access is denied. A failure is no answer, and never counts as a missing source."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,17 +19,17 @@ LONGEST_WAIT = 60
 MESSAGE_LENGTH = 160
 SCRIPTS = "scripts are no longer supported"
 SCRIPT_HINT = " Name its files: access: script-based, data_files: [...]."
-# What `datasets` says, in plain ValueErrors, of a config or split that a repository does not have.
+# How messages of `datasets`, plain ValueErrors, begin about a config or split that a repository does not have.
 NOT_IN_THE_REPOSITORY = ("BuilderConfig ", "Bad split", "Unknown split")
 
 
 class HubFailure(DataError):
-    """The Hub could not be asked, or not be read to the end: the build stops, whatever `--missing` says."""
+    """The Hub could not be asked, or not be read to the end: the build stops, also with `--missing`."""
 
 
 def patiently(label: str, ask: Callable[[], Answer]) -> Answer:
-    """What `ask` returns. `SourceMissing` when the Hub answers that there is no such thing, or that it is not for us,
-    or when the user has said not to ask it; `HubFailure` when there was no answer in `ATTEMPTS` tries."""
+    """The result of `ask`. `SourceMissing` when the Hub answers that there is no such thing or denies access, or when
+    it must not be asked (HF_HUB_OFFLINE); `HubFailure` when there was no answer in `ATTEMPTS` tries."""
     tries = 0
     while True:
         tries += 1
@@ -46,12 +46,12 @@ def patiently(label: str, ask: Callable[[], Answer]) -> Answer:
                     f"{label}: cannot be loaded ({_cause(error)[1]}): not in the cache, and HF_HUB_OFFLINE is set."
                 ) from error
             if tries == ATTEMPTS or not _may_pass(error):
-                raise HubFailure(_gave_up(label, error, tries)) from error
+                raise HubFailure(_give_up_message(label, error, tries)) from error
             time.sleep(_seconds_to_wait(error, tries))
 
 
 def reason_missing(error: BaseException) -> str | None:
-    """What the Hub's answer says against a source, in words; None where the error is no such answer."""
+    """Why the Hub does not give a source, in words; None where the error is no answer of the Hub about it."""
     from huggingface_hub.errors import RemoteEntryNotFoundError
 
     if any(_is_failure(one) for one in _chain(error)):
@@ -72,7 +72,7 @@ def reason_missing(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and those that it came of: datasets hides the Hub's answer behind its own."""
+    """The error and those behind it: datasets hides the Hub's answer behind its own."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -81,20 +81,20 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether nothing answered, or something that says nothing of the source: no network, a fault of the server, too
+    """Whether nothing answered, or the answer is not about the source: no network, a fault of the server, too
     many requests, a wrong token, the page of a proxy."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError, RemoteEntryNotFoundError
 
     if isinstance(error, HTTPError) and getattr(error, "response", None) is not None:
         if not isinstance(error, HfHubHTTPError):
-            return False  # what the Hub library has made its own error of
+            return False  # the Hub library has its own error for it
         refused = answer_of_hub(error)[0] == "unreachable" and not isinstance(error, RemoteEntryNotFoundError)
         return refused and not _is_forbidden(error)
     return isinstance(error, HTTPError | LocalEntryNotFoundError | ConnectionError | TimeoutError)
 
 
 def _is_forbidden(error: BaseException) -> bool:
-    """Whether the Hub says that the token has no right to it; a proxy's 403 has no message of the Hub."""
+    """Whether the Hub answers that the token has no right to it; a proxy's 403 has no message of the Hub."""
     response = getattr(error, "response", None)
     return response is not None and response.status_code == 403 and "X-Error-Message" in response.headers
 
@@ -110,7 +110,7 @@ def _may_pass(error: BaseException) -> bool:
 
 
 def _is_offline() -> bool:
-    """Whether the user has said not to ask the Hub: what the cache lacks is then missing, and no failure."""
+    """Whether the Hub must not be asked: what the cache lacks is then missing, and no failure."""
     from datasets import config
 
     return bool(config.HF_HUB_OFFLINE)
@@ -123,12 +123,12 @@ def _seconds_to_wait(error: BaseException, tries: int) -> float:
 
 
 def _cause(error: BaseException) -> tuple[BaseException, str]:
-    """The failure that an error came of, and what it says."""
+    """The failure behind an error, and its message."""
     cause = next((one for one in _chain(error) if _is_failure(one)), error)
     return cause, answer_of_hub(cause)[1]
 
 
-def _gave_up(label: str, error: BaseException, tries: int) -> str:
+def _give_up_message(label: str, error: BaseException, tries: int) -> str:
     cause, message = _cause(error)
     times = "" if tries == 1 else f", tried {tries} times"
     if not _is_failure(cause):

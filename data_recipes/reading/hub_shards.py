@@ -1,10 +1,10 @@
-"""A Hub split as shards, which is to say files, and lanes: shards one after the other, each read from any place on.
+"""A Hub split as shards (its files) and lanes: some shards one after the other, read from any place on.
 
-A lane reads ahead of who takes its rows. After a failure of the network, and when a build is started again, it
+A lane reads ahead of its consumer. After a failure of the network, and when a build is started again, it
 continues by the `state_dict` of the shard's dataset: nothing before that shard is read again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate
@@ -17,22 +17,17 @@ CHUNK_ROWS = 512
 CHUNK_CHARACTERS = 8 * 2**20
 
 
+# Rows of one shard, and a function that gives what continues behind the row given last: values that JSON can hold.
+Rows = tuple[Iterator[Any], Callable[[], Any]]
+
+
 class Shards(Protocol):
     """The shards of a split by name, in the dataset's order."""
 
     names: Sequence[str]
 
-    def rows(self, shard: int, first: int, state: Any) -> "Rows":
-        """The rows of a shard from `first` on; `state` is what `Rows.state` gave there."""
-        ...
-
-
-class Rows(Protocol):
-    """Rows of one shard."""
-
-    def __iter__(self) -> Iterator[Any]: ...
-    def state(self) -> Any:
-        """What continues behind the row given last: values that JSON can hold."""
+    def rows(self, shard: int, first: int, state: Any) -> Rows:
+        """The rows of a shard from `first` on; `state` is what was given there before."""
         ...
 
 
@@ -43,32 +38,23 @@ class StreamedShards:
         self.names = names
         self._dataset = dataset
 
-    def rows(self, shard: int, first: int, state: Any) -> "StreamedRows":
+    def rows(self, shard: int, first: int, state: Any) -> Rows:
         dataset = self._dataset.shard(len(self.names), shard)
         if state is not None:
             dataset.load_state_dict(state)
-        return StreamedRows(dataset.skip(first) if first and state is None else dataset)
+        elif first:
+            dataset = dataset.skip(first)
+        return iter(dataset), lambda: _without_read_ahead(dataset.state_dict())
 
 
-class StreamedRows:
-    def __init__(self, dataset: Any) -> None:
-        self._dataset = dataset
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._dataset)
-
-    def state(self) -> Any:
-        return _only_what_counts(self._dataset.state_dict())
-
-
-def _only_what_counts(state: Any) -> Any:
+def _without_read_ahead(state: Any) -> Any:
     """The state without how far datasets had read ahead, which `previous_state` overrules: it would differ between a
     run that was stopped and one that was not."""
     if not isinstance(state, dict):
         return state
     if state.get("previous_state") is not None:
         state = {**state, "examples_iterable": state["previous_state"]}
-    return {key: _only_what_counts(value) for key, value in state.items()}
+    return {key: _without_read_ahead(value) for key, value in state.items()}
 
 
 class TableShards:
@@ -80,21 +66,10 @@ class TableShards:
         self._dataset = dataset
         self._starts = [0, *accumulate(lengths)]
 
-    def rows(self, shard: int, first: int, state: Any) -> "TableRows":
-        return TableRows(self._dataset, range(self._starts[shard] + first, self._starts[shard + 1]))
-
-
-class TableRows:
-    def __init__(self, dataset: Any, numbers: range) -> None:
-        self._dataset = dataset
-        self._numbers = numbers
-
-    def __iter__(self) -> Iterator[Any]:
-        for start in range(0, len(self._numbers), CHUNK_ROWS):
-            yield from self._dataset.select(self._numbers[start : start + CHUNK_ROWS])
-
-    def state(self) -> Any:
-        return None
+    def rows(self, shard: int, first: int, state: Any) -> Rows:
+        starts = range(self._starts[shard] + first, self._starts[shard + 1], CHUNK_ROWS)
+        chunks = (range(start, min(start + CHUNK_ROWS, starts.stop)) for start in starts)
+        return (row for chunk in chunks for row in self._dataset.select(chunk)), lambda: None
 
 
 @dataclass(frozen=True)
@@ -128,7 +103,6 @@ class Lane:
         self._label = label
         self._pool = pool
         self._rows: Rows | None = None
-        self._iterator: Iterator[Any] = iter(())
         self._next: Future[Chunk] | None = None
 
     def take(self, count: int) -> Iterator[tuple[tuple[int, int], Any]]:
@@ -156,13 +130,13 @@ class Lane:
                     self._rows = self._shards.rows(
                         self._order[shard], row, place.state if shard == place.shard else None
                     )
-                    self._iterator = iter(self._rows)
-                for example in self._iterator:
+                examples, state = self._rows
+                for example in examples:
                     found.append(((self._order[shard], row), example))
                     row += 1
                     characters += sum(len(value) for value in example.values() if isinstance(value, str))
                     if len(found) == min(count, CHUNK_ROWS) or characters > CHUNK_CHARACTERS:
-                        return Chunk(found, Place(shard, row, self._rows.state()))
+                        return Chunk(found, Place(shard, row, state()))
                 self._rows = None
                 shard, row = shard + 1, 0
             return Chunk(found, Place(shard, 0, None, ended=True))

@@ -16,7 +16,7 @@ REQUESTED_FIELDS: list[Any] = ["sha", "gated", "disabled", "cardData", "siblings
 
 @dataclass(frozen=True)
 class HubStatus:
-    """What the Hub says of one dataset id; `revision` is the commit to pin, `bytes` the size of its files."""
+    """The Hub's answer about one dataset id; `revision` is the commit to pin, `bytes` the size of its files."""
 
     hub: str
     status: Status
@@ -28,7 +28,7 @@ class HubStatus:
     # Entries whose config or file patterns do not exist there, one line each.
     missing: tuple[str, ...] = ()
     # Nothing answered: no network, no such server, offline mode, or too slow.
-    silent: bool = False
+    unanswered: bool = False
     message: str | None = None
 
 
@@ -43,7 +43,7 @@ def check_on_hub(
     """One status per distinct dataset id, in the order of `sources` (entries by name).
 
     Whatever happens to one id (gone, too slow, asked too often) is its own status; the others are still asked.
-    Only after `MAX_UNREACHABLE` ids to which nothing answered at all are the rest left unasked, and say so.
+    Only after `MAX_UNREACHABLE` ids without any answer are the rest not asked, with that as their message.
     """
     from huggingface_hub import HfApi
     from tqdm import tqdm
@@ -59,9 +59,9 @@ def check_on_hub(
         # The first few ahead of the others: without a network each of them takes as long as `timeout`.
         for batch in (islice(waiting, MAX_UNREACHABLE), waiting):
             hubs = list(batch)
-            if statuses and all(status.silent for status in statuses):
+            if statuses and all(status.unanswered for status in statuses):
                 reason = f"not asked, as there was no answer for the first {len(statuses)}: {statuses[0].message}"
-                statuses += [HubStatus(hub, "unreachable", message=reason, silent=True) for hub in hubs]
+                statuses += [HubStatus(hub, "unreachable", message=reason, unanswered=True) for hub in hubs]
                 break
             for status in pool.map(lambda hub: _ask(api, hub, entries[hub], timeout), hubs):
                 statuses.append(status)
@@ -74,7 +74,7 @@ def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> H
         info = api.dataset_info(hub, timeout=timeout, expand=REQUESTED_FIELDS)
     except Exception as error:  # the Hub library's, httpx's, and plain ones where the answer is not the Hub's JSON
         status, message = answer_of_hub(error)
-        return HubStatus(hub, status, gated=status == "gated", message=message, silent=_is_silence(error))
+        return HubStatus(hub, status, gated=status == "gated", message=message, unanswered=_is_unanswered(error))
     if info.disabled:
         return HubStatus(hub, "gone", now=info.id, message="disabled by the Hub")
     gated = bool(info.gated)
@@ -93,7 +93,7 @@ def _ask(api: Any, hub: str, entries: Mapping[str, Source], timeout: float) -> H
     )
 
 
-def _is_silence(error: Exception) -> bool:
+def _is_unanswered(error: Exception) -> bool:
     """Whether nothing answered at all, as without a network."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 

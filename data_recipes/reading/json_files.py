@@ -87,7 +87,7 @@ class _Text:
     def value(self, number: int) -> Any:
         """The next value; more is read as long as it may lie in what was not read yet."""
         self._skip_space()
-        wanted = CHUNK_BYTES
+        size = CHUNK_BYTES
         while True:
             try:
                 value, end = self._parse(self._held, self._place)
@@ -99,11 +99,11 @@ class _Text:
                 if self._ended or self._held[end : end + 1] in ENDS or not isinstance(value, int | float):
                     self._place = end
                     return value
-            self._read(wanted)
-            wanted *= 2  # a large value is parsed anew a few times only
+            self._read(size)
+            size *= 2  # so that a large value is parsed again a few times only
 
     def next_is(self, sign: str) -> bool:
-        """Whether the next character is this one; if so, it is passed."""
+        """Whether the next character is this one; if so, it is skipped."""
         self._skip_space()
         if self._held[self._place : self._place + 1] != sign:
             return False
@@ -131,8 +131,8 @@ class _Text:
                 return
             self._read(CHUNK_BYTES)
 
-    def _read(self, wanted: int) -> None:
-        content = self._stream.read(wanted)
+    def _read(self, size: int) -> None:
+        content = self._stream.read(size)
         self._ended = not content
         self._held = self._held[self._place :] + self._decode(content, final=self._ended)
         self._place = 0

@@ -1,6 +1,6 @@
 """One input file: its bytes, the very ones that were hashed when it was listed; and what every format can be asked.
 
-SHA-256 names the content; a second look at every byte must not cost as much again, so pieces have xxh3's 128 bits.
+SHA-256 names the content; checking every byte again must not cost as much, so pieces are hashed by xxh3 (128 bits).
 """
 
 import gzip

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from data_recipes.manifest import fingerprint_of
 from data_recipes.reading.documents import Documents
@@ -13,7 +13,7 @@ from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import template_named
 
 
-class Supply(Protocol):
+class Supply:
     """The documents of one source, cut into units; the same unit always gives the same documents.
 
     `unit_count` is None while only reading further tells how many there are. `sequential`: units can only be had in
@@ -26,30 +26,34 @@ class Supply(Protocol):
     fingerprint: str
     file_names: list[str]
     file_ids: list[str]
-    input_bytes: int | None
-    revision: str | None
-    sequential: bool
-    streams: int
     notes: list[str]
+    input_bytes: int | None = None
+    revision: str | None = None
+    sequential = False
+    streams = 1
 
     @property
-    def unit_count(self) -> int | None: ...
-
-    def place_after(self, number: int) -> dict[str, Any] | None: ...
-
-    def continue_after(self, number: int, place: Mapping[str, Any]) -> None: ...
+    def unit_count(self) -> int | None:
+        raise NotImplementedError
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         """The documents of a unit in batches; rows that give none are counted in `drops`."""
-        ...
+        raise NotImplementedError
 
     def unit_identity(self) -> object:
         """How the units are cut, for the store's name."""
-        ...
+        raise NotImplementedError
+
+    def place_after(self, number: int) -> dict[str, Any] | None:
+        """Where a unit ended, for its record; None where units can be read in any order."""
+        return None
+
+    def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
+        """Take over where a unit ended that another run, or another process, has made."""
 
     def columns(self) -> list[str]:
-        """The columns of its rows, for a message; empty where there are none."""
-        ...
+        """The columns of its rows, for a message; empty where there are none, or they were checked on opening."""
+        return []
 
 
 def text_identity(source: Source) -> dict[str, object]:
@@ -62,13 +66,8 @@ def text_identity(source: Source) -> dict[str, object]:
     return identity
 
 
-class LocalSupply:
+class LocalSupply(Supply):
     """Files on this machine, which can be read from any place."""
-
-    unit_count: int | None
-    revision: str | None = None
-    sequential = False
-    streams = 1
 
     def __init__(self, source: Source, files: list[SourceFile]) -> None:
         self.source = source
@@ -77,18 +76,15 @@ class LocalSupply:
         self.file_ids = [file.sha256 for file in files]
         self.notes = reading_notes(files)
         self.units: list[Unit] = units_of(files)
-        self.unit_count = len(self.units)
-        self.input_bytes: int | None = sum(file.size for file in files)
+        self.input_bytes = sum(file.size for file in files)
         self.fingerprint = fingerprint_of([content_fingerprint(files), text_identity(source)])
+
+    @property
+    def unit_count(self) -> int:
+        return len(self.units)
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         yield from read_parts(self.source, self.files, self.units[number], drops)
-
-    def place_after(self, number: int) -> None:
-        """Not needed."""
-
-    def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
-        """Not needed."""
 
     def unit_identity(self) -> object:
         return [[[part.file, part.start, part.stop] for part in unit] for unit in self.units]

@@ -24,10 +24,9 @@ from pydantic import (
 )
 
 from data_recipes.errors import DataError, nearest
-from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.phases import PUBLISHED_KEYS, phase_folder, phase_key
 from data_recipes.recipes.quotas import proportional_shares
-from data_recipes.recipes.source import Access, Filter, Source, typed_path
+from data_recipes.recipes.source import Access, Filter, Source, resolve_source, typed_path
 from data_recipes.recipes.yaml_schema import read_yaml, validate
 
 __all__ = [
@@ -62,7 +61,7 @@ def _kind_of_source(value: Any) -> str:
 class Subset(BaseModel):
     """One line of a mix: `tokens` drawn from `source`, which is an entry or the name of a published one.
 
-    `max_epochs` caps how often the source may be gone through, all phases together (None: no cap).
+    `max_epochs` caps the epochs of the source, all phases together (None: no cap).
     `target_tokens` is what the authors asked for; they took whole parts of 0.01B tokens, so a little more.
     """
 
@@ -197,8 +196,8 @@ class Recipe(BaseModel):
     ) -> "Recipe":
         """The same mix at `scale` times its size, or at exactly `tokens`; proportions kept by largest remainder.
 
-        Every subset keeps at least one token and the total is exact. What a published mix says about targets
-        and unselected subsets is left out: it holds at full size only.
+        Every subset keeps at least one token and the total is exact. Targets and unselected subsets of a
+        published mix are left out: they hold at full size only.
         """
         if scale is not None and tokens is not None:
             raise DataError(f"{self.name}: give scale or tokens, not both.")

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data_recipes.errors import DataError, nearest
-from data_recipes.recipes.catalog import resolve_source
 from data_recipes.recipes.curriculum import domain_tokens
 from data_recipes.recipes.recipe import Recipe, Subset, published_recipes
-from data_recipes.recipes.source import Readable, Source
+from data_recipes.recipes.source import Readable, Source, resolve_source
 
 ACCESS_MEANS = {
     "open": "on the Hub, readable by anyone",

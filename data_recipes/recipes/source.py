@@ -1,15 +1,16 @@
 """Where a subset's text comes from: local files or a Hub dataset, which column or template, which rows.
 
-The schema only: reading is the pipeline's, the published sources are in `sources/*.yaml`.
+The schema, and the published entries in `sources/*.yaml`; reading them is the pipeline's.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, nearest
 from data_recipes.recipes.templates import (
     check_template,
     column_renderer,
@@ -17,10 +18,12 @@ from data_recipes.recipes.templates import (
     decoding_renderer,
     template_renderer,
 )
+from data_recipes.recipes.yaml_schema import read_yaml, validate
 
 Access = Literal["open", "gated", "ids-only", "script-based", "off-hub", "not-public"]
 Language = Literal["en", "zh", "code", "multi"]
 Readable = Literal["yes", "after scoring", "no"]
+SOURCES_FOLDER = Path(__file__).parents[1] / "sources"
 AUTHORS_RELEASE = "yulan-team/YuLan-Mini-Text-Datasets"
 Scalar = str | int | float | bool
 
@@ -46,7 +49,7 @@ class Filter(BaseModel):
     contains: str | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> "Filter":
+    def _has_a_condition(self) -> "Filter":
         if all(value is None for value in (self.min, self.max, self.equals, self.one_of, self.contains)):
             raise ValueError(f"filter on '{self.field}' has no condition; give min, max, equals, one_of or contains.")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -171,7 +174,7 @@ class Source(BaseModel):
         if self.path is None:
             raise DataError(f"{self.label}: not a local source.")
         path = typed_path(self.path, self._folder)
-        # A link keeps its own name, which tells the format: the files in the Hub's cache are links to nameless ones.
+        # A link keeps its own name, as the suffix gives the format: the Hub's cache is links to files without a suffix.
         return path.resolve() if path.name in ("", "..") else path.parent.resolve() / path.name
 
     @property
@@ -201,7 +204,7 @@ class Source(BaseModel):
 
     @property
     def readable(self) -> Readable:
-        """Whether a build can read the entry as it stands, as far as the entry itself tells.
+        """Whether a build can read the entry as it stands, as far as the entry itself shows.
 
         `after scoring`: a filter needs scores that the published rows do not carry.
         """
@@ -231,3 +234,33 @@ class Source(BaseModel):
         bound = self.model_copy()
         bound._folder = folder.resolve()
         return bound
+
+
+@cache
+def load_sources() -> dict[str, Source]:
+    """Every published source by name, in the order of the files.
+
+    A file holds groups; what a group's entries share is written once under `shared`.
+    """
+    sources: dict[str, Source] = {}
+    for path in sorted(SOURCES_FOLDER.glob("*.yaml")):
+        for group in read_yaml(path)["groups"]:
+            for name, entry in group["entries"].items():
+                where = f"sources/{path.name}: {name}"
+                if name in sources:
+                    raise DataError(f"{where}: a source of this name is defined already.")
+                sources[name] = validate(Source, {**group.get("shared", {}), **(entry or {})}, where=where)
+    return sources
+
+
+def resolve_source(source: str | Source, *, where: str) -> Source:
+    """What a subset's `source:` means: an entry of its own, or the published one that it names."""
+    if isinstance(source, Source):
+        return source
+    sources = load_sources()
+    if source not in sources:
+        raise DataError(
+            f"{where}: no published source '{source}'.{nearest(source, sources)} "
+            "For your own data give an entry, such as {path: folder, glob: '**/*.txt'}."
+        )
+    return sources[source]

@@ -40,12 +40,12 @@ class MissingColumn(DataError):
         self.column = column
         self.row = row
 
-    def __str__(self) -> str:  # only when shown: a build drops such rows by the million and shows none
+    def __str__(self) -> str:  # made only when shown: a build drops such rows by the million and shows none
         return f"no column '{self.column}' in the row.{nearest(self.column, [str(key) for key in self.row])}"
 
 
 class NoDecoder(DataError):
-    """The tokenizer that turns token ids back into text cannot be loaded: says nothing of the rows."""
+    """The tokenizer that turns token ids back into text cannot be loaded; the rows may be fine."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class PackedRowsConfig(datasets.BuilderConfig):
 
 
 class PackedRowsBuilder(datasets.ArrowBasedBuilder):
-    """One config a phase. The cache is told apart by the phase's fingerprint, so a rebuilt phase is read anew."""
+    """One config a phase. The cache is keyed by the phase's fingerprint, so a rebuilt phase is read again."""
 
     BUILDER_CONFIG_CLASS = PackedRowsConfig
 

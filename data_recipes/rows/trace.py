@@ -1,7 +1,7 @@
 """From a row back to its text: which documents, which of their tokens, and the very characters of those tokens.
 
-The text comes from the source, read again; that it is the right one is proven by encoding it anew and comparing
-with the row's ids. Where the source is gone or has changed, the row's tokens are decoded instead, and it says so.
+The text comes from the source, read again; that it is the right one is proven by encoding it again and comparing
+with the row's ids. Where the source is gone or has changed, the row's tokens are decoded instead, which is noted.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ def trace(folder: str | Path, row: int, *, text: bool = False) -> dict[str, Any]
     """`{"row", "subset", "domain", "documents": [{"source", "file", "row", "start", "end", ...}]}` of one row.
 
     `start` and `end` count tokens of the document; its closing EOS is its last token. With `text=True` each
-    document has `text`, the characters of these tokens, and `text_from`: `source` or, where that is not to be
-    had, `tokens` (decoded).
+    document has `text`, the characters of these tokens, and `text_from`: `source` or, where that is
+    not available, `tokens` (decoded).
     """
     return Tracer(folder).trace([row], text=text)[0]
 
@@ -38,7 +38,7 @@ def trace_rows(
     tokenizer: str | None = None,
 ) -> list[dict[str, Any]]:
     """One row, or all rows of training step `step` of this phase, counted from 1 as in a run's metrics.jsonl: rows
-    (step-1)*batch_size up to step*batch_size. `tokenizer`: where it is now, if not where the manifest says."""
+    (step-1)*batch_size up to step*batch_size. `tokenizer`: where it is now, if not where it was."""
     if (row is None) == (step is None):
         raise DataError("give a row, or --step and --batch-size.")
     tracer = Tracer(folder, tokenizer=tokenizer)
@@ -68,7 +68,7 @@ class Tracer:
         self._located: dict[tuple[int, int, int], LocatedTokens] = {}
 
     def trace(self, numbers: Sequence[int], *, text: bool) -> list[dict[str, Any]]:
-        """What the function `trace` returns, for several rows: every file of a source is gone through once."""
+        """What the function `trace` returns, for several rows: every file of a source is read once."""
         pieces = {number: self.rows.documents(number) for number in numbers}
         documents = self._documents([piece for row in pieces.values() for piece in row]) if text else None
         return [self._row(number, pieces[number], documents) for number in numbers]

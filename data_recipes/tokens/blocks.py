@@ -23,7 +23,7 @@ class EncodedBatch:
 
 @dataclass(frozen=True)
 class LongDocument:
-    """A document too long to hold: its ids come one stretch after the other, once."""
+    """A document too long to keep in memory: its ids come one stretch after the other, once."""
 
     ids: Iterator[np.ndarray]
     file: int

@@ -60,7 +60,7 @@ class DropoutEncoder:
         return np.concatenate(ids) if ids else np.empty(0, np.uint32), lengths
 
     def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
-        """The ids of one document, one stretch after the other: the random numbers go on from part to part."""
+        """The ids of one document, one stretch after the other: the random numbers continue from part to part."""
         digest = hashlib.blake2b()
         for chunk in chunks_of(text):
             digest.update(chunk.encode())

@@ -55,7 +55,7 @@ class TokenStore:
             if record is not None:
                 self._keep(number, record)
             elif self.supply.unit_count is None:
-                break  # such units are made in order
+                break  # units of such a source are made in order
             number += 1
 
     @property
@@ -130,7 +130,7 @@ class TokenStore:
         return dict(sorted(total.items()))
 
     def notes(self) -> list[str]:
-        """What the units say of how they were made, such as a back end that was given up."""
+        """How the units were made, where that is worth knowing, such as a back end that was given up."""
         return sorted({note for record in self.records.values() for note in record.notes})
 
     def _keep(self, number: int, record: UnitRecord) -> None:
@@ -146,7 +146,7 @@ class TokenStore:
         return record
 
     def _made(self, number: int) -> UnitRecord:
-        """Once more with `tokenizers` if the fast back end is wrong."""
+        """Tokenise a unit, and again with `tokenizers` if the fast back end is wrong."""
         reference = HuggingFaceEncoder(self.tokenizer)
         try:
             return self._tokenise(number, self.encoder or reference, self.encoder_note)
@@ -180,7 +180,7 @@ class TokenStore:
             )
 
     def _write_long(self, unit: NewUnit, document: LongDocument, bos: int | None) -> None:
-        """A document's ids as they come: it takes no more memory than a part of it."""
+        """A document's ids part by part: only one part is in memory."""
         if bos is not None:
             unit.append(np.array([bos], dtype=self.dtype))
         for ids in document.ids:
@@ -238,8 +238,8 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
 
 
 def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
-    lacking = need - store.available
-    if lacking <= 0 or store.complete:
+    missing_tokens = need - store.available
+    if missing_tokens <= 0 or store.complete:
         return []
     if store.supply.sequential:
         streams = store.supply.streams
@@ -249,6 +249,6 @@ def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
         missing = [number for number in row if number not in store.records]
     else:
         missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
-    # A shade fewer than the estimate, so that no unit is tokenised in vain.
+    # Slightly fewer than the estimate, so that no unit is tokenised without need.
     per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
-    return [(store, number) for number in missing[: max(1, int(0.95 * lacking / per_unit))]]
+    return [(store, number) for number in missing[: max(1, int(0.95 * missing_tokens / per_unit))]]

@@ -36,7 +36,7 @@ class LoadedTokenizer:
     pad_id: int | None
 
     def describe(self) -> dict[str, Any]:
-        """What a manifest says of it."""
+        """For manifests."""
         return {
             "fingerprint": self.fingerprint,
             "vocab_size": self.vocab_size,
@@ -53,13 +53,13 @@ class LoadedTokenizer:
         for group in self._groups(texts):
             encodings = self.backend.encode_batch_fast([part for _, _, part in group], add_special_tokens=False)
             for (place, extra, _), encoding in zip(group, encodings, strict=True):
-                ids = encoding.ids  # a new list each time: made, copied and freed one by one, they stay in the cache
+                ids = encoding.ids  # a new list each time: made, copied and freed one by one, they stay cached
                 flat.fromlist(ids[extra:] if extra else ids)
                 lengths[place] += len(ids) - extra
         return np.array(flat, dtype=np.uint32), lengths
 
     def _groups(self, texts: list[str]) -> Iterator[list[tuple[int, int, str]]]:
-        """Parts of texts to encode at one go (`tokenizers` takes 200 bytes a character): text, extra ids, part."""
+        """Parts of texts to encode in one call (`tokenizers` takes 200 bytes a character): text, extra ids, part."""
         group: list[tuple[int, int, str]] = []
         held = 0
         for place, text in enumerate(texts):
@@ -197,7 +197,7 @@ def tokenizer_files(location: str) -> dict[str, Path]:
     for name in TOKENIZER_FILES:
         try:
             found[name] = Path(hf_hub_download(location, name))
-        except LocalEntryNotFoundError as error:  # neither the Hub nor the cache: says nothing of the repository
+        except LocalEntryNotFoundError as error:  # neither the Hub nor the cache: the repository may well exist
             if "tokenizer.json" in found:
                 continue
             raise DataError(
@@ -208,7 +208,7 @@ def tokenizer_files(location: str) -> dict[str, Path]:
             continue
         except Exception as error:
             raise DataError(
-                f"tokenizer '{location}': neither a local folder nor to be had from the Hub "
+                f"tokenizer '{location}': neither a local folder nor available from the Hub "
                 f"({type(error).__name__}). Give a folder that holds tokenizer.json."
             ) from error
     if "tokenizer.json" not in found:

@@ -140,25 +140,6 @@ def save(tokenizer: Tokenizer, folder: Path) -> None:
         (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def corpus_encoder(folder: Path, *, dropout: float = 0.0) -> Tokenizer:
-    """The tokenizer for running text: special tokens spelled in a text stay text, and BPE-dropout if wanted.
-
-    `dropout` is the share of merges left out at random (Provilkov et al. 2020; the report uses it, its rate is
-    not public, 0.1 is usual). It is drawn anew in every process and cannot be seeded: leave it at 0 where the
-    same bytes must come out. Encode with `add_special_tokens=False` to leave out the BOS.
-    """
-    if not 0.0 <= dropout < 1.0:
-        raise DataError(f"dropout {dropout}: expected a share of merges, at least 0 and below 1.")
-    path = Path(folder) / "tokenizer.json"
-    if not path.is_file():
-        raise DataError(f"{folder}: no tokenizer.json. Train one with `yulanmini data tokenizer`.")
-    tokenizer = Tokenizer.from_file(str(path))
-    tokenizer.encode_special_tokens = True
-    if dropout:
-        tokenizer.model.dropout = dropout
-    return tokenizer
-
-
 def documents(path: Path) -> Iterator[str]:
     """The texts of a domain's file."""
     with path.open(encoding="utf-8") as file:

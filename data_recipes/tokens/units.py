@@ -1,8 +1,8 @@
 """The files of a store's units, shared by all processes that build from the store at the same time.
 
-Every file is written under a name of its own and appears by rename, the record last: nobody sees, or writes into,
-what another has half written, whoever dies when. The lock of a unit only spares the same work twice; where a file
-system has no locks, the files are as safe.
+Every file is written under a name of its own and appears by rename, the record last: no process ever reads or continues
+a file that another has half written, not even after a crash. The lock of a unit only saves doing the same work twice;
+where a file system has no locks, the files are as safe.
 """
 
 import fcntl
@@ -144,7 +144,7 @@ class UnitFolder:
 
 
 class NewUnit:
-    """A unit in the making: ids go to the disk as they come, the documents' table and the record at the end."""
+    """A unit in the making: ids are written to the disk at once, the documents' table and the record at the end."""
 
     def __init__(self, folder: UnitFolder, number: int) -> None:
         self.tokens = 0
@@ -221,7 +221,7 @@ class Maps:
                 drop_pages(array)
 
     def close(self) -> None:
-        """Let go of all files; those that are still wanted are opened again."""
+        """Close all files; those that are still needed are opened again."""
         with self._lock:
             self._arrays.clear()
 

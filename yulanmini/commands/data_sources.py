@@ -51,7 +51,7 @@ def _stop_without_hub(statuses: "list[HubStatus]") -> None:
     """An error, after all that can be shown, when not one dataset could be asked about."""
     from data_recipes.errors import DataError
 
-    if statuses and all(status.silent for status in statuses):
+    if statuses and all(status.unanswered for status in statuses):
         raise DataError(
             f"the Hub cannot be asked: {statuses[0].message}. Check the network, HF_ENDPOINT and HF_HUB_OFFLINE; "
             "without --online the table needs no network."
@@ -99,7 +99,7 @@ def _print_subsets(uses: "list[SubsetUse]", title: str) -> None:
 
 
 def _print_hub(statuses: "list[HubStatus]") -> None:
-    if all(status.silent for status in statuses):
+    if all(status.unanswered for status in statuses):
         return
     rows = [
         {**vars(status), "state": _state(status), "size": status.bytes / 1e9 if status.bytes else None}

@@ -107,7 +107,7 @@ def test_each_state_of_a_dataset_is_told_apart(endpoint):
 def test_one_that_is_refused_or_slow_first_does_not_stop_the_others(endpoint):
     names = ("slow", "broken", "too-often", "there")
     statuses = ask(endpoint, timeout=0.5, **{name: Source(hub=f"a/{name}") for name in names})
-    assert [(name, status.status, status.silent) for name, status in statuses.items()] == [
+    assert [(name, status.status, status.unanswered) for name, status in statuses.items()] == [
         ("slow", "unreachable", True),
         ("broken", "unreachable", False),
         ("too-often", "unreachable", False),
@@ -142,7 +142,7 @@ def test_without_a_network_each_dataset_has_that_result_and_few_are_asked(monkey
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
         statuses = check_on_hub(sources, endpoint="http://127.0.0.1:9", progress=False, timeout=2)
         assert [status.hub for status in statuses] == [source.hub for source in sources.values()]
-        assert {(status.status, status.silent) for status in statuses} == {("unreachable", True)}
+        assert {(status.status, status.unanswered) for status in statuses} == {("unreachable", True)}
         assert sum("not asked" in status.message for status in statuses) == 17
         assert ("offline mode" in statuses[0].message) == offline
 

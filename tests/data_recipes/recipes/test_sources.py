@@ -8,7 +8,6 @@ import typer
 from typer.testing import CliRunner
 
 from data_recipes.errors import DataError
-from data_recipes.recipes.catalog import load_sources, resolve_source
 from data_recipes.recipes.recipe import load_recipe, published_recipes
 from data_recipes.recipes.shares import (
     ACCESS_MEANS,
@@ -17,7 +16,7 @@ from data_recipes.recipes.shares import (
     tokens_by_access,
     trained_recipes,
 )
-from data_recipes.recipes.source import AUTHORS_RELEASE, Source
+from data_recipes.recipes.source import AUTHORS_RELEASE, Source, load_sources, resolve_source
 from yulanmini.commands.data_sources import sources as sources_command
 
 # Hub ids of the authors' list that are spelt otherwise on the Hub (escaped hyphens, renamed owners, defects).

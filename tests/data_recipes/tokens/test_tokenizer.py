@@ -11,7 +11,9 @@ from tokenizers import Tokenizer
 
 from data_recipes.corpus.build import build_corpus
 from data_recipes.errors import DataError
-from data_recipes.tokens.train import corpus_encoder, train_tokenizer
+from data_recipes.tokens.bpe_dropout import DropoutEncoder
+from data_recipes.tokens.tokenizer import load_tokenizer
+from data_recipes.tokens.train import train_tokenizer
 
 WORDS = "the model reads tokens and writes a long answer about numbers, words and texts in 2024 (see page 17)."
 CHINESE = "模型读入文字，然后写出很长的回答。今天是星期三，天气很好，我们一起去图书馆看书。"
@@ -81,14 +83,14 @@ def test_digits_are_always_alone(tokenizer):
 @settings(max_examples=300, deadline=None)
 @given(text=st.text() | st.text(alphabet=" \t\n\r\u3000a1中🙂▁<0x4>é\u200b"))
 def test_any_text_comes_back(folder, text):
-    encoder = corpus_encoder(folder)
+    encoder = load_tokenizer(folder).backend
     ids = encoder.encode(text, add_special_tokens=False).ids
     assert encoder.decode(ids, skip_special_tokens=False) == text.replace("\u3000", " ")
 
 
 @pytest.mark.parametrize("text", ["  two  spaces ", "a\r\n\tb\n\n\n", "<s>not a token</s><|eot_id|>", "<0x41>", "▁▁"])
 def test_awkward_text_comes_back_without_special_tokens(folder, text):
-    encoder = corpus_encoder(folder)
+    encoder = load_tokenizer(folder).backend
     ids = encoder.encode(text, add_special_tokens=False).ids
     assert min(ids) > 106
     assert encoder.decode(ids) == text
@@ -165,10 +167,11 @@ def test_dropout_splits_finer_only_when_asked(folder):
     plain = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert plain.model.dropout is None
     text = WORDS * 20
-    whole = len(corpus_encoder(folder).encode(text).ids)
-    dropped = corpus_encoder(folder, dropout=0.5).encode(text)
-    assert len(dropped.ids) > 1.1 * whole
-    assert plain.decode(dropped.ids) == text
+    backend = load_tokenizer(folder).backend
+    whole = len(backend.encode(text).ids)
+    dropped, _ = DropoutEncoder(backend, rate=0.5, seed=0).encode([text])
+    assert len(dropped) > 1.1 * whole
+    assert plain.decode(dropped.tolist()) == text
 
 
 def test_same_corpus_same_tokenizer_and_counts_of_its_compression(corpus, folder, tmp_path):
@@ -186,7 +189,7 @@ def test_same_corpus_same_tokenizer_and_counts_of_its_compression(corpus, folder
     for domain, ratio in table.items():
         lines = (corpus / "heldout" / f"{domain}.jsonl").read_text(encoding="utf-8").splitlines()
         texts = [json.loads(line)["text"] for line in lines]
-        tokens = sum(len(corpus_encoder(folder).encode(text, add_special_tokens=False).ids) for text in texts)
+        tokens = sum(len(load_tokenizer(folder).backend.encode(text, add_special_tokens=False).ids) for text in texts)
         assert ratio == pytest.approx(sum(len(text.encode()) for text in texts) / tokens, abs=1e-3)
 
 
@@ -194,6 +197,6 @@ def test_bad_requests_are_named(corpus, tmp_path):
     with pytest.raises(DataError, match="vocab_size 300"):
         train_tokenizer(corpus, tmp_path / "x", vocab_size=300)
     with pytest.raises(DataError, match="dropout 1"):
-        corpus_encoder(tmp_path, dropout=1.0)
+        DropoutEncoder(None, rate=1.0, seed=0)
     with pytest.raises(DataError, match="no tokenizer"):
-        corpus_encoder(tmp_path)
+        load_tokenizer(tmp_path)
