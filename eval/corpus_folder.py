@@ -1,14 +1,12 @@
-"""What scoring reads of a corpus folder: held-out text by domain and unseen problems. Files only, no data code."""
+"""What several tasks read of a corpus folder: lines of JSON, held-out text by domain; and its fingerprint."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_recipes.manifest import MANIFEST_NAME, fingerprint_of, read_manifest, sha256_file
 from eval.errors import EvalError
-
-HARDER_AT_LEAST = 4
 
 
 def read_lines(path: Path, *, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -46,38 +44,8 @@ def heldout_texts(corpus: Path, *, bytes_per_domain: int | None) -> dict[str, li
     return texts
 
 
-def unseen_problems(corpus: Path, *, per_kind: int | None) -> list[dict[str, Any]]:
-    """The held-out problems in the order of the file.
-
-    `per_kind` takes that many of each kind of level 1, and a quarter as many (at least 4) of each harder one,
-    whose long answers cost most of the time and tell a small model least.
-    """
-    path = corpus / "dialogues" / "heldout.jsonl"
-    if not path.is_file():
-        raise EvalError(f"{path}: no such file; unseen problems are part of a corpus folder.")
-    taken: dict[str, int] = {}
-    problems = []
-    for record in read_lines(path, keys=("messages", "kind", "level", "language", "answer")):
-        wanted = per_kind
-        if per_kind is not None and record["level"] > 1:
-            wanted = min(per_kind, max(HARDER_AT_LEAST, per_kind // 4))
-        taken[record["kind"]] = taken.get(record["kind"], 0) + 1
-        if wanted is None or taken[record["kind"]] <= wanted:
-            problems.append(record)
-    if not problems:
-        raise EvalError(f"{path}: holds no problems.")
-    return problems
-
-
-def fingerprint(corpus: Path) -> str:
-    """The fingerprint of the corpus: its manifest's, or a hash of the files that are scored."""
-    manifest = corpus / "manifest.json"
-    if manifest.is_file():
-        try:
-            return str(json.loads(manifest.read_text(encoding="utf-8"))["fingerprint"])
-        except (json.JSONDecodeError, KeyError) as error:
-            raise EvalError(f"{manifest}: not a manifest ({error}).") from error
-    digest = hashlib.sha256()
-    for path in sorted([*corpus.glob("heldout/*.jsonl"), *corpus.glob("dialogues/heldout.jsonl")]):
-        digest.update(f"{path.relative_to(corpus).as_posix()} ".encode() + path.read_bytes())
-    return digest.hexdigest()
+def data_fingerprint(folder: Path) -> str:
+    """The fingerprint of a folder's manifest, or a hash of its JSON-lines files."""
+    if (folder / MANIFEST_NAME).is_file():
+        return str(read_manifest(folder)["fingerprint"])
+    return fingerprint_of({path.relative_to(folder).as_posix(): sha256_file(path) for path in folder.rglob("*.jsonl")})

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from data_recipes.errors import first_line
 from eval.errors import EvalError
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
@@ -91,14 +92,9 @@ def check_folder(folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hex SHA-256 over the names and contents of the files that decide what a model says."""
+    """Hex SHA-256 over the names and contents of the files that decide what a model answers."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in READ_PATTERNS for path in folder.glob(pattern)}):
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300]

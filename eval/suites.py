@@ -1,145 +1,102 @@
-"""Suites of scores and their file: what is measured, on what, with which versions, written as scores.json."""
+"""Score a model on the tasks of a suite, and write what came out, with what it was made from, as scores.json."""
 
 import json
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
+from collections.abc import Mapping, Sized
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from data_recipes.errors import nearest
 from data_recipes.files import write_whole
 from data_recipes.manifest import claim_folder, folder_state
-from eval import corpus_folder
+from data_recipes.recipes.yaml_schema import validate
+from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
-from eval.model_loading import LoadedModel, load_model
-from eval.tasks.heldout import score_heldout
-from eval.tasks.problems import PROMPTS, answer_problems, tally
-from eval.tasks.samples import continuation_samples, problem_samples
+from eval.model_loading import load_model
+from eval.scores import KIND, SCHEMA_VERSION, SCORES_NAME
+from eval.tasks.base import Task, known_tasks
 
-SCHEMA_VERSION = 1
-SCORES_NAME = "scores.json"
-KIND = "scores"
 PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers")
-SUITES = {
-    "heldout": ("heldout",),
-    "problems": ("problems",),
-    "miniature": ("heldout", "problems", "samples"),
-}
+# Every task is also a suite of its own.
+SUITES = {"miniature": ("heldout", "problems", "continuations")}
 
 
-@dataclass(frozen=True)
-class SuiteSettings:
-    """How to measure. `prompt`: "chat" for an instruct model, "question" for a base model."""
+def make_tasks(suite: str, settings: Mapping[str, Any]) -> list[Task]:
+    """The tasks of a suite; each takes the settings that it knows. `EvalError` for one that none of them knows."""
+    kinds = known_tasks()
+    suites = {name: (name,) for name in kinds} | SUITES
+    if suite not in suites:
+        raise EvalError(f"no suite '{suite}'.{nearest(suite, suites)}")
+    fields = {name: set(kinds[name].model_fields) for name in suites[suite]}
+    for key in settings:
+        if not any(key in known for known in fields.values()):
+            raise EvalError(f"no task of '{suite}' has a setting '{key}'.{nearest(key, set().union(*fields.values()))}")
+    return [
+        validate(kinds[name], {key: value for key, value in settings.items() if key in known}, where=f"task {name}")
+        for name, known in fields.items()
+    ]
 
-    suite: str = "miniature"
-    prompt: str = "question"
-    start: str = "eos"
-    context: int | None = None
-    stride: int | None = None
-    bytes_per_domain: int | None = None
-    per_kind: int | None = None
-    batch_size: int = 64
 
-    def check(self) -> None:
-        for name, value, known in (("suite", self.suite, SUITES), ("prompt", self.prompt, PROMPTS)):
-            if value not in known:
-                near = get_close_matches(value, known, n=1)
-                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}."
-                raise EvalError(f"no {name} '{value}'; {hint}")
-        for name in ("context", "stride", "bytes_per_domain", "per_kind", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise EvalError(f"{name} {value}: expected at least 1.")
+def prepare(data: Path, suite: str, settings: Mapping[str, Any] | None, out: Path | None) -> list[tuple[Task, Sized]]:
+    """The tasks of a suite with their inputs. Raises what `run_suite` raises before it loads a model."""
+    tasks = make_tasks(suite, settings or {})
+    if out is not None:
+        folder_state(Path(out), kind=KIND)
+    return [(task, task.read(Path(data))) for task in tasks]
 
 
 def run_suite(
-    model: str | Path | LoadedModel,
+    model: str | Path,
     *,
     data: Path,
-    settings: SuiteSettings | None = None,
+    suite: str = "miniature",
+    settings: Mapping[str, Any] | None = None,
     out: Path | None = None,
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score a model on a corpus folder; returns the scores and writes them to `out`/scores.json if given.
+    """Score a model on a data folder; returns the scores and writes them to `out`/scores.json if given.
 
-    Keys: "heldout" {domain: ...}, "problems" (by kind, level, language), "levels" (by level), "samples",
-    "provenance". Greedy and without chance: the same files give the same scores.
+    Keys: "rows" of all tasks, "samples", "notes", "provenance". Greedy and without chance: the same files give the
+    same scores.
 
-    Before a model is loaded: `EvalError` for settings or data that cannot be scored, `DataError` for an `out` that
-    holds anything but scores of the same model, data and settings.
+    Before a model is loaded: `EvalError` or `DataError` for settings or data that cannot be scored, `DataError` for an
+    `out` that holds anything but scores of the same model, data and settings.
     """
-    settings = settings or SuiteSettings()
-    settings.check()
-    if out is not None:
-        folder_state(Path(out), kind=KIND)
-    data = Path(data)
-    parts = SUITES[settings.suite]
-    # Bad data is named before a model is loaded for it.
-    texts = corpus_folder.heldout_texts(data, bytes_per_domain=settings.bytes_per_domain) if "heldout" in parts else {}
-    problems = corpus_folder.unseen_problems(data, per_kind=settings.per_kind) if "problems" in parts else []
-    loaded = (
-        model
-        if isinstance(model, LoadedModel)
-        else load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    )
+    tasks = prepare(data, suite, settings, out)
+    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    resolved: dict[str, Any] = {"suite": suite}
+    for task, _ in tasks:
+        resolved |= task.model_dump()
     made_from = {
         "model": loaded.provenance["fingerprint"] or [loaded.provenance["name"], loaded.provenance["revision"]],
-        "data": corpus_folder.fingerprint(data),
-        "settings": asdict(settings),
+        "data": data_fingerprint(Path(data)),
+        "settings": resolved,
     }
     if out is not None:
         folder_state(Path(out), kind=KIND, made_from=made_from)
-    result: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "model": loaded.provenance["name"]}
+    scores: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "model": loaded.provenance["name"]}
+    scores |= {"rows": [], "samples": [], "notes": []}
     seconds = {}
-    if "heldout" in parts:
+    for task, inputs in tasks:
         began = perf_counter()
-        result["heldout"] = score_heldout(
-            loaded,
-            texts,
-            context=settings.context,
-            stride=settings.stride,
-            start=settings.start,
-            progress=progress,
-        )
-        seconds["heldout"] = perf_counter() - began
-    if "problems" in parts:
-        began = perf_counter()
-        answers = answer_problems(
-            loaded,
-            problems,
-            prompt=settings.prompt,
-            start=settings.start,
-            batch_size=settings.batch_size,
-            progress=progress,
-        )
-        result["levels"] = tally(answers, "level")
-        result["problems"] = tally(answers, "kind", "level", "language")
-        seconds["problems"] = perf_counter() - began
-    if "samples" in parts:
-        shown = problem_samples(answers)
-        if settings.prompt == "question":
-            shown += continuation_samples(loaded, texts, start=settings.start)
-        result["samples"] = shown
-    result["provenance"] = {
+        result = task.score(loaded, inputs, progress=progress)
+        scores["rows"] += [{"task": task.name, **row} for row in result.rows]
+        scores["samples"] += result.samples
+        scores["notes"] += result.notes
+        seconds[task.name] = round(perf_counter() - began, 2)
+    scores["provenance"] = {
         "model": loaded.provenance,
         "data": {"fingerprint": made_from["data"]},
-        "settings": asdict(settings),
+        "settings": resolved,
         "decoding": "greedy",
         "packages": {name: version(name) for name in PACKAGES},
-        "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        "seconds": seconds,
     }
     if out is not None:
         claim_folder(Path(out), kind=KIND, made_from=made_from)
-        write_scores(Path(out), result)
-    return result
-
-
-def write_scores(folder: Path, result: dict[str, Any]) -> Path:
-    """Write scores.json whole or not at all; replaces an older one."""
-    path = folder / SCORES_NAME
-    write_whole(path, json.dumps(result, indent=2, ensure_ascii=False) + "\n")
-    return path
+        write_whole(Path(out) / SCORES_NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    return scores

@@ -1,30 +1,35 @@
 """The tables of a model card, cell by cell from the run's files (see figures.py)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.figures import Figures, join
 
 Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
-CHANCE_AND_COUNT = (("chance", ".1%"), ("count", ","))
+
+
+def figures_table(figures: Figures, title: str, *rows: tuple[str, str, str, str]) -> Table:
+    """A table of single figures: what each is, its file, where in it, and its format."""
+    return {"headers": [title, "value"], "rows": [[label, figures.figure(*place)] for label, *place in rows]}
 
 
 def training_table(figures: Figures) -> Table:
     """Size and length of the pretraining."""
-    run = figures.run
-    manifest, config = run.pretrain_manifest, f"{run.merged}/config.json"
-    rows = [
-        ["parameters (tied embedding counted once)", figures.figure(manifest, "/counts/parameters")],
-        ["layers", figures.figure(config, "/num_hidden_layers")],
-        ["hidden size", figures.figure(config, "/hidden_size")],
-        ["attention heads", figures.figure(config, "/num_attention_heads")],
-        ["key/value heads", figures.figure(config, "/num_key_value_heads")],
-        ["vocabulary", figures.figure(config, "/vocab_size")],
-        ["context", figures.figure(config, "/max_position_embeddings")],
-        ["training tokens", figures.figure(manifest, "/counts/tokens")],
-        ["optimizer steps", figures.figure(manifest, "/counts/steps")],
-    ]
-    return {"headers": ["", "value"], "rows": rows}
+    manifest, config = figures.run.pretrain_manifest, f"{figures.run.merged}/config.json"
+    return figures_table(
+        figures,
+        "",
+        ("parameters (tied embedding counted once)", manifest, "/counts/parameters", ","),
+        ("layers", config, "/num_hidden_layers", ","),
+        ("hidden size", config, "/hidden_size", ","),
+        ("attention heads", config, "/num_attention_heads", ","),
+        ("key/value heads", config, "/num_key_value_heads", ","),
+        ("vocabulary", config, "/vocab_size", ","),
+        ("context", config, "/max_position_embeddings", ","),
+        ("training tokens", manifest, "/counts/tokens", ","),
+        ("optimizer steps", manifest, "/counts/steps", ","),
+    )
 
 
 def heldout_table(figures: Figures) -> Table | None:
@@ -51,33 +56,43 @@ def heldout_table(figures: Figures) -> Table | None:
     return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 
-def levels_table(figures: Figures, models: Sequence[str]) -> Table | None:
-    """Exact match on unseen generated problems by level (1 is the easiest), for the models that were scored."""
+def score_tables(figures: Figures, models: Sequence[str]) -> list[dict[str, Any]]:
+    """For each measure of each task a table of its whole groups and one of the finest, of the models that were scored.
+
+    Count, chance and protocol are those of the last model that has the row.
+    """
     files = [file for file in map(figures.run.scores_file, models) if figures.has(file)]
-    if not files or not figures.value(files[-1]).get("levels"):
-        return None
-    rows = []
-    for index in range(len(figures.value(files[-1], "/levels"))):
-        at = join("levels", index)
-        row = [figures.figure(files[-1], f"{at}/level")]
-        row += [figures.figure(file, f"{at}/exact_match", ".1%") for file in files]
-        rows.append([*row, *(figures.figure(files[-1], f"{at}/{key}", form) for key, form in CHANCE_AND_COUNT)])
-    headers = ["level", *(file.split("/")[-2] for file in files), "chance", "problems"]
-    return {"headers": headers, "rows": rows}
 
+    def cell(entry: Mapping[str, Any], key: str, form: str, files: Sequence[str]) -> str:
+        """A figure of the row that an entry stands for, from the first of the files that has it."""
+        for file in files:
+            for index, row in enumerate(figures.value(file, "/rows")):
+                same = all(row[name] == entry[name] for name in ("task", "measure", "group"))
+                if same and row.get(key) is not None:
+                    return figures.figure(file, join("rows", index, key), form)
+        return ""
 
-def kinds_table(figures: Figures, model: str) -> Table | None:
-    """Exact match on unseen generated problems, by kind and language."""
-    file = figures.run.scores_file(model)
-    if not figures.has(file) or not figures.value(file).get("problems"):
-        return None
-    rows = []
-    for index, problem in enumerate(figures.value(file, "/problems")):
-        at = join("problems", index)
-        row = [problem["kind"], problem["language"], figures.figure(file, f"{at}/level")]
-        row.append(figures.figure(file, f"{at}/exact_match", ".1%"))
-        rows.append([*row, *(figures.figure(file, f"{at}/{key}", form) for key, form in CHANCE_AND_COUNT)])
-    return {"headers": ["problem", "language", "level", "exact match", "chance", "problems"], "rows": rows}
+    def table(entries: Sequence[Mapping[str, Any]]) -> Table:
+        columns = [(file.split("/")[-2], "value", value_format(entries[0]), [file]) for file in files]
+        if any(entry["chance"] is not None for entry in entries):
+            columns.append(("chance", "chance", ".1%", files[::-1]))
+        columns.append(("count", "count", ",", files[::-1]))
+        rows = [[entry["group"], *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
+        return {"headers": [entries[0]["task"], *(column[0] for column in columns)], "rows": rows}
+
+    tables = []
+    for entries in rows_by_measure([figures.value(file) for file in files]):
+        parts = [entry for entry in finest(entries) if SEPARATOR in entry["group"]]
+        tables.append(
+            {
+                "measure": entries[0]["measure"],
+                "better": entries[0]["better"],
+                "protocol": cell(entries[0], "protocol", "", files[::-1]),
+                "wholes": table([entry for entry in entries if SEPARATOR not in entry["group"]]),
+                "parts": table(parts) if parts else None,
+            }
+        )
+    return tables
 
 
 def merge_table(figures: Figures) -> Table | None:
@@ -85,34 +100,33 @@ def merge_table(figures: Figures) -> Table | None:
     file = f"{figures.run.merged}/merge_certificate.json"
     if not figures.has(file) or not figures.value(file).get("comparison"):
         return None
-    rows = [
-        [
-            "largest logit difference in float32",
-            figures.figure(file, "/comparison/float32/max_abs_logit_difference", ".2g"),
-        ],
-        ["largest logit", figures.figure(file, "/comparison/float32/max_abs_logit", ".3g")],
-        ["mean KL after rounding", figures.figure(file, "/comparison/as_stored/mean_kl", ".2g")],
-        ["argmax agreement after rounding", figures.figure(file, "/comparison/as_stored/argmax_agreement", ".2%")],
-        ["positions compared", figures.figure(file, "/comparison/tokens")],
-    ]
-    return {"headers": ["merge", "value"], "rows": rows}
+    return figures_table(
+        figures,
+        "merge",
+        ("largest logit difference in float32", file, "/comparison/float32/max_abs_logit_difference", ".2g"),
+        ("largest logit", file, "/comparison/float32/max_abs_logit", ".3g"),
+        ("mean KL after rounding", file, "/comparison/as_stored/mean_kl", ".2g"),
+        ("argmax agreement after rounding", file, "/comparison/as_stored/argmax_agreement", ".2%"),
+        ("positions compared", file, "/comparison/tokens", ","),
+    )
 
 
 def tuning_table(figures: Figures) -> Table:
     """Data and settings of the instruction tuning."""
     manifest, metrics = figures.run.sft_manifest, f"{figures.run.sft}/metrics.jsonl"
     last = len(figures.value(metrics)) - 1
-    rows = [
-        ["dialogues", figures.figure(manifest, "/counts/dialogues")],
-        ["tokens read", figures.figure(manifest, "/counts/trained_on_tokens")],
-        ["optimizer steps", figures.figure(manifest, "/counts/steps")],
-        ["dialogues a step", figures.figure(manifest, "/config/batch_size")],
-        ["epochs", figures.figure(manifest, "/config/epochs", "g")],
-        ["peak learning rate", figures.figure(manifest, "/config/optimizer/lr", "g")],
-        ["loss of the first step", figures.figure(metrics, "/0/loss", ".3f")],
-        ["loss of the last step", figures.figure(metrics, join(last, "loss"), ".3f")],
-    ]
-    return {"headers": ["", "value"], "rows": rows}
+    return figures_table(
+        figures,
+        "",
+        ("dialogues", manifest, "/counts/dialogues", ","),
+        ("tokens read", manifest, "/counts/trained_on_tokens", ","),
+        ("optimizer steps", manifest, "/counts/steps", ","),
+        ("dialogues a step", manifest, "/config/batch_size", ","),
+        ("epochs", manifest, "/config/epochs", "g"),
+        ("peak learning rate", manifest, "/config/optimizer/lr", "g"),
+        ("loss of the first step", metrics, "/0/loss", ".3f"),
+        ("loss of the last step", metrics, join(last, "loss"), ".3f"),
+    )
 
 
 def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:

@@ -73,7 +73,7 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
         licence=licence,
         training=card_figures.training_table(figures),
         heldout=card_figures.heldout_table(figures),
-        levels=card_figures.levels_table(figures, ["base"]),
+        scores=card_figures.score_tables(figures, ["base"]),
         merge=card_figures.merge_table(figures),
     )
 
@@ -114,8 +114,7 @@ def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
         report=REPORT,
         licence=licence,
         tuning=card_figures.tuning_table(figures),
-        levels=card_figures.levels_table(figures, ["base", "instruct"]),
-        kinds=card_figures.kinds_table(figures, "instruct"),
+        scores=card_figures.score_tables(figures, ["base", "instruct"]),
         samples=card_figures.samples(figures, "instruct"),
     )
 

@@ -10,6 +10,7 @@ import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from data_recipes.manifest import sha256_file
+from eval.scores import SEPARATOR, finest, is_share
 from hub_cards.figures import load
 from hub_cards.vocabulary import nearest
 
@@ -21,34 +22,34 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def problem_entries(scores: Path, *, dataset_id: str, source_url: str) -> list[EvalResultEntry]:
-    """One entry for each kind, level and language of generated problems in a scores.json."""
+def write_eval_results(scores: Path, folder: Path, *, dataset_id: str, source_url: str) -> None:
+    """Write a file for each task of a scores.json below `folder`/.eval_results: an entry for each of its finest groups.
+
+    Shares are given in percent.
+    """
     digest = sha256_file(scores)
-    return [
-        EvalResultEntry(
+    entries: dict[str, list[EvalResultEntry]] = {}
+    for row in finest(load(scores)["rows"]):
+        unit, value = (" in percent", round(100 * row["value"], 2)) if is_share(row) else ("", round(row["value"], 4))
+        how = ", ".join([row["measure"] + unit, *filter(None, [row.get("protocol")]), f"count {row['count']}"])
+        entry = EvalResultEntry(
             dataset_id=dataset_id,
-            task_id=f"{problem['kind']}-level{problem['level']}-{problem['language']}",
-            value=round(100 * problem["exact_match"], 2),
+            task_id="-".join(row["group"].replace(SEPARATOR, " ").split()),
+            value=value,
             source_url=source_url,
             source_name="scores.json",
-            notes=(
-                f"exact match in percent, greedy, {problem['count']} generated problems that are in no training data; "
-                f"scores.json sha256 {digest}"
-            ),
+            notes=f"{how}; scores.json sha256 {digest}",
         )
-        for problem in load(scores).get("problems", [])
-    ]
-
-
-def write_eval_results(entries: list[EvalResultEntry], path: Path) -> None:
-    """Write entries as one file of `.eval_results/`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+        entries.setdefault(row["task"], []).append(entry)
+    for task, results in entries.items():
+        path = folder / FOLDER / f"{task}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        text = yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def shape_problems(content: Any) -> list[str]:
-    """What is wrong with the content of an `.eval_results` file; empty when nothing is."""
+    """What is wrong with the content of an `.eval_results` file."""
     if not isinstance(content, list) or not content:
         return ["expected a list of results"]
     problems = []

@@ -25,7 +25,7 @@ from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards import files
 from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
 from hub_cards.errors import HubError
-from hub_cards.eval_results import FOLDER, problem_entries, write_eval_results
+from hub_cards.eval_results import write_eval_results
 from hub_cards.figures import PROVENANCE_NAME, Figures, load
 from hub_cards.revisions import revision_name
 from hub_cards.run_files import Names, RunFiles
@@ -193,9 +193,7 @@ def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str, dataset_id
     text = files.without_run_path(scores.read_text(encoding="utf-8"), run.root)
     (repo / "scores.json").write_text(text, encoding="utf-8")
     url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
-    entries = problem_entries(repo / "scores.json", dataset_id=dataset_id, source_url=url)
-    if entries:
-        write_eval_results(entries, repo / FOLDER / "generated-problems.yaml")
+    write_eval_results(repo / "scores.json", repo, dataset_id=dataset_id, source_url=url)
 
 
 def write_card(repo: Path, text: str, figures: Figures) -> None:

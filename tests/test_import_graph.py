@@ -42,6 +42,7 @@ FLOORS = {
         ("run",),
         ("dry_run", "tuning"),
     ),
+    "eval": (("errors",), ("scores", "corpus_folder", "model_loading"), ("generation",), ("tasks",)),
 }
 
 

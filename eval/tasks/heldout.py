@@ -1,60 +1,59 @@
-"""Loss and bits per byte by domain on held-out text, for any causal language model (train/scoring/heldout.py)."""
+"""Bits per byte by domain on held-out text, for any causal language model (train/scoring/heldout.py)."""
 
-from typing import Any
+from pathlib import Path
 
+from pydantic import Field
+
+from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
 from eval.model_loading import LoadedModel
+from eval.tasks.base import Task, TaskResult, score_row
 from train.launch.world import World
 from train.scoring.heldout import HeldoutDomain, Protocol, heldout_scores
 
 
-def score_heldout(
-    loaded: LoadedModel,
-    texts: dict[str, list[str]],
-    *,
-    context: int | None = None,
-    stride: int | None = None,
-    start: str = "eos",
-    tokens_per_batch: int = 8_192,
-    progress: bool = False,
-) -> dict[str, dict[str, Any]]:
-    """{domain: {"loss" (nats a token), "bits_per_byte", "tokens", "bytes", "documents", "protocol"}}.
+class Heldout(Task):
+    """`context` of a window in tokens, by default the model's (at most 4,096); it advances by `stride` targets, by
+    default half of that. `bytes_per_domain` of UTF-8 text are scored, by default all."""
 
-    `context` in tokens, by default the model's (at most 4,096); `stride` by default half of it. `start`:
-    "eos" (what precedes a document in pretraining here), "bos", or "none". `EvalError` for a context that the model
-    does not have.
-    """
-    context = context or min(loaded.max_length, 4_096)
-    if context > loaded.max_length:
-        raise EvalError(
-            f"context {context}: the model's is {loaded.max_length} tokens (max_position_embeddings of its "
-            "config.json); ask for at most that."
+    name = "heldout"
+    context: int | None = Field(default=None, ge=1)
+    stride: int | None = Field(default=None, ge=1)
+    bytes_per_domain: int | None = Field(default=None, ge=1)
+    tokens_per_batch: int = Field(default=8_192, ge=1)
+
+    def read(self, data: Path) -> dict[str, list[str]]:
+        return heldout_texts(data, bytes_per_domain=self.bytes_per_domain)
+
+    def score(self, loaded: LoadedModel, inputs: dict[str, list[str]], *, progress: bool = False) -> TaskResult:
+        """A row a domain, with `loss` (nats a token), `tokens` and `bytes`."""
+        context = self.context or min(loaded.max_length, 4_096)
+        if context > loaded.max_length:
+            raise EvalError(
+                f"context {context}: the model's is {loaded.max_length} tokens (max_position_embeddings of its "
+                "config.json); ask for at most that."
+            )
+        stride = self.stride or max(1, context // 2)
+        if stride >= context:
+            raise EvalError(f"stride {stride}: expected less than the context of {context} tokens.")
+        domains = [
+            HeldoutDomain(
+                name,
+                loaded.tokenizer(documents, add_special_tokens=False)["input_ids"],
+                sum(len(document.encode()) for document in documents),
+            )
+            for name, documents in inputs.items()
+        ]
+        records = heldout_scores(
+            loaded.model,
+            domains,
+            Protocol(context, stride, tuple(self.start_tokens(loaded.tokenizer))),
+            World(loaded.device, rank=0, size=1),
+            tokens_per_batch=self.tokens_per_batch,
+            progress=progress,
         )
-    stride = stride or max(1, context // 2)
-    if not 1 <= stride < context:
-        raise EvalError(f"stride {stride}: expected at least 1 and less than the context of {context} tokens.")
-    protocol = Protocol(context, stride, tuple(start_tokens(loaded.tokenizer, start)))
-    domains = [
-        HeldoutDomain(
-            name,
-            loaded.tokenizer(documents, add_special_tokens=False)["input_ids"],
-            sum(len(document.encode()) for document in documents),
-        )
-        for name, documents in texts.items()
-    ]
-    world = World(loaded.device, rank=0, size=1)
-    records = heldout_scores(
-        loaded.model, domains, protocol, world, tokens_per_batch=tokens_per_batch, progress=progress
-    )
-    return {record.pop("domain"): record for record in records}
-
-
-def start_tokens(tokenizer: Any, start: str) -> list[int]:
-    """The token that stands before a document, as a list of one or none."""
-    choices = {"eos": tokenizer.eos_token_id, "bos": tokenizer.bos_token_id, "none": None}
-    if start not in choices:
-        raise EvalError(f"start '{start}': expected eos, bos or none.")
-    token = choices[start]
-    if token is None and start != "none":
-        raise EvalError(f"start '{start}': this tokenizer has no such token; use none.")
-    return [] if token is None else [token]
+        rows = []
+        for record in records:
+            domain, value, count = (record.pop(key) for key in ("domain", "bits_per_byte", "documents"))
+            rows.append(score_row("bits per byte", domain, value, better="lower", count=count, **record))
+        return TaskResult(rows)

@@ -1,4 +1,4 @@
-"""Exact match on unseen generated problems, by kind, level and language, with the level of chance beside it.
+"""Exact match on unseen generated problems, by level, kind and language, with the level of chance beside it.
 
 A problem is put to an instruct model through its chat template, to a base model as a plain question in the
 form that the generated documents have. The answer is what follows the last answer mark, or all of it.
@@ -7,30 +7,112 @@ form that the generated documents have. The answer is what follows the last answ
 import re
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from pydantic import Field
+
+from eval.corpus_folder import read_lines
 from eval.errors import EvalError
 from eval.generation import generate_greedy, tokens_cut
 from eval.model_loading import LoadedModel
-from eval.tasks.heldout import start_tokens
+from eval.scores import SEPARATOR
+from eval.tasks.base import Task, TaskResult, score_row
 
-PROMPTS = ("chat", "question")
 # The first form of each language in data_recipes/synthesis/documents.py (a test compares the two).
 QUESTION_FORMS = {"en": "Question: {question}\nAnswer:\n", "zh": "问：{question}\n答：\n"}
 ANSWER_MARKS = {"en": "Answer:", "zh": "答案："}
 # Level 3 answers with worked steps; the longest is some 90 tokens at a vocabulary of 3,000.
 MAX_NEW_TOKENS = {1: 16, 2: 32}
 MAX_NEW_TOKENS_WORKED = 128
+HARDER_AT_LEAST = 4
+PROTOCOL = "greedy answers to generated problems that are in no training data"
+SAMPLES = 8
+SAMPLE_KEYS = ("prompt", "output", "expected", "correct", "language", "tokens_cut")
+
+
+class Problems(Task):
+    """`per_kind` takes that many problems of each kind of level 1, and a quarter as many (at least 4) of each harder
+    one, whose long answers cost most of the time and tell a small model least; by default all."""
+
+    name = "problems"
+    per_kind: int | None = Field(default=None, ge=1)
+
+    def read(self, data: Path) -> list[dict[str, Any]]:
+        """The held-out problems in the order of the file."""
+        path = data / "dialogues" / "heldout.jsonl"
+        if not path.is_file():
+            raise EvalError(f"{path}: no such file; unseen problems are part of a corpus folder.")
+        taken: dict[str, int] = {}
+        problems = []
+        for record in read_lines(path, keys=("messages", "kind", "level", "language", "answer")):
+            wanted = self.per_kind
+            if wanted is not None and record["level"] > 1:
+                wanted = min(wanted, max(HARDER_AT_LEAST, wanted // 4))
+            taken[record["kind"]] = taken.get(record["kind"], 0) + 1
+            if wanted is None or taken[record["kind"]] <= wanted:
+                problems.append(record)
+        if not problems:
+            raise EvalError(f"{path}: holds no problems.")
+        return problems
+
+    def score(self, loaded: LoadedModel, inputs: list[dict[str, Any]], *, progress: bool = False) -> TaskResult:
+        answers = self.answers(loaded, inputs, progress=progress)
+        cut = sum(answer["tokens_cut"] > 0 for answer in answers)
+        note = (
+            f"{cut} of {len(answers)} questions are longer than the model's context leaves room for beside the answer; "
+            "it was asked without their beginnings ('cut' in the rows counts them)."
+        )
+        return TaskResult(tally(answers), choose_samples(answers), [note] if cut else [])
+
+    def answers(
+        self, loaded: LoadedModel, problems: Sequence[dict[str, Any]], *, progress: bool = False
+    ) -> list[dict[str, Any]]:
+        """A record a problem: "prompt", "output", "expected", "correct", "kind", "level", "language", "chance", and
+        "tokens_cut" of the question, which did not fit into the model's context beside its answer."""
+        prompts = [self.prompt_ids(loaded, problem) for problem in problems]
+        limits = [MAX_NEW_TOKENS.get(problem["level"], MAX_NEW_TOKENS_WORKED) for problem in problems]
+        plain = self.prompt == "question"
+        outputs = generate_greedy(
+            loaded,
+            prompts,
+            max_new_tokens=limits,
+            stop_at_empty_line=plain,
+            batch_size=self.batch_size,
+            progress=progress,
+        )
+        return [
+            {
+                "prompt": problem["messages"][-2]["content"],
+                "output": output.strip().split("\n\n")[0] if plain else output.strip(),
+                "expected": problem["answer"],
+                "correct": is_right(output, problem),
+                **{key: problem[key] for key in ("kind", "level", "language")},
+                "chance": problem.get("chance"),
+                "tokens_cut": tokens_cut(loaded, ids, limit),
+            }
+            for problem, output, ids, limit in zip(problems, outputs, prompts, limits, strict=True)
+        ]
+
+    def prompt_ids(self, loaded: LoadedModel, problem: dict[str, Any]) -> list[int]:
+        """Token ids of a problem's question, up to where the answer begins."""
+        question = [message for message in problem["messages"] if message["role"] != "assistant"]
+        tokenizer = loaded.tokenizer
+        if self.prompt == "chat":
+            if not tokenizer.chat_template:
+                raise EvalError("this tokenizer has no chat template; score a base model with the prompt 'question'.")
+            return tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=True)["input_ids"]
+        text = QUESTION_FORMS[problem["language"]].format(question=question[-1]["content"])
+        return [*self.start_tokens(tokenizer), *tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
 def read_answer(output: str, language: str) -> str:
     """The answer in a response: after the last mark, on one line, without spaces and full stop around it."""
     paragraph = output.strip().split("\n\n")[0]
     marked = paragraph.rsplit(ANSWER_MARKS.get(language, ANSWER_MARKS["en"]), 1)
-    text = marked[-1].strip() if len(marked) > 1 else paragraph
-    text = unicodedata.normalize("NFKC", text.split("\n")[0] if len(marked) > 1 else text)
-    return re.sub(r"\s+", " ", re.sub(r"[.。\s]+$", "", text)).strip()
+    text = marked[-1].strip().split("\n")[0] if len(marked) > 1 else paragraph
+    return re.sub(r"\s+", " ", re.sub(r"[.。\s]+$", "", unicodedata.normalize("NFKC", text))).strip()
 
 
 def is_right(output: str, problem: dict[str, Any]) -> bool:
@@ -39,77 +121,43 @@ def is_right(output: str, problem: dict[str, Any]) -> bool:
     return read_answer(output, problem["language"]) == expected
 
 
-def prompt_ids(loaded: LoadedModel, problem: dict[str, Any], *, prompt: str, start: str) -> list[int]:
-    """Token ids of a problem's question, up to where the answer begins."""
-    question = [message for message in problem["messages"] if message["role"] != "assistant"]
-    if prompt == "chat":
-        if not loaded.tokenizer.chat_template:
-            raise EvalError("this tokenizer has no chat template; score a base model with the prompt 'question'.")
-        return loaded.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=True)["input_ids"]
-    if prompt != "question":
-        raise EvalError(f"prompt '{prompt}': expected {' or '.join(PROMPTS)}.")
-    text = QUESTION_FORMS[problem["language"]].format(question=question[-1]["content"])
-    return [*start_tokens(loaded.tokenizer, start), *loaded.tokenizer(text, add_special_tokens=False)["input_ids"]]
-
-
-def answer_problems(
-    loaded: LoadedModel,
-    problems: Sequence[dict[str, Any]],
-    *,
-    prompt: str,
-    start: str = "eos",
-    batch_size: int = 64,
-    progress: bool = False,
-) -> list[dict[str, Any]]:
-    """Each problem as {"prompt", "output", "expected", "correct", "kind", "level", "language", "chance", "tokens_cut"}.
-
-    "tokens_cut" of a question did not fit into the model's context beside its answer; the model saw the rest.
-    """
-    prompts = [prompt_ids(loaded, problem, prompt=prompt, start=start) for problem in problems]
-    limits = [MAX_NEW_TOKENS.get(problem["level"], MAX_NEW_TOKENS_WORKED) for problem in problems]
-    outputs = generate_greedy(
-        loaded,
-        prompts,
-        max_new_tokens=limits,
-        stop_at_empty_line=prompt == "question",
-        batch_size=batch_size,
-        progress=progress,
-    )
-    return [
-        {
-            "prompt": problem["messages"][-2]["content"],
-            "output": output.strip().split("\n\n")[0] if prompt == "question" else output.strip(),
-            "expected": problem["answer"],
-            "correct": is_right(output, problem),
-            **{key: problem[key] for key in ("kind", "level", "language")},
-            "chance": problem.get("chance"),
-            "tokens_cut": tokens_cut(loaded, ids, limit),
-        }
-        for problem, output, ids, limit in zip(problems, outputs, prompts, limits, strict=True)
-    ]
-
-
-def tally(answers: Sequence[dict[str, Any]], *by: str) -> list[dict[str, Any]]:
-    """Counts of right answers by some of "kind", "level", "language", in the order of first appearance.
+def tally(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by level, then by level and kind, then also by language; easiest first.
 
     "cut" of the questions did not fit into the model's context whole. "chance" is the mean over the problems of the
-    chance to be right when only the possible answers are known.
+    chance to be right when only the possible answers are known, None where it is not known of each.
     """
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for answer in answers:
-        groups.setdefault(tuple(answer[key] for key in by), []).append(answer)
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for depth in (1, 2, 3):
+        for answer in sorted(answers, key=lambda answer: (answer["level"], answer["kind"], answer["language"])):
+            names: tuple[str, ...] = (f"level {answer['level']}", answer["kind"].replace("-", " "), answer["language"])
+            groups.setdefault(names[:depth], []).append(answer)
     rows = []
     for key, group in groups.items():
         correct = sum(answer["correct"] for answer in group)
-        chances = [answer["chance"] for answer in group if answer["chance"] is not None]
-        rows.append(
-            {
-                **dict(zip(by, key, strict=True)),
-                "count": len(group),
-                "correct": correct,
-                "exact_match": correct / len(group),
-                "cut": sum(answer["tokens_cut"] > 0 for answer in group),
-                "chance": mean(chances) if chances else None,
-            }
+        chances = [answer["chance"] for answer in group]
+        row = score_row(
+            "exact match",
+            SEPARATOR.join(key),
+            correct / len(group),
+            better="higher",
+            count=len(group),
+            chance=None if None in chances else mean(chances),
+            correct=correct,
+            cut=sum(answer["tokens_cut"] > 0 for answer in group),
+            protocol=PROTOCOL,
         )
+        rows.append(row)
     return rows
+
+
+def choose_samples(answers: Sequence[dict[str, Any]], *, count: int = SAMPLES) -> list[dict[str, Any]]:
+    """The first answer of kinds spread over the levels, right or wrong, English and Chinese in turn; easiest first."""
+    chosen: list[dict[str, Any]] = []
+    kinds = sorted({(answer["level"], answer["kind"]) for answer in answers})
+    step = max(1, len(kinds) // count)
+    for index, (_, kind) in enumerate(kinds[::step][:count]):
+        language = ("en", "zh")[index % 2]
+        of_kind = [answer for answer in answers if answer["kind"] == kind]
+        chosen.append(next((answer for answer in of_kind if answer["language"] == language), of_kind[0]))
+    return [{key: answer[key] for key in SAMPLE_KEYS} for answer in chosen]

@@ -3,20 +3,21 @@
 import json
 import shutil
 import sys
-from dataclasses import replace
 
 import pytest
 
 from data_recipes.errors import DataError
 from data_recipes.synthesis.draw import all_kinds
 from eval import suites
-from eval.compare import compare
 from eval.errors import EvalError
 from eval.model_loading import load_model
-from eval.suites import SuiteSettings, run_suite
+from eval.scores import compare
+from eval.suites import run_suite
+from eval.tasks.heldout import Heldout
 from yulanmini import cli
 
-SMALL = ["--per-kind", "1", "--bytes-per-domain", "500"]
+SMALL = ["--set", "per_kind=1", "--set", "bytes_per_domain=500"]
+QUESTIONS = ["--suite", "problems", "--set", "per_kind=1"]
 
 
 def call(monkeypatch, *arguments):
@@ -34,9 +35,10 @@ def test_run_writes_scores_with_what_they_were_made_of(model_folder, corpus, tmp
     printed = json.loads(capsys.readouterr().out)
     scores = json.loads((tmp_path / "base" / "scores.json").read_text())
     assert printed == scores
-    assert set(scores["heldout"]) == {path.stem for path in (corpus / "heldout").glob("*.jsonl")}
-    assert {row["level"] for row in scores["levels"]} == {1, 2, 3}
-    assert scores["samples"]
+    groups = {task: {row["group"] for row in scores["rows"] if row["task"] == task} for task in ("heldout", "problems")}
+    assert groups["heldout"] == {path.stem for path in (corpus / "heldout").glob("*.jsonl")}
+    assert {f"level {level}" for level in (1, 2, 3)} <= groups["problems"]
+    assert {sample["expected"] is None for sample in scores["samples"]} == {True, False}
     provenance = scores["provenance"]
     assert provenance["data"]["fingerprint"] == json.loads((corpus / "manifest.json").read_text())["fingerprint"]
     assert provenance["settings"]["per_kind"] == 1
@@ -46,19 +48,16 @@ def test_run_writes_scores_with_what_they_were_made_of(model_folder, corpus, tmp
 
 def test_chat_and_question_prompts_are_told_apart_and_compared(model_folder, corpus, tmp_path, monkeypatch, capsys):
     base = run_suite(
-        model_folder, data=corpus, settings=SuiteSettings(suite="heldout", bytes_per_domain=300), out=tmp_path / "base"
+        model_folder, data=corpus, suite="heldout", settings={"bytes_per_domain": 300}, out=tmp_path / "base"
     )
-    run_suite(
-        model_folder,
-        data=corpus,
-        settings=SuiteSettings(suite="problems", prompt="chat", per_kind=1),
-        out=tmp_path / "instruct",
-    )
+    settings = {"prompt": "chat", "per_kind": 1}
+    run_suite(model_folder, data=corpus, suite="problems", settings=settings, out=tmp_path / "instruct")
     table = compare([tmp_path / "base", tmp_path / "instruct" / "scores.json"])
     assert table["same_data"]
     assert table["runs"] == ["base", "instruct"]
     rows = {(row["measure"], row["group"]): row["values"] for row in table["rows"]}
-    assert rows["bits per byte", "code"] == [base["heldout"]["code"]["bits_per_byte"], None]
+    (code,) = (row["value"] for row in base["rows"] if row["group"] == "code")
+    assert rows["bits per byte", "code"] == [code, None]
     assert rows["exact match", "level 1"][0] is None
     assert rows["exact match", "level 1"][1] is not None
     assert call(monkeypatch, "compare", tmp_path / "base", tmp_path / "instruct") == 0
@@ -69,7 +68,7 @@ def test_dry_run_loads_and_writes_nothing(model_folder, corpus, tmp_path, monkey
     out = tmp_path / "none"
     assert call(monkeypatch, "run", model_folder, "--data", corpus, "--out", out, "--dry-run", "--json", *SMALL) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["problems"] == len(all_kinds())
+    assert plan["tasks"]["problems"] == len(all_kinds())
     assert not out.exists()
 
 
@@ -96,13 +95,15 @@ def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, mon
     no_weights.mkdir()
     shutil.copy(model_folder / "config.json", no_weights)
     cases = [
-        (["run", model_folder, "--data", corpus, "--suite", "minature"], "did you mean 'miniature'"),
+        (["run", model_folder, "--data", corpus, "--suite", "minature"], "Did you mean 'miniature'?"),
         (["run", tmp_path / "absent", "--data", corpus], "no such folder"),
         (["run", tmp_path / "empty", "--data", corpus], "no config.json"),
         (["run", no_weights, "--data", corpus], "no weights"),
         (["run", broken, "--data", corpus, *SMALL], "cannot be loaded"),
         (["run", model_folder, "--data", tmp_path / "empty"], "no heldout/<domain>.jsonl"),
-        (["run", model_folder, "--data", corpus, "--per-kind", "0"], "per_kind 0"),
+        (["run", model_folder, "--data", corpus, "--set", "per_kind=0"], "per_kind: Input should be greater than or"),
+        (["run", model_folder, "--data", corpus, "--set", "per_knd=1"], "Did you mean 'per_kind'?"),
+        (["run", model_folder, "--data", corpus, "--set", "per_kind"], "expected key=value"),
         (["compare", tmp_path / "empty"], "no such file"),
     ]
     for arguments, message in cases:
@@ -129,35 +130,38 @@ def test_where_scores_cannot_be_written_is_said_before_anything_is_scored(
 
 
 def test_scores_of_another_model_or_of_other_settings_are_not_overwritten(model_folder, corpus, tmp_path, monkeypatch):
-    settings = SuiteSettings(suite="heldout", bytes_per_domain=300)
-    once = run_suite(model_folder, data=corpus, settings=settings, out=tmp_path / "scores")
-    again = run_suite(model_folder, data=corpus, settings=settings, out=tmp_path / "scores")
-    assert again["heldout"] == once["heldout"]
+    settings = {"bytes_per_domain": 300}
+    task = {"data": corpus, "suite": "heldout", "out": tmp_path / "scores"}
+    once, again = (run_suite(model_folder, settings=settings, **task) for _ in range(2))
+    assert again["rows"] == once["rows"]
     kept = (tmp_path / "scores" / "scores.json").read_bytes()
-    monkeypatch.setattr(suites, "score_heldout", lambda *args, **kwargs: pytest.fail("text was scored"))
+    monkeypatch.setattr(Heldout, "score", lambda *args, **kwargs: pytest.fail("text was scored"))
     with pytest.raises(DataError, match=r"settings\.context: was None, is 64"):
-        run_suite(model_folder, data=corpus, settings=replace(settings, context=64), out=tmp_path / "scores")
+        run_suite(model_folder, settings={**settings, "context": 64}, **task)
     other = shutil.copytree(model_folder, tmp_path / "other")
     (other / "generation_config.json").write_text('{"eos_token_id": 3}')
     with pytest.raises(DataError, match=r"model: was '\w+.*, is '\w+"):
-        run_suite(other, data=corpus, settings=settings, out=tmp_path / "scores")
+        run_suite(other, settings=settings, **task)
     assert (tmp_path / "scores" / "scores.json").read_bytes() == kept
 
 
 def test_a_context_that_the_model_does_not_have_is_refused(model_folder, corpus, monkeypatch, capsys):
-    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--context", "161", *SMALL) == 2
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--set", "context=161", *SMALL) == 2
     assert "context 161: the model's is 160 tokens" in capsys.readouterr().err
 
 
 def test_questions_that_were_cut_are_counted_and_said(model_folder, corpus, tmp_path, monkeypatch, capsys):
     """The model's context is 160; worked answers may take 128 of it, which leaves 32 for the question."""
-    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--suite", "problems", "--json", *SMALL) == 0
+    assert call(monkeypatch, "run", model_folder, "--data", corpus, "--json", *QUESTIONS) == 0
     said = capsys.readouterr()
     scores = json.loads(said.out)
-    cut = {level["level"]: level["cut"] for level in scores["levels"]}
-    assert cut[1] == cut[2] == 0 < cut[3]
-    assert sum(row["cut"] for row in scores["problems"]) == cut[3]
-    assert f"{cut[3]} of {len(all_kinds())} questions are longer than the model's context leaves room for" in said.err
+    cut = {row["group"]: row["cut"] for row in scores["rows"]}
+    assert cut["level 1"] == cut["level 2"] == 0 < cut["level 3"]
+    assert sum(number for group, number in cut.items() if group.count("/") == 2) == cut["level 3"]
+    assert (
+        f"{cut['level 3']} of {len(all_kinds())} questions are longer than the model's context leaves room for"
+        in said.err
+    )
 
 
 def test_a_damaged_line_of_the_data_is_named(corpus, tmp_path):
@@ -165,4 +169,4 @@ def test_a_damaged_line_of_the_data_is_named(corpus, tmp_path):
     path = tmp_path / "corpus" / "heldout" / "code.jsonl"
     path.write_text('{"text": "fine"}\n{"txt": "not"}\n')
     with pytest.raises(EvalError, match="line 2: no 'text'"):
-        run_suite("unused", data=tmp_path / "corpus", settings=SuiteSettings(suite="heldout"))
+        run_suite("unused", data=tmp_path / "corpus", suite="heldout")

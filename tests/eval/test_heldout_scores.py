@@ -7,15 +7,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_recipes.errors import DataError
 from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
-from eval.tasks.heldout import score_heldout
+from eval.suites import make_tasks
+from eval.tasks.heldout import Heldout
 from train.scoring.heldout import Protocol
 
 TEXTS = {
     "web-en": ["A short text.", "Another one, longer than the first. " * 12],
     "web-zh": ["今天是星期三。" * 9],
 }
+
+
+def score(loaded, **settings):
+    """The row of each domain of TEXTS."""
+    return {row["group"]: row for row in Heldout(**settings).score(loaded, TEXTS).rows}
 
 
 @given(count=st.integers(0, 80), context=st.integers(2, 20), start=st.sampled_from([[], [999]]), data=st.data())
@@ -36,7 +43,7 @@ def test_windows_predict_every_token_once_with_enough_before_it(count, context, 
 
 def test_loss_equals_scoring_each_token_with_its_own_window(loaded):
     context, stride = 24, 7
-    scores = score_heldout(loaded, TEXTS, context=context, stride=stride)
+    scores = score(loaded, context=context, stride=stride)
     for domain, texts in TEXTS.items():
         nats, tokens = 0.0, 0
         for text in texts:
@@ -52,11 +59,11 @@ def test_loss_equals_scoring_each_token_with_its_own_window(loaded):
         assert scores[domain]["loss"] == pytest.approx(nats / tokens, rel=1e-5)
         size = sum(len(text.encode()) for text in texts)
         assert scores[domain]["bytes"] == size
-        assert scores[domain]["bits_per_byte"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+        assert scores[domain]["value"] == pytest.approx(nats / math.log(2) / size, rel=1e-5)
 
 
 def test_batching_does_not_change_scores(loaded):
-    one, many = (score_heldout(loaded, TEXTS, context=32, tokens_per_batch=size) for size in (1, 10_000))
+    one, many = (score(loaded, context=32, tokens_per_batch=size) for size in (1, 10_000))
     for domain in TEXTS:
         assert one[domain]["loss"] == pytest.approx(many[domain]["loss"], rel=1e-5)
 
@@ -65,14 +72,14 @@ def test_a_model_that_knows_nothing_scores_the_logarithm_of_its_vocabulary(loade
     saved = loaded.model.lm_head.weight.detach().clone()
     try:
         loaded.model.lm_head.weight.data.zero_()
-        scores = score_heldout(loaded, TEXTS)
+        scores = score(loaded)
     finally:
         loaded.model.lm_head.weight.data.copy_(saved)
     assert scores["web-en"]["loss"] == pytest.approx(math.log(loaded.model.config.vocab_size), rel=1e-5)
 
 
 def test_without_a_start_token_the_first_token_is_not_scored(loaded):
-    tokens = {start: score_heldout(loaded, TEXTS, start=start)["web-en"]["tokens"] for start in ("eos", "bos", "none")}
+    tokens = {start: score(loaded, start=start)["web-en"]["tokens"] for start in ("eos", "bos", "none")}
     assert tokens["eos"] == tokens["bos"] == tokens["none"] + len(TEXTS["web-en"])
 
 
@@ -86,8 +93,13 @@ def test_text_is_limited_by_bytes_but_never_to_nothing(corpus):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"stride": -1, "context": 8}, "stride -1"), ({"stride": 8, "context": 8}, "stride 8"), ({"start": "x"}, "'x'")],
+    [
+        ({"stride": -1, "context": 8}, r"task heldout: stride: .* found -1"),
+        ({"stride": 8, "context": 8}, "stride 8"),
+        ({"start": "x"}, "'x' is not valid. Known: eos, bos, none"),
+        ({"strid": 8}, "no task of 'heldout' has a setting 'strid'. Did you mean 'stride'?"),
+    ],
 )
 def test_bad_windows_are_named(loaded, options, message):
-    with pytest.raises(EvalError, match=message):
-        score_heldout(loaded, TEXTS, **options)
+    with pytest.raises((EvalError, DataError), match=message):
+        make_tasks("heldout", options)[0].score(loaded, TEXTS)

@@ -4,14 +4,14 @@ from itertools import pairwise
 
 import pytest
 
+from data_recipes.errors import DataError
 from data_recipes.synthesis import problem as synthesis
 from data_recipes.synthesis.documents import QUESTION_ANSWER
-from eval.corpus_folder import unseen_problems
-from eval.errors import EvalError
 from eval.generation import generate_greedy
+from eval.suites import make_tasks
 from eval.tasks import problems as problem_scores
-from eval.tasks.problems import QUESTION_FORMS, answer_problems, is_right, prompt_ids, read_answer, tally
-from eval.tasks.samples import continuation_samples, problem_samples
+from eval.tasks.continuations import Continuations
+from eval.tasks.problems import QUESTION_FORMS, Problems, choose_samples, is_right, read_answer, tally
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_answers_are_read_from_responses(output, language, answer):
 
 
 def test_every_right_response_counts_and_another_problems_does_not(corpus):
-    problems = unseen_problems(corpus, per_kind=6)
+    problems = Problems(per_kind=6).read(corpus)
     for problem, other in pairwise(problems):
         response = problem["messages"][-1]["content"]
         assert is_right(response, problem), (response, problem)
@@ -50,15 +50,15 @@ def test_base_prompts_have_the_form_of_the_generated_documents():
 
 
 def test_chat_prompts_end_where_the_answer_begins(loaded, corpus):
-    problem = unseen_problems(corpus, per_kind=1)[0]
-    prompt = prompt_ids(loaded, problem, prompt="chat", start="eos")
+    problem = Problems(per_kind=1).read(corpus)[0]
+    prompt = Problems(prompt="chat").prompt_ids(loaded, problem)
     whole = loaded.tokenizer.apply_chat_template(problem["messages"], return_dict=True)["input_ids"]
     assert loaded.tokenizer.decode(whole[len(prompt) :]) == problem["messages"][-1]["content"] + "<|eot_id|>"
-    plain = prompt_ids(loaded, problem, prompt="question", start="eos")
+    plain = Problems().prompt_ids(loaded, problem)
     assert plain[0] == loaded.tokenizer.eos_token_id
     assert loaded.tokenizer.decode(plain[1:]).endswith(("Answer:\n", "答：\n"))
-    with pytest.raises(EvalError, match="prompt 'story'"):
-        prompt_ids(loaded, problem, prompt="story", start="eos")
+    with pytest.raises(DataError, match=r"task problems: prompt: 'story' is not valid\. Known: question, chat"):
+        make_tasks("problems", {"prompt": "story"})
 
 
 def test_generation_in_batches_equals_generation_one_by_one(loaded):
@@ -84,24 +84,25 @@ def test_a_prompt_longer_than_the_context_is_cut_from_the_left(loaded):
 
 
 def test_scores_are_counted_by_kind_level_and_language(loaded, corpus, monkeypatch):
-    problems = unseen_problems(corpus, per_kind=4)
+    problems = Problems(per_kind=4).read(corpus)
     replies = [problem["messages"][-1]["content"] if index % 2 else "no idea" for index, problem in enumerate(problems)]
     monkeypatch.setattr(problem_scores, "generate_greedy", lambda *args, **kwargs: replies)
-    answers = answer_problems(loaded, problems, prompt="chat")
-    rows = tally(answers, "kind", "level", "language")
-    assert sum(row["count"] for row in rows) == len(problems)
-    assert sum(row["correct"] for row in rows) == len(problems) // 2
+    answers = Problems(prompt="chat").answers(loaded, problems)
+    rows = {row["group"]: row for row in tally(answers)}
+    assert [group for group in rows if "/" not in group] == ["level 1", "level 2", "level 3"]
+    parts = [row for group, row in rows.items() if group.count("/") == 2]
+    assert sum(row["count"] for row in parts) == len(problems)
+    assert sum(row["correct"] for row in parts) == len(problems) // 2
     # English problems stand at even places, Chinese ones at odd places, and only the latter were answered.
-    assert all(row["exact_match"] == (row["language"] == "zh") for row in rows)
-    larger = next(row for row in rows if row["kind"] == "larger")
-    assert larger["chance"] == 0.5
-    assert [row["level"] for row in tally(answers, "level")] == [1, 2, 3]
+    assert all(row["value"] == row["group"].endswith(" / zh") for row in parts)
+    assert rows["level 1 / larger"]["chance"] == rows["level 1 / larger / en"]["chance"] == 0.5
+    assert rows["level 1 / larger"]["value"] == 0.5
 
 
 def test_fewer_of_the_harder_problems_are_taken_but_never_none(corpus):
     counts = {per_kind: {} for per_kind in (1, 8, 40)}
     for per_kind, by_kind in counts.items():
-        for problem in unseen_problems(corpus, per_kind=per_kind):
+        for problem in Problems(per_kind=per_kind).read(corpus):
             key = (problem["level"], problem["kind"])
             by_kind[key] = by_kind.get(key, 0) + 1
     for per_kind, harder in ((1, 1), (8, 4), (40, 10)):
@@ -110,11 +111,11 @@ def test_fewer_of_the_harder_problems_are_taken_but_never_none(corpus):
 
 
 def test_samples_spread_over_levels_and_say_whether_they_are_right(loaded, corpus):
-    answers = answer_problems(loaded, unseen_problems(corpus, per_kind=2), prompt="question")
-    samples = problem_samples(answers, count=6)
+    answers = Problems().answers(loaded, Problems(per_kind=2).read(corpus))
+    samples = choose_samples(answers, count=6)
     assert [sample["language"] for sample in samples] == ["en", "zh"] * 3
     assert len({sample["prompt"] for sample in samples}) == 6
     assert all(isinstance(sample["correct"], bool) for sample in samples)
-    shown = continuation_samples(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]})
+    shown = Continuations().score(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]}).samples
     assert [len(sample["prompt"]) for sample in shown] == [159, 60]
     assert all(sample["output"] for sample in shown)

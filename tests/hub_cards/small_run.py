@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_recipes.manifest import write_manifest
+from eval.tasks.base import score_row
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 
 SHAPE = {
@@ -66,13 +67,17 @@ def write_mix(folder: Path, run: Path) -> None:
 
 def scores(model: str) -> dict[str, Any]:
     right = 47 if model == "instruct" else 3
-    problem = {"kind": "addition", "level": 1, "language": "en", "count": 50, "correct": right}
+    counted = {"better": "higher", "count": 50, "chance": 0.05, "protocol": "greedy answers"}
     sample = {"prompt": "3 + 4?", "output": "7 ``` so", "expected": "7", "correct": True, "language": "en"}
     return {
         "model": model,
-        "heldout": {domain: {"loss": 2.0, "bits_per_byte": 1.1} for domain in DOMAINS},
-        "levels": [{"level": 1, "count": 50, "correct": right, "exact_match": right / 50, "chance": 0.05}],
-        "problems": [{**problem, "exact_match": right / 50, "chance": 0.05}],
+        "rows": [
+            *(
+                {"task": "problems"} | score_row("exact match", group, right / 50, **counted)
+                for group in ("level 1", "level 1 / addition", "level 1 / addition / en")
+            ),
+            *({"task": "heldout"} | score_row("bits per byte", name, 1.1, better="lower", count=7) for name in DOMAINS),
+        ],
         "samples": [sample],
     }
 

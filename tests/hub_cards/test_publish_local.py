@@ -61,9 +61,10 @@ def test_the_instruct_repo_has_model_tokenizer_and_scores_in_the_hubs_form(publi
     repo = published / "tiny-instruct"
     AutoModelForCausalLM.from_pretrained(repo)
     AutoTokenizer.from_pretrained(repo)
-    [entry] = yaml.safe_load((repo / ".eval_results" / "generated-problems.yaml").read_text())
+    [entry] = yaml.safe_load((repo / ".eval_results" / "problems.yaml").read_text())
     assert entry["value"] == 94.0
-    assert entry["dataset"] == {"id": "someone/tiny-data", "task_id": "addition-level1-en"}
+    assert entry["notes"].startswith("exact match in percent, greedy answers, count 50; scores.json sha256 ")
+    assert entry["dataset"] == {"id": "someone/tiny-data", "task_id": "level-1-addition-en"}
     assert entry["source"]["url"] == "https://huggingface.co/someone/tiny-instruct/blob/main/scores.json"
 
 
@@ -109,7 +110,7 @@ def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo)
     claims = {claim["text"] for claim in load(published / repo / "provenance.json")["claims"]}
     lines = [line for line in (published / repo / "README.md").read_text().splitlines() if line.startswith("|")]
     assert len(lines) > 4
-    named = re.sub(r"`phase\d\d-step\d+-tokens\S+`|phase-\d\d(-4k)?|float32", "", "\n".join(lines))
+    named = re.sub(r"`phase\d\d-step\d+-tokens\S+`|phase-\d\d(-4k)?|float32|level \d", "", "\n".join(lines))
     for number in re.findall(r"\d(?:[\d,.]*\d)?(?:e-?\d+)?%?", named):
         assert number in claims, number
 
@@ -118,10 +119,10 @@ def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, 
     run = write_small_run(tmp_path / "other")
     repo = repo_copy("tiny")
     scores = json.loads((run / "07-scores" / "base" / "scores.json").read_text())
-    scores["levels"][0]["exact_match"] = 0.5
+    scores["rows"][0]["value"] = 0.5
     (run / "07-scores" / "base" / "scores.json").write_text(json.dumps(scores))
     assert trace(repo, card_files(run)) == [
-        "07-scores/base/scores.json /levels/0/exact_match: the card says 6.0%, the run says 50.0%"
+        "07-scores/base/scores.json /rows/0/value: the card says 6.0%, the run says 50.0%"
     ]
     readme = repo / "README.md"
     readme.write_text(readme.read_text().replace("12,345", "99,345"))

@@ -10,6 +10,9 @@ import numpy as np
 import yaml
 from safetensors.numpy import save_file
 
+from eval.tasks.base import score_row
+from eval.tasks.problems import tally
+
 DOMAINS = {
     "web-en": (0.49, 2.9),
     "web-zh": (0.085, 3.6),
@@ -155,17 +158,18 @@ SAMPLES = (
 
 def scores_of(model: str) -> dict[str, Any]:
     tuned = model == "instruct"
-    problems = [
+    answers = [
         {
             "kind": kind,
             "level": level,
             "language": language,
-            "count": 50,
-            "correct": round(50 * (right if tuned else chance / 2)),
-            "exact_match": right if tuned else chance / 2,
             "chance": chance,
+            "tokens_cut": 0,
+            "correct": asked < right,
         }
-        for kind, level, language, right, chance in KINDS
+        for kind, level, language, share, chance in KINDS
+        for right in [round(50 * (share if tuned else chance / 2))]
+        for asked in range(50)
     ]
     samples = [
         {
@@ -180,8 +184,13 @@ def scores_of(model: str) -> dict[str, Any]:
     if not tuned:
         beginning = {"prompt": "def area(width):", "output": " return width", "expected": None, "correct": None}
         samples.append({**beginning, "language": "en", "domain": "code"})
-    heldout = {domain: {"loss": level, "bits_per_byte": level * 0.55} for domain, (_, level) in DOMAINS.items()}
-    return {"model": model, "heldout": heldout, "problems": problems, "samples": samples}
+    rows = [
+        {"task": "heldout"}
+        | score_row("bits per byte", domain, level * 0.55, better="lower", count=20, protocol="windows")
+        for domain, (_, level) in DOMAINS.items()
+    ]
+    rows += [{"task": "problems"} | row for row in tally(answers)]
+    return {"model": model, "rows": rows, "samples": samples}
 
 
 def corpus_counts() -> dict[str, Any]:

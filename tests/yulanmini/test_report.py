@@ -9,10 +9,11 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from synthetic_run import FOLDERS, PARAMETERS, write_run
+from synthetic_run import DOMAINS, FOLDERS, PARAMETERS, write_run
 
 from yulanmini.errors import RunError
 from yulanmini.report import collect, render, write_report
+from yulanmini.report.sections import score_tables
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -76,8 +77,12 @@ def test_headline_figures_follow_from_the_files(run: Path) -> None:
 
 
 def test_problems_are_pooled_by_level_with_their_chance(run: Path) -> None:
-    levels = collect(run)["headline"]["exact_match"]
-    assert [level["level"] for level in levels] == [1, 2]
+    heldout, problems = score_tables(collect(run)["scores"])
+    assert [row["name"] for row in heldout["rows"]] == list(DOMAINS)
+    levels = problems["rows"]
+    assert [level["name"] for level in levels] == ["level 1", "level 2"]
+    assert [row["name"] for row in problems["parts"]] == ["comparison", "addition", "counting", "addition", "calendar"]
+    assert problems["columns"] == ["en", "zh"]
     assert levels[0]["count"] == 150
     assert levels[0]["chance"] == pytest.approx((0.05 + 0.5 + 0.1) / 3)
     assert levels[0]["instruct"] == pytest.approx((round(50 * 0.93) + round(50 * 0.97) + round(50 * 0.81)) / 150)

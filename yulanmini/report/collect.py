@@ -7,6 +7,7 @@ from typing import Any
 
 from data_recipes.manifest import CLAIM_NAME
 from data_recipes.recipes.phases import is_annealing, phase_key, training_order
+from eval.scores import SCORES_NAME, is_share, side_by_side
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
@@ -151,7 +152,7 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
 
 def scores(folder: RunFolder) -> dict[str, Any] | None:
     """The scores of base and instruct as `eval` wrote them."""
-    found = {model: folder.json(f"{SCORES}/{model}/scores.json") for model in ("base", "instruct")}
+    found = {model: folder.json(f"{SCORES}/{model}/{SCORES_NAME}") for model in ("base", "instruct")}
     return found if any(found.values()) else None
 
 
@@ -181,6 +182,7 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
     """The headline numbers."""
     run, stages = report["pretraining"] or {}, report["stages"]
     times = [stage["seconds"] for stage in stages if stage["seconds"] is not None]
+    scored = side_by_side(list((report["scores"] or {}).values()))
     memory = [stage["peak_rss_bytes"] for stage in stages if stage["peak_rss_bytes"]]
     return {
         "parameters": run.get("parameters"),
@@ -191,7 +193,7 @@ def headline(report: dict[str, Any]) -> dict[str, Any]:
         "peak_rss_bytes": max(memory, default=None),
         "finished": all(stage["status"] == "done" for stage in stages),
         "bits_per_byte": bits_per_byte(report["heldout"]),
-        "exact_match": pooled_problems(report["scores"], "level") or None,
+        "easiest": next((entry for entry in scored if is_share(entry)), None),
     }
 
 
@@ -209,24 +211,3 @@ def bits_per_byte(measured: dict[str, Any] | None) -> dict[str, Any] | None:
         "before_annealing": averages[stable[-1]] if annealed else None,
         "last": averages[-1],
     }
-
-
-def pooled_problems(scored: dict[str, Any] | None, *keys: str) -> list[dict[str, Any]]:
-    """Problems with the same `keys` as one row: how many, chance (None where not known), each model's right answers.
-
-    `base` and `instruct` are shares of right answers, `correct` the count that is behind the latter.
-    """
-    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for model, result in (scored or {}).items():
-        groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for problem in (result or {}).get("problems", []):
-            groups.setdefault(tuple(problem[key] for key in keys), []).append(problem)
-        for group, problems in groups.items():
-            count = sum(problem["count"] for problem in problems)
-            guessed = [problem["chance"] * problem["count"] for problem in problems if problem["chance"] is not None]
-            row = rows.setdefault(group, dict(zip(keys, group, strict=True)) | {"base": None, "instruct": None})
-            row["count"] = count
-            row["chance"] = sum(guessed) / count if len(guessed) == len(problems) else None
-            row["correct"] = sum(problem["correct"] for problem in problems)
-            row[model] = row["correct"] / count
-    return [rows[group] for group in sorted(rows, key=lambda group: tuple(map(str, group)))]

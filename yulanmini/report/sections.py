@@ -1,12 +1,13 @@
 """The texts and tables of the page's sections: summary, headline numbers, rows. Numbers in, words and rows out."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
+from eval.scores import SEPARATOR, is_share, rows_by_measure
 from yulanmini.report import units
-from yulanmini.report.collect import in_order, pooled_problems
+from yulanmini.report.collect import in_order
 from yulanmini.run_layout import MERGED, PRETRAIN, SFT
 
 # Kinds of origin as the corpus counts them (data_recipes/corpus/build.py).
@@ -52,23 +53,19 @@ def summary(report: dict[str, Any]) -> str:
 def tiles(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The headline numbers: label, value, what to compare it with."""
     head, merge = report["headline"], (report["merge"] or {}).get("comparison")
-    bits, easiest = head["bits_per_byte"] or {}, (head["exact_match"] or [None])[0]
+    bits, easiest = head["bits_per_byte"] or {}, head["easiest"]
     stable, last = bits.get("before_annealing"), bits.get("last")
     gain = last / stable - 1 if stable and last is not None else None
     difference = merge["float32"]["max_abs_logit_difference"] if merge else None
-    chance, base = (units.percent(easiest[key]) if easiest else "" for key in ("chance", "base"))
+    base, instruct = easiest["values"] if easiest else (None, None)
+    note = easiest and f"{easiest['measure']}; chance {units.percent(easiest['chance'])}, base {units.percent(base)}"
     start, before = units.significant(bits.get("first")), units.significant(stable)
     parity_note = "largest logit difference in fp32, plain Llama against the original"
     return [
         tile("Held-out bits per byte", last, f"from {start} before training, mean of the domains"),
         tile("Annealing", gain, f"bits per byte, from {before} in the last two phases", units.change),
         tile("Merge parity", difference, parity_note, two_digits),
-        tile(
-            "Instruct, easiest problems",
-            easiest and easiest["instruct"],
-            f"exact match, unseen; chance {chance}, base {base}",
-            units.percent,
-        ),
+        tile(f"Instruct, {easiest['group'] if easiest else 'scores'}", instruct, note or "", units.percent),
         tile(
             "Wall time",
             head["seconds"],
@@ -163,43 +160,42 @@ def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> lis
     ]
 
 
-def interval(correct: int, count: int) -> tuple[float, float]:
+def interval(share: float, count: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share: how far the number of problems leaves it open."""
     z = 1.96
-    share = correct / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def problems(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Exact match by level, and by kind of problem with the two languages apart; easiest first."""
-    levels = pooled_problems(scored, "level")
-    kinds = pooled_problems(scored, "level", "kind")
-    languages = {
-        (row["kind"], row["level"], row["language"]): row["instruct"]
-        for row in pooled_problems(scored, "kind", "level", "language")
-    }
-    for row in levels:
-        inside = [kind["kind"].replace("-", " ") for kind in kinds if kind["level"] == row["level"]]
-        row |= {"name": f"Level {row['level']}", "about": ", ".join(inside)}
-    for row in kinds:
-        row["name"] = row["kind"].replace("-", " ").capitalize()
-        for language in ("en", "zh"):
-            row[language] = languages.get((row["kind"], row["level"], language))
-    for row in levels + kinds:
-        row["interval"] = None if row["instruct"] is None else interval(row["correct"], row["count"])
-    return {"levels": levels, "kinds": sorted(kinds, key=lambda row: (row["level"], -(row["instruct"] or 0)))}
+def score_tables(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A table for each measure of each task, base beside instruct: the whole groups, and below them their parts.
 
-
-def heldout_scores(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Held-out loss and bits per byte of base and instruct, by domain."""
-    results = {model: (result or {}).get("heldout", {}) for model, result in (scored or {}).items()}
-    domains: Iterable[str] = {domain for measured in results.values() for domain in measured}
-    return [
-        {"domain": domain, **{model: results.get(model, {}).get(domain, {}) for model in ("base", "instruct")}}
-        for domain in in_order(domains)
-    ]
+    A part has a column for each name that its own parts have, such as the languages; best ones first.
+    """
+    shown = []
+    for entries in rows_by_measure([(scored or {}).get(model) for model in ("base", "instruct")]):
+        share, rows = is_share(entries[0]), {}
+        for entry in entries:
+            whole, _, name = entry["group"].rpartition(SEPARATOR)
+            base, instruct = entry["values"]
+            row = entry | {"whole": whole, "name": name, "base": base, "instruct": instruct, "parts": {}}
+            row["interval"] = interval(instruct, entry["count"]) if share and instruct is not None else None
+            rows[entry["group"]] = row
+            if whole in rows:
+                rows[whole]["parts"][name] = row
+        parts = [row for row in rows.values() if row["whole"] and SEPARATOR not in row["whole"]]
+        shown.append(
+            entries[0]
+            | {
+                "share": share,
+                "chances": any(row["chance"] is not None for row in rows.values()),
+                "rows": [row for row in rows.values() if not row["whole"]],
+                "parts": sorted(parts, key=lambda row: (row["whole"], -(row["instruct"] or 0))),
+                "columns": sorted({name for row in parts for name in row["parts"]}),
+            }
+        )
+    return shown
 
 
 def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:

@@ -198,18 +198,18 @@ def instruct(run: Run) -> None:
 def score(run: Run) -> None:
     import torch
 
-    from eval.suites import SuiteSettings, run_suite
+    from eval.suites import run_suite
 
     torch.set_num_threads(run.threads)
     models = {"base": (run.folder(MERGED), "question"), "instruct": (run.folder(SFT), "chat")}
     with whole_folder(run.folder(SCORES)) as partial:
         for name, (model, prompt) in models.items():
-            settings = SuiteSettings(
-                prompt=prompt,
-                context=min(run.settings.context_lengths.values()),
-                bytes_per_domain=run.settings.heldout_bytes,
-                per_kind=run.settings.problems_per_kind,
-            )
+            settings = {
+                "prompt": prompt,
+                "context": min(run.settings.context_lengths.values()),
+                "bytes_per_domain": run.settings.heldout_bytes,
+                "per_kind": run.settings.problems_per_kind,
+            }
             run_suite(model, data=run.folder(CORPUS), settings=settings, out=partial / name, progress=True)
         write_manifest(
             partial,

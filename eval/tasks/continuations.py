@@ -1,0 +1,39 @@
+"""How a base model continues the beginning of each domain's first held-out document: samples to look at, no scores."""
+
+from pathlib import Path
+from typing import Any
+
+from eval.corpus_folder import heldout_texts
+from eval.generation import generate_greedy, tokens_cut
+from eval.model_loading import LoadedModel
+from eval.tasks.base import Task, TaskResult
+
+CHARACTERS = {"en": 160, "zh": 60}
+NEW_TOKENS = 48
+
+
+class Continuations(Task):
+    """None of a model that is asked through a chat template: it was not trained to continue text."""
+
+    name = "continuations"
+
+    def read(self, data: Path) -> dict[str, list[str]]:
+        return heldout_texts(data, bytes_per_domain=1)
+
+    def score(self, loaded: LoadedModel, inputs: dict[str, list[str]], *, progress: bool = False) -> TaskResult:
+        samples: list[dict[str, Any]] = []
+        for domain, documents in inputs.items() if self.prompt == "question" else ():
+            language = "zh" if domain.endswith("zh") else "en"
+            beginning = documents[0][: CHARACTERS[language]]
+            if language == "en":  # to the end of a word, so that the model is not asked to finish half of one
+                beginning = beginning.rsplit(" ", 1)[0]
+            samples.append({"prompt": beginning, "language": language, "domain": domain})
+        before = self.start_tokens(loaded.tokenizer)
+        prompts = [
+            before + loaded.tokenizer(sample["prompt"], add_special_tokens=False)["input_ids"] for sample in samples
+        ]
+        outputs = generate_greedy(loaded, prompts, max_new_tokens=NEW_TOKENS, batch_size=self.batch_size)
+        for sample, ids, output in zip(samples, prompts, outputs, strict=True):
+            cut = tokens_cut(loaded, ids, NEW_TOKENS)
+            sample |= {"output": output, "expected": None, "correct": None, "tokens_cut": cut}
+        return TaskResult([], samples)
