@@ -72,7 +72,9 @@ class Problems(Task):
         """A record a problem: "prompt", "output", "expected", "correct", "kind", "level", "language", "chance", and
         "tokens_cut" of the question, which did not fit into the model's context beside its answer."""
         prompts = [self.prompt_ids(loaded, problem) for problem in problems]
-        limits = [MAX_NEW_TOKENS.get(problem["level"], MAX_NEW_TOKENS_WORKED) for problem in problems]
+        # Where the context is shorter than a worked answer, half of it is left to the question.
+        longest = MAX_NEW_TOKENS_WORKED if loaded.max_length > MAX_NEW_TOKENS_WORKED else loaded.max_length // 2
+        limits = [min(MAX_NEW_TOKENS.get(problem["level"], longest), longest) for problem in problems]
         plain = self.prompt == "question"
         outputs = generate_greedy(
             loaded,

@@ -119,3 +119,12 @@ def test_samples_spread_over_levels_and_say_whether_they_are_right(loaded, corpu
     shown = Continuations().score(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]}).samples
     assert [len(sample["prompt"]) for sample in shown] == [159, 60]
     assert all(sample["output"] for sample in shown)
+
+
+def test_a_context_shorter_than_a_worked_answer_still_leaves_room_for_questions(loaded, corpus, monkeypatch):
+    problems = Problems(per_kind=1).read(corpus)
+    monkeypatch.setattr(loaded.model.config, "max_position_embeddings", 64)
+    answers = Problems().answers(loaded, problems)
+    lengths = [len(Problems().prompt_ids(loaded, problem)) for problem in problems]
+    worked = [length for length, problem in zip(lengths, problems, strict=True) if problem["level"] == 3]
+    assert [answer["tokens_cut"] for answer in answers if answer["level"] == 3] == [max(0, n - 32) for n in worked]
