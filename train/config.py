@@ -186,7 +186,8 @@ class MonitorSettings(Settings):
 
 class SpikeSettings(Settings):
     """A step is a spike when loss or gradient norm is not finite, or the loss or the norm's logarithm is `sigma`
-    deviations above those of the last `window` good steps of the phase, of which there must be `min_steps`.
+    deviations above those of the last `window` good steps of the phase, of which there must be `min_steps`, or when a
+    row is as far above its domain and what is usual for the largest of a step (train/spikes/row_guard.py).
 
     Its update is left out; `rollback_after` of them within `within` steps go back to the last good checkpoint and
     never read those rows again. `variance_growth`: warn when a layer's hidden-state variance has grown by this

@@ -88,6 +88,7 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     rows = run.reader.get(plan, following)
     waited = time.perf_counter() - waited
 
+    run.row_guard.before_step()
     for monitor in run.monitors.values():
         monitor.measuring = (plan.step + 1) % config.monitors.interval == 0
         monitor.before_step(plan.step + 1)
@@ -98,6 +99,7 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
         sync_gradients(model, index == len(rows.micro_batches) - 1)
+        run.row_guard.before_forward(batch)
         for monitor in run.monitors.values():
             monitor.before_forward(plan.phase, batch)
         output = model(
@@ -117,6 +119,9 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     if hasattr(grad_norm, "full_tensor"):
         grad_norm = grad_norm.full_tensor()
 
+    row_stands_out, deviations, farthest = run.row_guard.judge(*run.row_guard.measured())
+    spike = run.guard.check(sums[0], grad_norm, row_stands_out)
+    run.row_guard.remember(spike)
     record: dict[str, Any] = {
         "step": plan.step + 1,
         "phase": plan.phase.name,
@@ -126,7 +131,10 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
         "tokens": plan.phase.rows_per_step * plan.phase.context_length,
         "z_loss": sums[1],
         "waited": round(waited, 6),
-        "spike": run.guard.check(sums[0], grad_norm),
+        "row_deviations": deviations,
+        "farthest_row": farthest,
+        "row_stands_out": row_stands_out,
+        "spike": spike,
     }
     for monitor in run.monitors.values():
         monitor.before_update(record)

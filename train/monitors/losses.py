@@ -56,14 +56,8 @@ class LossBySource(Monitor):
         subsets = batch.subset_ids[:, None].expand_as(targets).reshape(-1)[::stride]
         targets = targets.reshape(-1)[::stride]
         hidden_states = hidden_states.flatten(0, 1)[::stride]
-        weight = self.model.lm_head.weight
-        size = max(LOGITS_CHUNK_ELEMENTS // weight.shape[0], 1)
-        for start in range(0, len(targets), size):
-            chunk = slice(start, start + size)
-            logits = (hidden_states[chunk].to(weight.dtype) @ weight.t()).float()
-            losses = nn.functional.cross_entropy(logits, targets[chunk], ignore_index=IGNORED, reduction="none")
-            counted = (targets[chunk] != IGNORED).float()
-            self._sums.index_add_(0, subsets[chunk], torch.stack([losses, counted], dim=1))
+        losses = token_losses(hidden_states, targets, self.model.lm_head.weight)
+        self._sums.index_add_(0, subsets, torch.stack([losses, (targets != IGNORED).float()], dim=1))
 
     def after_update(self, record: dict[str, Any]) -> None:
         if self.measuring and self._sums is not None:
@@ -84,3 +78,18 @@ class LossBySource(Monitor):
             record["loss_by_domain"] = {key: total / count for key, (total, count) in by_domain.items() if count}
             record["loss_by_subset"] = {key: total / count for key, (total, count) in by_subset.items() if count}
         return []
+
+
+@torch.no_grad()
+def token_losses(hidden_states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each token in nats, float32 [tokens]; 0 where the target is `IGNORED`.
+
+    hidden_states [tokens, hidden] are what the head, `weight` [vocabulary, hidden], is multiplied with. Logits exist
+    for a chunk of tokens at a time.
+    """
+    size = max(LOGITS_CHUNK_ELEMENTS // weight.shape[0], 1)
+    losses = []
+    for hidden_chunk, target_chunk in zip(hidden_states.split(size), targets.split(size), strict=True):
+        logits = (hidden_chunk.to(weight.dtype) @ weight.t()).float()
+        losses.append(nn.functional.cross_entropy(logits, target_chunk, ignore_index=IGNORED, reduction="none"))
+    return torch.cat(losses)

@@ -29,6 +29,10 @@ from train.run.identity import RUN_KIND, identity
 from train.run.inputs import check_data, heldout_text, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.spikes.guard import SpikeGuard, SpikeRecord
+from train.spikes.not_finite import Finding, describe, first_not_finite
+from train.spikes.row_guard import RowGuard
+
+EXPLAINED = 3  # steps in a row that are not finite are each looked into; further ones are taken to be like them
 
 
 class Run:
@@ -67,6 +71,7 @@ class Run:
         self.trackers = Trackers(config, active=main)
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
         self.guard = SpikeGuard(config.spikes, world.device)
+        self.row_guard = RowGuard(config.spikes, self.model, world)
         self.spikes = SpikeRecord(self.folder / "spikes.json", config.spikes, active=main)
         self.checkpoints = Checkpointer(
             self.folder / "checkpoints",
@@ -80,6 +85,7 @@ class Run:
         self.restart_clock()
         self.step = 0
         self.phase: Phase | None = None
+        self._in_a_row, self._finding = 0, Finding()
         self.progress = tqdm(
             total=self.last_step,
             desc="pretrain",
@@ -92,12 +98,14 @@ class Run:
         """Put the model into the stage of the plan's phase, if it is not there yet."""
         if plan.starts_phase:
             self.guard.reset()
+            self.row_guard.reset()
         if self.phase is not plan.phase:
             self.enter(plan.phase)
 
     def enter(self, phase: Phase) -> None:
         """Put the model into the stage of a phase."""
         self.phase = phase
+        self.row_guard.enter(phase)
         enter_phase(self.model, phase, compile=self.config.compile)
 
     def rebalance(self, phase: Phase) -> None:
@@ -120,6 +128,7 @@ class Run:
                 "ranks": self.world.size,
                 "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
                 "guard": self.guard.state_dict(),
+                "row_guard": self.row_guard.state_dict(),
                 "spikes": self.spikes.state_dict(),
             },
         )
@@ -133,8 +142,8 @@ class Run:
         """What lies between here and the last step (saving, scoring) is not part of the next step's `seconds`."""
         self._clock = time.perf_counter()
 
-    def flush(self) -> list[int] | None:
-        """Bring pending records to the host and write them; steps to leave out if it is time to roll back."""
+    def flush(self) -> dict[int, Finding | None] | None:
+        """Bring pending records to the host and write them; the spiked steps if it is time to roll back."""
         records = self.pending.take()
         if not records:
             return None
@@ -142,22 +151,41 @@ class Run:
         seconds, self._clock = (now - self._clock) / len(records), now
         for record in records:
             record["seconds"] = round(seconds, 6)
-            if not record.get("spike"):
-                record.pop("spike", None)
+            for verdict in ("spike", "row_stands_out"):
+                if not record.get(verdict):
+                    record.pop(verdict, None)
         for monitor in self.monitors.values():
             for warning in monitor.on_records(records):
                 self.say(f"warning: {warning}")
+        self._explain(records)
         self.metrics.append(records)
         self.trackers.log(records)
         last = records[-1]
         self.progress_to(last)
-        for record in records:
-            if record.get("spike"):
-                self.say(
-                    f"step {record['step']}: a spike (loss {record['loss']:.4g}, gradient norm "
-                    f"{record['grad_norm']:.4g}); its update was left out"
-                )
         return self.spikes.see(records)
+
+    def _explain(self, records: list[dict[str, Any]]) -> None:
+        """Say which steps were spikes and why; what was not finite goes into their records."""
+        for record in records:
+            if "farthest_row" in record:
+                record["farthest_row"] = self.curriculum.at(record["step"] - 1).row_start + int(record["farthest_row"])
+            if not record.get("spike"):
+                self._in_a_row = 0
+                continue
+            why = f"loss {record['loss']:.4g}, gradient norm {record['grad_norm']:.4g}"
+            if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
+                # Without an update in between the weights of the step before were the same.
+                if self._in_a_row == 0 or (self._in_a_row < EXPLAINED and self._finding["first"] != "weights"):
+                    plan = self.curriculum.at(record["step"] - 1)
+                    self._finding = first_not_finite(self.model, self.reader, plan, self.world)
+                elif self._finding["first"] != "weights":
+                    self._finding = self._finding | {"rows": []}
+                self._in_a_row += 1
+                record["not_finite"] = self._finding
+                why += f"; {describe(self._finding)}"
+            elif record.get("row_stands_out"):
+                why += f"; row {record['farthest_row']} lies {record['row_deviations']:.1f} deviations above its domain"
+            self.say(f"step {record['step']}: a spike ({why}); its update was left out")
 
     def progress_to(self, record: dict[str, Any]) -> None:
         """Move the progress bar to a finished step."""

@@ -13,6 +13,7 @@ import torch
 
 from train.config import SpikeSettings
 from train.curriculum.plan import StepPlan
+from train.spikes.not_finite import Finding
 
 
 class SpikeGuard:
@@ -33,8 +34,13 @@ class SpikeGuard:
         """Forget the past (a phase begins)."""
         self._count.zero_()
 
-    def check(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> torch.Tensor:
-        """1.0 where the step is a spike, else 0.0; 0-dim float32 on the device. Good steps enter the window."""
+    def check(
+        self, loss: torch.Tensor, grad_norm: torch.Tensor, row_stands_out: torch.Tensor | bool = False
+    ) -> torch.Tensor:
+        """1.0 where the step is a spike, else 0.0; 0-dim float32 on the device. Good steps enter the window.
+
+        `row_stands_out` is the verdict on the step's rows (train/spikes/row_guard.py).
+        """
         finite = loss.isfinite() & grad_norm.isfinite()
         latest = torch.stack([loss.detach().float(), grad_norm.detach().float().clamp_min(1e-30).log()])
         filled = (self._slots < self._count).float()
@@ -42,7 +48,7 @@ class SpikeGuard:
         mean = (self._values * filled).sum(dim=1) / size
         deviation = (((self._values - mean[:, None]) ** 2 * filled).sum(dim=1) / size).sqrt()
         outlier = (latest > mean + self.settings.sigma * deviation).any() & (self._count >= self.settings.min_steps)
-        spike = outlier | ~finite
+        spike = outlier | ~finite | row_stands_out
         slot = (self._slots == self._count % self.settings.window) & ~spike
         self._values = torch.where(slot, latest[:, None], self._values)
         self._count += (~spike).long()
@@ -70,7 +76,7 @@ class SpikeRecord:
         self._content: dict[str, Any] = {"rollbacks": []}
         if path.exists():
             self._content = json.loads(path.read_text())
-        self._recent: list[int] = []
+        self._recent: dict[int, Finding | None] = {}
 
     @property
     def rollbacks(self) -> list[dict[str, Any]]:
@@ -80,24 +86,37 @@ class SpikeRecord:
         """Whether the rows of the update after `step` finished ones are left out."""
         return any(step + 1 in rollback["skipped_steps"] for rollback in self.rollbacks)
 
-    def see(self, records: list[dict[str, Any]]) -> list[int] | None:
-        """Take in the host's view of finished steps; the steps to leave out when it is time to roll back, else None.
+    def see(self, records: list[dict[str, Any]]) -> dict[int, Finding | None] | None:
+        """Take in the host's view of finished steps; the spiked ones when it is time to roll back, else None, each with
+        what was not finite in it, if anything.
 
         Steps are counted as in `StepPlan.step` (from 0); records' `step` is from 1.
         """
         for record in records:
             if record.get("spike"):
-                self._recent.append(record["step"] - 1)
-            self._recent = [step for step in self._recent if step > record["step"] - 1 - self._settings.within]
+                self._recent[record["step"] - 1] = record.get("not_finite")
+            oldest = record["step"] - self._settings.within
+            self._recent = {step: finding for step, finding in self._recent.items() if step >= oldest}
             if len(self._recent) >= self._settings.rollback_after:
                 return self._recent
         return None
 
-    def add_rollback(self, plans: list[StepPlan], *, to_step: int, worst_rows: list[dict[str, Any]]) -> None:
-        """Record that the rows of `plans` are skipped and the run goes back to `to_step` finished updates."""
+    def add_rollback(
+        self,
+        plans: list[StepPlan],
+        *,
+        to_step: int,
+        worst_rows: list[dict[str, Any]],
+        not_finite: dict[int, Finding],
+    ) -> None:
+        """Record that the rows of `plans` are skipped and the run goes back to `to_step` finished updates.
+
+        `not_finite`: what was found in steps without a finite loss or gradient norm.
+        """
         self.rollbacks.append(
             {
                 "to_step": to_step,
+                "not_finite": [{"step": step + 1, **finding} for step, finding in not_finite.items()],
                 "skipped_steps": [plan.step + 1 for plan in plans],  # as in metrics.jsonl
                 "skipped_rows": [
                     {
@@ -111,7 +130,7 @@ class SpikeRecord:
                 "worst_rows": worst_rows,
             }
         )
-        self._recent = []
+        self._recent = {}
         if self._active:
             partial = self._path.with_name(f".{self._path.name}.partial")
             with partial.open("w") as file:
@@ -121,7 +140,7 @@ class SpikeRecord:
             partial.replace(self._path)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"recent": self._recent}
+        return {"recent": list(self._recent.items())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._recent = list(state["recent"])
+        self._recent = dict(state["recent"])

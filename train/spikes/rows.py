@@ -45,10 +45,11 @@ def outliers(losses: dict[int, float]) -> list[int]:
     return (beyond or order[:1])[:NAMED_ROWS]
 
 
-def name_rows(plan: StepPlan, losses: dict[int, float]) -> list[dict[str, Any]]:
-    """The outlying rows of a step with their documents: source, file, row in the file, and span in its tokens."""
+def name_rows(plan: StepPlan, losses: dict[int, float], *, rows: list[int] | None = None) -> list[dict[str, Any]]:
+    """The outlying rows of a step (or the `rows` given) with their documents: source, file, row in the file, and span
+    in its tokens."""
     named = []
-    for row in outliers(losses):
+    for row in outliers(losses) if rows is None else rows[:NAMED_ROWS]:
         found: dict[str, Any] = {"step": plan.step + 1, "phase": plan.phase.name, "row": row, "loss": losses[row]}
         try:
             traced = trace(plan.phase.packed.folder, row)

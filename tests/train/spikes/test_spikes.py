@@ -146,11 +146,12 @@ def test_the_guard_finds_outliers_and_non_finite_values_only() -> None:
 def test_a_rate_that_breaks_the_weights_ends_the_run_with_advice(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = config_of(inputs, tmp_path, optimizer={"lr": 1e6}, checkpoint={"every_steps": 3, "keep_last": 9})
+    config = config_of(inputs, tmp_path, optimizer={"lr": 1e6}, checkpoint={"every_steps": 1, "keep_last": 9})
     assert pretrain(config) == 2
     message = capsys.readouterr().err
     # The first update breaks them: what was saved behind it is no place to go back to.
-    assert "the weights of step 3 give no finite loss either" in message
+    assert "the weights of step 1 give no finite loss either" in message
+    assert "not finite first: activations: model.layers.0" in message
     assert "2 roll-backs to step 0 have not helped. Lower optimizer.lr" in message
     rollbacks = json.loads((tmp_path / "run" / "spikes.json").read_text())["rollbacks"]
     assert [rollback["to_step"] for rollback in rollbacks] == [0, 0]
