@@ -29,8 +29,8 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 from transformers.utils import is_liger_kernel_available
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from modeling_yulanmini.flops import peak_flops, training_flops_per_token
-from modeling_yulanmini.merge import merge_to_llama
+from modeling_yulanmini.counts import peak_flops, training_flops_per_token
+from modeling_yulanmini.merge import merge
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -198,7 +198,7 @@ def check_same_function(options: argparse.Namespace) -> float:
     tokens = torch.randint(0, model.config.vocab_size, (2, 64))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(Path(folder) / "yulanmini")
-        merge_to_llama(Path(folder) / "yulanmini", Path(folder) / "llama", compare=False)
+        merge(Path(folder) / "yulanmini", Path(folder) / "llama", compare_logits=False)
         merged = LlamaForCausalLM.from_pretrained(Path(folder) / "llama").eval()
         with torch.no_grad():
             difference = (model(tokens).logits - merged(tokens).logits).abs().max().item()

@@ -176,7 +176,7 @@ def mfu(options: argparse.Namespace, found: dict[str, Any]) -> dict[str, Any] | 
     import torch
 
     from modeling_yulanmini import YuLanMiniConfig
-    from modeling_yulanmini.flops import peak_flops, training_flops_per_token
+    from modeling_yulanmini.counts import peak_flops, training_flops_per_token
 
     device = torch.cuda.get_device_name()
     peak = options.peak_tflops * 1e12 if options.peak_tflops else peak_flops(device)

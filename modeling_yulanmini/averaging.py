@@ -6,13 +6,13 @@ where checkpoints were re-balanced between matrix and scale in between, merge fi
 
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, refuse_used_destination, write_model
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What may differ between checkpoints of one run: bookkeeping, not architecture.
@@ -41,21 +41,23 @@ def average(
     Raises `CheckpointError` for fewer than two sources, for weights that do not fit, for sources that differ in
     architecture, tensor names or shapes, and for a `dst` that is not empty.
     """
-    refuse_used_destination(Path(dst))
-    shares = normalised(weights, len(sources))
-    folders = [ModelFolder(source) for source in sources]
-    for other in folders[1:]:
-        refuse_different(folders[0], other)
-    names = sorted(folders[-1].tensors)
-    to_write = [mean_tensor(name, folders, shares) for name in names]
     with new_folder(dst) as out:
-        files = [*folders[-1].companions(), *folders[-1].remote_code()]
-        write_model(out, folders[-1].config, to_write, files=files, progress="average" if progress else None)
+        shares = normalised(weights, len(sources))
+        folders = [ModelFolder(source) for source in sources]
+        for other in folders[1:]:
+            refuse_different(folders[0], other)
+        last = folders[-1]
+        to_write = [
+            TensorToWrite(name, stored.shape, stored.dtype, partial(mean_blocks, name, folders, shares))
+            for name, stored in sorted(last.tensors.items())
+        ]
+        files = last.companions(code=True)
+        write_model(out, last.config, to_write, files=files, progress="average" if progress else None)
     return {
         "sources": [str(folder.path) for folder in folders],
         "weights": shares,
-        "tensors": len(names),
-        "parameters": sum(tensor.numel for tensor in folders[-1].tensors.values()),
+        "tensors": len(to_write),
+        "parameters": sum(stored.numel for stored in last.tensors.values()),
     }
 
 
@@ -94,15 +96,10 @@ def refuse_different(first: ModelFolder, other: ModelFolder) -> None:
             )
 
 
-def mean_tensor(name: str, folders: Sequence[ModelFolder], shares: Sequence[float]) -> TensorToWrite:
-    """The weighted mean of one tensor, produced when its turn to be written comes."""
-
-    def blocks() -> Iterator[torch.Tensor]:
-        for parts in zip(*(folder.blocks(name, dtype=torch.float64) for folder in folders), strict=True):
-            mean = torch.zeros_like(parts[0])
-            for part, share in zip(parts, shares, strict=True):
-                mean.add_(part, alpha=share)
-            yield mean
-
-    last = folders[-1].stored(name)
-    return TensorToWrite(name, last.shape, last.dtype, blocks)
+def mean_blocks(name: str, folders: Sequence[ModelFolder], shares: Sequence[float]) -> Iterator[torch.Tensor]:
+    """The weighted mean of one tensor in float64, in blocks of rows."""
+    for parts in zip(*(folder.blocks(name) for folder in folders), strict=True):
+        mean = torch.zeros_like(parts[0])
+        for part, share in zip(parts, shares, strict=True):
+            mean.add_(part, alpha=share)
+        yield mean

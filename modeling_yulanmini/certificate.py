@@ -1,19 +1,21 @@
 """The proof that a merged model is the unmerged one: their logits, compared, as a record that goes with the weights.
 
 Two differences are kept apart: that of the arithmetic (both in float32; must be next to nothing), and that of
-rounding the merged weights to the dtype they are stored in (told as KL divergence and argmax agreement).
+rounding the merged weights to the dtype they are stored in (as KL divergence and argmax agreement). Models of any size
+are compared: one decoder layer is in memory at a time.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
-from transformers import PreTrainedConfig
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from modeling_yulanmini.checkpoint_reader import ModelFolder
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
-from modeling_yulanmini.streamed_logits import ReadTensor, streamed_logits
+from modeling_yulanmini.modeling_yulanmini import saved_name
 
 # Of the largest |logit|. Float32 through 56 layers stays two orders below, a forgotten scale lies orders above.
 FLOAT32_TOLERANCE = 1e-4
@@ -30,11 +32,14 @@ PROBE_TEXT = (
 
 @dataclass(frozen=True)
 class Probes:
-    """What the two models are asked: rows of token ids, each at two sets of positions."""
+    """What the two models are asked: rows of token ids, each at two sets of positions, [rows, length] int64."""
 
     names: list[str]
     input_ids: torch.Tensor
     position_ids: torch.Tensor
+
+
+Logits = Callable[[Probes], torch.Tensor]
 
 
 def make_probes(folder: ModelFolder, config: PreTrainedConfig) -> Probes:
@@ -46,53 +51,70 @@ def make_probes(folder: ModelFolder, config: PreTrainedConfig) -> Probes:
     length = min(PROBE_LENGTH, config.max_position_embeddings)
     generator = torch.Generator().manual_seed(0)
     rows = {"random ids": torch.randint(config.vocab_size, (length,), generator=generator)}
-    tokenizer_file = folder.path / "tokenizer.json"
-    if tokenizer_file.is_file():
-        try:
-            ids = Tokenizer.from_file(str(tokenizer_file)).encode(PROBE_TEXT).ids
-        except Exception as error:  # the tokenizers library raises bare Exception
-            raise CheckpointError(f"{tokenizer_file}: not a usable tokenizer ({error}).") from error
+    if folder.tokenizer:
+        ids = folder.tokenizer.encode(PROBE_TEXT).ids
         rows["text"] = torch.tensor(ids * (length // max(1, len(ids)) + 1))[:length]
-    short = torch.arange(length)
-    spread = torch.linspace(0, last, length, dtype=torch.float64).long()
-    names, inputs, positions = [], [], []
-    for what, row in rows.items():
-        for where, position in ((f"0-{length - 1}", short), (f"0-{last}, spread", spread)):
-            names.append(f"{what} at positions {where}")
-            inputs.append(row)
-            positions.append(position)
-    return Probes(names, torch.stack(inputs), torch.stack(positions))
+    positions = {
+        f"0-{length - 1}": torch.arange(length),
+        f"0-{last}, spread": torch.linspace(0, last, length, dtype=torch.float64).long(),
+    }
+    return Probes(
+        [f"{what} at positions {where}" for what in rows for where in positions],
+        torch.stack([row for row in rows.values() for _ in positions]),
+        torch.stack([*positions.values()] * len(rows)),
+    )
 
 
-@dataclass(frozen=True)
-class Side:
-    """A model to compare: its config and a way to its parameters in float32."""
+@torch.no_grad()
+def streamed_logits(config: PreTrainedConfig, read: Callable[[str], torch.Tensor], probes: Probes) -> torch.Tensor:
+    """Float32 logits [rows, length, vocabulary] of the model that `config` describes.
 
-    config: PreTrainedConfig
-    read: ReadTensor
+    The model's own forward pass runs; hooks fill each decoder layer before it and empty it after. What lies outside
+    the layers stays in memory. `read` gives a parameter by its name in the file, as float32.
+    """
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.eval()
+    # The only tensor of the network that is no parameter is computed from the config, and was not, on meta.
+    model.model.rotary_emb = type(model.model.rotary_emb)(config)
 
-    def logits(self, probes: Probes) -> torch.Tensor:
-        return streamed_logits(self.config, self.read, probes.input_ids, probes.position_ids)
+    def fill(module: nn.Module, names: list[str], prefix: str = "") -> None:
+        # Scales are stored with shape [] or [1].
+        values = {name: read(saved_name(prefix + name)).view_as(module.get_parameter(name)) for name in names}
+        module.load_state_dict(values, strict=False, assign=True)
+
+    names = [name for name, _ in model.named_parameters()]
+    fill(model, [name for name in names if not name.startswith("model.layers.")])
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    for number, layer in enumerate(model.model.layers):
+        inside = [name for name, _ in layer.named_parameters()]
+        layer.register_forward_pre_hook(
+            lambda layer, _, inside=inside, prefix=f"model.layers.{number}.": fill(layer, inside, prefix)
+        )
+        layer.register_forward_hook(lambda layer, *_: layer.to("meta") and None)
+    # With a mask of ones, positions that leave gaps are not taken for the starts of packed documents.
+    mask = torch.ones_like(probes.input_ids)
+    output = model(input_ids=probes.input_ids, position_ids=probes.position_ids, attention_mask=mask, use_cache=False)
+    return output.logits.float()
 
 
-def compare(source: Side, merged: Side, rounded: Side | None, probes: Probes) -> dict[str, Any]:
+def compare(source: Logits, merged: Logits, rounded: Logits | None, probes: Probes) -> dict[str, Any]:
     """Compare `source` with `merged` (before rounding) and with `rounded` (as stored; None where that is the same).
 
     Returns the figures; raises `CheckpointError` where the arithmetic differs by more than the tolerance.
     """
-    reference = source.logits(probes)
-    candidate = merged.logits(probes)
+    reference, candidate = source(probes), merged(probes)
     largest = float(reference.abs().max())
-    by_probe = [float((a - b).abs().max()) for a, b in zip(candidate, reference, strict=True)]
-    difference = max(by_probe)
+    by_probe = torch.stack([(a - b).abs().max() for a, b in zip(candidate, reference, strict=True)])
+    difference = float(by_probe.max())
     limit = FLOAT32_TOLERANCE * max(1.0, largest)
     if not difference <= limit:
-        worst = probes.names[by_probe.index(difference)]
         raise CheckpointError(
-            f"the merged model's logits differ by up to {difference:.3g} (on {worst}), allowed is {limit:.3g}. "
-            "Nothing was written. This is a fault of the merge, or of weights too large for float32."
+            f"the merged model's logits differ by up to {difference:.3g} (on {probes.names[int(by_probe.argmax())]}), "
+            f"allowed is {limit:.3g}. This is a fault of the merge, or of weights too large for float32."
         )
-    stored = rounded.logits(probes) if rounded is not None else candidate
+    stored = rounded(probes) if rounded is not None else candidate
     # Row by row: at full size the float64 copies of one row of logits are 200 MB already.
     kl, agree, stored_difference = [], [], 0.0
     for ours, theirs in zip(reference, stored, strict=True):
@@ -102,11 +124,7 @@ def compare(source: Side, merged: Side, rounded: Side | None, probes: Probes) ->
         stored_difference = max(stored_difference, float((theirs - ours).abs().max()))
     return {
         "tokens": probes.input_ids.numel(),
-        "float32": {
-            "max_abs_logit_difference": difference,
-            "max_abs_logit": largest,
-            "limit": limit,
-        },
+        "float32": {"max_abs_logit_difference": difference, "max_abs_logit": largest, "limit": limit},
         "as_stored": {
             "max_abs_logit_difference": stored_difference,
             "mean_kl": sum(kl) / len(kl),
@@ -115,7 +133,7 @@ def compare(source: Side, merged: Side, rounded: Side | None, probes: Probes) ->
         "by_probe": [
             {
                 "probe": name,
-                "float32_max_abs_logit_difference": by_probe[row],
+                "float32_max_abs_logit_difference": float(by_probe[row]),
                 "as_stored_mean_kl": kl[row],
                 "as_stored_argmax_agreement": agree[row],
             }

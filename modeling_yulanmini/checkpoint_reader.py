@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
 
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unsafe_keys
 
@@ -24,9 +25,10 @@ WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 # 16 Mi elements: 128 MiB in float64, large enough that the disk and not Python sets the pace.
 BLOCK_ELEMENTS = 1 << 24
-# What a tokenizer is made of, as far as transformers writes or reads it; carried along when weights are converted.
+# What a tokenizer is made of, as far as transformers writes or reads it.
+TOKENIZER_NAME = "tokenizer.json"
 TOKENIZER_FILES = (
-    "tokenizer.json",
+    TOKENIZER_NAME,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -41,12 +43,7 @@ GENERATION_CONFIG_NAME = "generation_config.json"
 MODEL_TYPES = (YuLanMiniConfig.model_type, "miniyulan")
 # What travels with saved weights for `trust_remote_code`.
 REMOTE_FILES = ("configuration_yulanmini.py", "modeling_yulanmini.py")
-DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class StoredTensor:
 
     @property
     def numel(self) -> int:
-        return int(torch.Size(self.shape).numel())
+        return torch.Size(self.shape).numel()
 
 
 class ModelFolder:
@@ -75,13 +72,9 @@ class ModelFolder:
             raise CheckpointError(
                 f"{path}: no such folder. Give a local model folder; `hf download REPO --local-dir DIR` makes one."
             )
-        self.config: dict[str, Any] = self._read_config()
+        self.config: dict[str, Any] = read_json(self.path / CONFIG_NAME)
+        refuse_unsafe_keys(self.config, where=str(self.path / CONFIG_NAME))
         self.tensors: dict[str, StoredTensor] = self._read_headers()
-
-    def _read_config(self) -> dict[str, Any]:
-        config = read_json(self.path / CONFIG_NAME)
-        refuse_unsafe_keys(config, where=str(self.path / CONFIG_NAME))
-        return config
 
     def _read_headers(self) -> dict[str, StoredTensor]:
         index_path = self.path / INDEX_NAME
@@ -112,35 +105,28 @@ class ModelFolder:
             raise CheckpointError(f"{where}: tensor {surplus[0]} is not in {INDEX_NAME}. Save the model again.")
         return tensors
 
-    @cached_property
-    def files(self) -> list[Path]:
-        """The weight files, sorted."""
-        return sorted({tensor.file for tensor in self.tensors.values()})
-
     def stored(self, name: str) -> StoredTensor:
         """The entry of a tensor that must be there."""
-        try:
-            return self.tensors[name]
-        except KeyError:
-            raise CheckpointError(f"{self.path}: no tensor {name}, though {CONFIG_NAME} calls for it.") from None
+        if name not in self.tensors:
+            raise CheckpointError(f"{self.path}: no tensor {name}, though {CONFIG_NAME} calls for it.")
+        return self.tensors[name]
 
-    def blocks(self, name: str, *, dtype: torch.dtype = torch.float64) -> Iterator[torch.Tensor]:
-        """A tensor as consecutive blocks of whole rows in `dtype`; a 0-dim tensor is one block.
+    def blocks(
+        self, name: str, *, dtype: torch.dtype = torch.float64, scale: float = 1.0, offset: float = 0.0
+    ) -> Iterator[torch.Tensor]:
+        """(tensor + `offset`) * `scale`, in `dtype`, as consecutive blocks of whole rows; a 0-dim tensor is one block.
 
         Raises `CheckpointError` at the first NaN or infinity.
         """
         stored = self.stored(name)
-        row = max(1, stored.numel // max(1, stored.shape[0])) if stored.shape else 1
-        step = max(1, BLOCK_ELEMENTS // row)
-        starts = range(0, stored.shape[0], step) if stored.shape else [0]
-        for start in starts:
+        rows = stored.shape[0] if stored.shape else 1
+        step = max(1, BLOCK_ELEMENTS * rows // max(1, stored.numel))
+        for start in range(0, rows, step):
             # Opened anew for each block: a mapping kept open counts every page once read as resident memory.
             try:
                 with safe_open(stored.file, framework="pt") as file:
-                    if stored.shape:
-                        block = file.get_slice(name)[start : start + step].to(dtype, copy=True)
-                    else:
-                        block = file.get_tensor(name).to(dtype, copy=True)
+                    part = file.get_slice(name)[start : start + step] if stored.shape else file.get_tensor(name)
+                    block = part.to(dtype, copy=True)
             except (SafetensorError, OSError, RuntimeError) as error:
                 raise CheckpointError(f"{stored.file}: tensor {name} cannot be read ({error}).") from error
             if not torch.isfinite(block).all():
@@ -148,7 +134,9 @@ class ModelFolder:
                 if at:
                     at[0] += start
                 raise CheckpointError(f"{stored.file}: tensor {name} holds NaN or infinity, first at {at}.")
-            yield block
+            if offset != 0.0:
+                block.add_(offset)
+            yield block if scale == 1.0 else block.mul_(scale)
 
     def read(self, name: str, *, dtype: torch.dtype | None = None) -> torch.Tensor:
         """A whole tensor, in its stored dtype by default."""
@@ -163,36 +151,35 @@ class ModelFolder:
             raise CheckpointError(f"{stored.file}: tensor {name} has shape {list(stored.shape)}, expected [] or [1].")
         return float(self.read(name, dtype=torch.float64).reshape(()))
 
+    @cached_property
+    def tokenizer(self) -> Tokenizer | None:
+        """The folder's tokenizer, if it has one."""
+        path = self.path / TOKENIZER_NAME
+        if not path.is_file():
+            return None
+        try:
+            return Tokenizer.from_file(str(path))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise CheckpointError(f"{path}: not a usable tokenizer ({error}).") from error
+
     def check_tokenizer(self, vocab_size: int) -> None:
         """Raise `CheckpointError` if the folder's tokenizer can produce an id that the embedding has no row for."""
-        path = self.path / "tokenizer.json"
-        if not path.is_file():
-            return
-        content = read_json(path)
-        try:
-            vocabulary = content["model"]["vocab"]
-            ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-            highest = max([*ids, *(token["id"] for token in content.get("added_tokens", []))])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a tokenizer file ({error!r}).") from error
-        if highest >= vocab_size:
+        ids = self.tokenizer.get_vocab().values() if self.tokenizer else []
+        if (highest := max(ids, default=-1)) >= vocab_size:
             raise CheckpointError(
-                f"{path}: token id {highest}, but {CONFIG_NAME} has vocab_size {vocab_size}. "
+                f"{self.path / TOKENIZER_NAME}: token id {highest}, but {CONFIG_NAME} has vocab_size {vocab_size}. "
                 "The tokenizer belongs to another model, or the embedding was not resized."
             )
 
     def checksums(self) -> dict[str, str]:
         """Hex SHA-256 of the config and of each weight file."""
-        return {path.name: sha256_of(path) for path in [self.path / CONFIG_NAME, *self.files]}
+        files = sorted({tensor.file for tensor in self.tensors.values()})
+        return {path.name: sha256_of(path) for path in [self.path / CONFIG_NAME, *files]}
 
-    def companions(self) -> list[Path]:
-        """Tokenizer and generation files that go with the weights wherever these go."""
-        names = (*TOKENIZER_FILES, GENERATION_CONFIG_NAME)
+    def companions(self, *, code: bool) -> list[Path]:
+        """Tokenizer and generation files, which go with the weights; with `code`, the model's own code too."""
+        names = (*TOKENIZER_FILES, GENERATION_CONFIG_NAME, *(REMOTE_FILES if code else ()))
         return [self.path / name for name in names if (self.path / name).is_file()]
-
-    def remote_code(self) -> list[Path]:
-        """The model's own code beside the weights, where it is: it goes along as long as the model stays unmerged."""
-        return [self.path / name for name in REMOTE_FILES if (self.path / name).is_file()]
 
 
 def assemble(blocks: Iterable[torch.Tensor], shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

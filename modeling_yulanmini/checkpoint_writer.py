@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_state_dict_into_shards_factory
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME, assemble
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, assemble
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What models are written in, by the name in commands and configs.
@@ -37,7 +38,18 @@ class TensorToWrite:
 
     @property
     def nbytes(self) -> int:
-        return int(torch.Size(self.shape).numel()) * self.dtype.itemsize
+        return torch.Size(self.shape).numel() * self.dtype.itemsize
+
+    def values(self, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """The whole tensor, rounded once to its own dtype or to `dtype`."""
+        return assemble(self.blocks(), self.shape, dtype or self.dtype)
+
+
+def choose(name: str, known: dict[str, Any], what: str) -> Any:
+    """The entry of that name, or a `CheckpointError` that lists the names there are."""
+    if name not in known:
+        raise CheckpointError(f"no {what} '{name}'. Known: {', '.join(known)}.")
+    return known[name]
 
 
 @contextmanager
@@ -80,18 +92,6 @@ def flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def copy_files(files: Iterable[Path], folder: Path) -> None:
-    """Copy files into `folder` under their own names, following links (a Hub cache holds nothing else)."""
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
-
-
-def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write `config.json` the way transformers does."""
-    text = json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    (folder / CONFIG_NAME).write_text(text + "\n", encoding="utf-8")
-
-
 def write_model(
     folder: Path,
     config: dict[str, Any],
@@ -105,43 +105,37 @@ def write_model(
     The weights are `model.safetensors`, or numbered shards with an index. `progress` is the name of the bar. Raises
     `CheckpointError` if a producer's rows do not make the announced shape, `OSError` (disk full) with file and tensors.
     """
-    write_config(folder, config)
-    copy_files(files, folder)
-    shards = split_into_shards(tensors, MAX_SHARD_BYTES)
-    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    write_json(folder / CONFIG_NAME, config)
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+    by_name = {tensor.name: tensor for tensor in tensors}
+    split = split_state_dict_into_shards_factory(
+        by_name,
+        get_storage_size=lambda tensor: tensor.nbytes,
+        filename_pattern="model{suffix}.safetensors",
+        max_shard_size=MAX_SHARD_BYTES,
+    )
     total = sum(tensor.nbytes for tensor in tensors)
     with tqdm(total=total, unit="B", unit_scale=True, desc=progress, disable=progress is None) as bar:
-        for name, shard in zip(names if len(shards) > 1 else [WEIGHTS_NAME], shards, strict=True):
-            write_shard(folder / name, shard, on_tensor=lambda tensor: bar.update(tensor.nbytes))
-    if len(shards) > 1:
-        weight_map = {tensor.name: name for name, shard in zip(names, shards, strict=True) for tensor in shard}
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / INDEX_NAME).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        for file, names in split.filename_to_tensors.items():
+            values = {}
+            for name in names:
+                try:
+                    values[name] = by_name[name].values()
+                except (CheckpointError, RuntimeError) as error:
+                    raise CheckpointError(f"{file}: tensor {name}: {error}") from error
+                bar.update(by_name[name].nbytes)
+            try:
+                save_file(values, folder / file, metadata={"format": "pt"})
+            except (SafetensorError, OSError) as error:
+                raise OSError(
+                    f"{folder / file}: tensors {names[0]} to {names[-1]} cannot be written ({error})"
+                ) from error
+    if split.is_sharded:
+        write_json(folder / INDEX_NAME, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 
 
-def write_shard(path: Path, tensors: Sequence[TensorToWrite], *, on_tensor: Callable[[TensorToWrite], object]) -> None:
-    """Compute the tensors of one safetensors file, and write it."""
-    values = {}
-    for tensor in tensors:
-        try:
-            values[tensor.name] = assemble(tensor.blocks(), tensor.shape, tensor.dtype)
-        except (CheckpointError, RuntimeError) as error:
-            raise CheckpointError(f"{path.name}: tensor {tensor.name}: {error}") from error
-        on_tensor(tensor)
-    try:
-        save_file(values, path, metadata={"format": "pt"})
-    except (SafetensorError, OSError) as error:
-        raise OSError(f"{path}: tensors {tensors[0].name} to {tensors[-1].name} cannot be written ({error})") from error
-
-
-def split_into_shards(tensors: Sequence[TensorToWrite], max_shard_bytes: int) -> list[list[TensorToWrite]]:
-    """Cut a list of tensors, in order, into runs of at most `max_shard_bytes` (one tensor at least)."""
-    shards: list[list[TensorToWrite]] = [[]]
-    size = 0
-    for tensor in tensors:
-        if shards[-1] and size + tensor.nbytes > max_shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(tensor)
-        size += tensor.nbytes
-    return shards
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file the way transformers does."""
+    text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")

@@ -6,7 +6,6 @@ config and seed only.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,7 @@ import torch
 from torch import nn
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, REMOTE_FILES, read_config
-from modeling_yulanmini.checkpoint_writer import (
-    DTYPES,
-    TensorToWrite,
-    new_folder,
-    refuse_used_destination,
-    write_model,
-)
+from modeling_yulanmini.checkpoint_writer import DTYPES, TensorToWrite, choose, new_folder, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM, saved_name
 
@@ -55,38 +48,42 @@ def create_model(
     Returns parameters, bytes, seed and dtype. Raises `CheckpointError` for a `dst` that is not empty or a dtype other
     than "float32" and "bfloat16".
     """
-    refuse_used_destination(Path(dst))
-    if dtype not in DTYPES:
-        raise CheckpointError(f"no dtype '{dtype}'. Known: {', '.join(DTYPES)}.")
-    to_write = initial_tensors(config, seed=seed, dtype=DTYPES[dtype])
-    content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
-    total = sum(tensor.nbytes for tensor in to_write)
     with new_folder(dst) as out:
+        to_write = initial_tensors(config, seed=seed, dtype=choose(dtype, DTYPES, "dtype"))
+        content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
         files = [Path(__file__).with_name(name) for name in REMOTE_FILES]
         write_model(out, content, to_write, files=files, progress="create" if progress else None)
+    total = sum(tensor.nbytes for tensor in to_write)
     return {"parameters": total // DTYPES[dtype].itemsize, "bytes": total, "seed": seed, "dtype": dtype}
 
 
 def initial_tensors(config: YuLanMiniConfig, *, seed: int, dtype: torch.dtype) -> list[TensorToWrite]:
     """The tensors of a new model; a layer's values are drawn when its first tensor is written."""
     model = empty_model(config)
+    if config.tie_word_embeddings:
+        del model.lm_head
+    # What lies outside the layers is drawn, and written, first and in one piece.
+    parts: dict[str, nn.Module] = {"": model}
+    parts |= {f"model.layers.{number}.": layer for number, layer in enumerate(model.model.layers)}
+    model.model.layers = nn.ModuleList()
 
     @lru_cache(maxsize=1)
-    def values(layer: int | None) -> dict[str, torch.Tensor]:
-        prefix = "" if layer is None else f"model.layers.{layer}."
-        root = model if layer is None else model.model.layers[layer]
-        inside_layers = "model.layers." if layer is None else None
-        return draw(model, root, prefix, skip=inside_layers, seed=seed)
+    def values(prefix: str) -> dict[str, torch.Tensor]:
+        return draw(model, parts[prefix], seed=f"{seed}/{prefix}")
 
-    def block(layer: int | None, name: str) -> Iterator[torch.Tensor]:
-        yield values(layer)[name]
+    def block(prefix: str, name: str) -> list[torch.Tensor]:
+        return [values(prefix)[name]]
 
-    tensors = []
-    for name, parameter in model.named_parameters():
-        layer = int(name.split(".")[2]) if name.startswith("model.layers.") else None
-        tensors.append(TensorToWrite(saved_name(name), tuple(parameter.shape), dtype, partial(block, layer, name)))
-    # All that lies outside the layers is drawn once: write it together.
-    return sorted(tensors, key=lambda tensor: tensor.name.startswith("model.layers."))
+    return [
+        TensorToWrite(
+            saved_name(prefix + name),
+            tuple(parameter.shape),
+            dtype,
+            partial(block, prefix, name),
+        )
+        for prefix, part in parts.items()
+        for name, parameter in part.named_parameters()
+    ]
 
 
 def empty_model(config: YuLanMiniConfig) -> YuLanMiniForCausalLM:
@@ -99,32 +96,14 @@ def empty_model(config: YuLanMiniConfig) -> YuLanMiniForCausalLM:
 
 
 @torch.no_grad()
-def draw(
-    model: YuLanMiniForCausalLM, root: nn.Module, prefix: str, *, skip: str | None, seed: int
-) -> dict[str, torch.Tensor]:
-    """Initial values, by full name, of the parameters below `root`, except below `skip`; `root` stays on meta."""
-    holders = {
-        name: module
-        for name, module in root.named_modules()
-        if not (skip and name.startswith(skip)) and not name.endswith("rotary_emb")
-    }
-    tied = model.config.tie_word_embeddings
-    for name, module in holders.items():
-        if not (tied and name == "lm_head"):
-            module.to_empty(device="cpu", recurse=False)
+def draw(model: YuLanMiniForCausalLM, part: nn.Module, *, seed: str) -> dict[str, torch.Tensor]:
+    """Initial values, by name, of the parameters of a part of `model`; the part itself stays on meta."""
+    part.to_empty(device="cpu")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int.from_bytes(hashlib.sha256(f"{seed}/{prefix}".encode()).digest()[:8], "big") >> 1)
+        torch.manual_seed(int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big") >> 1)
         # Children first, as transformers does: a parent may set what its children hold.
-        for name, module in reversed(holders.items()):
-            if not (tied and name == "lm_head"):
-                model._init_weights(module)
-    values = {
-        prefix + (f"{name}." if name else "") + leaf: parameter.detach()
-        for name, module in holders.items()
-        for leaf, parameter in module.named_parameters(recurse=False)
-        if not parameter.is_meta
-    }
-    for module in holders.values():
-        for leaf, parameter in list(module.named_parameters(recurse=False)):
-            setattr(module, leaf, nn.Parameter(parameter.detach().to("meta")))
+        for module in reversed(list(part.modules())):
+            model._init_weights(module)
+    values = {name: parameter.detach() for name, parameter in part.named_parameters()}
+    part.to("meta")
     return values

@@ -2,17 +2,18 @@
 
 All that sets YuLan-Mini apart from Llama is a product with a scalar somewhere (facts of the published code: WeSaR
 scales, embedding and residual multipliers, attention and logits scale, norm offset), so it can be folded into the
-weight beside it. The plan made here is exact; the arithmetic and the rounding happen where it is carried out.
+weight beside it.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 
 from modeling_yulanmini.checkpoint_reader import ModelFolder
+from modeling_yulanmini.checkpoint_writer import TensorToWrite
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -39,47 +40,34 @@ TARGETS = {
 }
 
 
-@dataclass(frozen=True)
-class Fold:
-    """`name` of the result is `(source + offset) * scale`; zeros where there is no source."""
-
-    name: str
-    shape: tuple[int, ...]
-    source: str | None
-    scale: float = 1.0
-    offset: float = 0.0
-
-    def blocks(self, folder: ModelFolder) -> Iterator[torch.Tensor]:
-        """The result in float64, block by block of whole rows."""
-        if self.source is None:
-            yield torch.zeros(self.shape, dtype=torch.float64)
-            return
-        for block in folder.blocks(self.source, dtype=torch.float64):
-            yield block.add_(self.offset).mul_(self.scale)
-
-
-def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> list[Fold]:
-    """The tensors of the merged model, in the order of the network.
+def plan_folds(
+    folder: ModelFolder, config: YuLanMiniConfig, target: Target, dtype: torch.dtype = torch.float32
+) -> list[TensorToWrite]:
+    """The tensors of the merged model, in the order of the network, computed in float64 and rounded to `dtype`.
 
     Raises `CheckpointError` for an option that no scalar can express, for a tensor that is missing, surplus or of
     another shape than the config says, and for a scale that is not one number.
     """
     refuse_inexpressible(folder, config)
     used: set[str] = set()
+    folds: list[TensorToWrite] = []
 
-    def fold(name: str, shape: tuple[int, ...], scale: float, *, offset: float = 0.0, source: str = "") -> Fold:
+    def fold(name: str, shape: tuple[int, ...], scale: float, *, offset: float = 0.0, source: str = "") -> None:
         source = source or name
         stored = folder.stored(source)
         if stored.shape != shape:
             raise CheckpointError(
-                f"{stored.file}: tensor {source} has shape {list(stored.shape)}, "
-                f"but by config.json it is {list(shape)}."
+                f"{stored.file}: tensor {source} has shape {list(stored.shape)}, but by config.json {list(shape)}."
             )
         used.add(source)
-        return Fold(name, shape, source, scale, offset)
+        blocks = partial(folder.blocks, source, scale=scale, offset=offset)
+        folds.append(TensorToWrite(name, shape, dtype, blocks))
 
-    def alpha(name: str, *, present: bool = config.wesar_weights) -> float:
-        if not present:
+    def zeros(name: str, size: int) -> None:
+        folds.append(TensorToWrite(name, (size,), dtype, lambda: [torch.zeros(size, dtype=dtype)]))
+
+    def alpha(name: str) -> float:
+        if not config.wesar_weights:
             return 1.0
         used.add(name)
         return folder.scalar(name)
@@ -90,45 +78,38 @@ def plan_folds(folder: ModelFolder, config: YuLanMiniConfig, target: Target) -> 
     scale_emb = cast(float, config.scale_emb)
     heads, kv = config.num_attention_heads * head_dim, kv_heads * head_dim
     residual = config.residual_multiplier
-    query = query_multiplier(config)
-    norm_alphas = config.wesar_weights and config.use_norm_alpha
-    offset = 1.0 if config.rms_type == "gemma" else 0.0
 
-    def norm(name: str, alpha_name: str, extra: float = 1.0) -> Fold:
-        scale = config.ln_scale * alpha(alpha_name, present=norm_alphas) * extra
-        return fold(name, (hidden,), scale, offset=offset)
-
-    def projection(prefix: str, rows: int, scale: float) -> Iterator[Fold]:
-        yield fold(f"{prefix}.weight", (rows, hidden), scale)
-        if config.attention_bias:
-            yield fold(f"{prefix}.bias", (rows,), scale)
-        elif target.always_has_qkv_bias:
-            yield Fold(f"{prefix}.bias", (rows,), None)
+    def norm(name: str, extra: float = 1.0) -> None:
+        scale = config.ln_scale * extra * (alpha(f"{name}_alpha") if config.use_norm_alpha else 1.0)
+        fold(f"{name}.weight", (hidden,), scale, offset=1.0 if config.rms_type == "gemma" else 0.0)
 
     tied_result = config.tie_word_embeddings and target.keeps_tied
     head_scale = alpha("lm_head_alpha") * config.logits_multiplier
-    folds = [fold(EMBEDDING, (config.vocab_size, hidden), scale_emb)]
+    fold(EMBEDDING, (config.vocab_size, hidden), scale_emb)
     for layer in range(config.num_hidden_layers):
         at = f"model.layers.{layer}"
         attention = f"{at}.self_attn"
-        folds.append(norm(f"{at}.input_layernorm.weight", f"{at}.input_layernorm_alpha"))
-        for letter, rows, scale in (("q", heads, query), ("k", kv, 1.0), ("v", kv, 1.0)):
-            prefix = f"{attention}.{letter}_proj"
-            folds += projection(prefix, rows, scale * alpha(f"{prefix}_alpha"))
-        output = residual * alpha(f"{attention}.o_proj_alpha")
-        folds.append(fold(f"{attention}.o_proj.weight", (hidden, heads), output))
+        norm(f"{at}.input_layernorm")
+        for letter, rows, scale in (("q", heads, query_multiplier(config)), ("k", kv, 1.0), ("v", kv, 1.0)):
+            name = f"{attention}.{letter}_proj"
+            scale *= alpha(f"{name}_alpha")
+            fold(f"{name}.weight", (rows, hidden), scale)
+            if config.attention_bias:
+                fold(f"{name}.bias", (rows,), scale)
+            elif target.always_has_qkv_bias:
+                zeros(f"{name}.bias", rows)
+        fold(f"{attention}.o_proj.weight", (hidden, heads), residual * alpha(f"{attention}.o_proj_alpha"))
         if target.has_output_bias and config.attention_bias:
-            folds.append(Fold(f"{attention}.o_proj.bias", (hidden,), None))
-        folds.append(norm(f"{at}.post_attention_layernorm.weight", f"{at}.post_attention_layernorm_alpha"))
+            zeros(f"{attention}.o_proj.bias", hidden)
+        norm(f"{at}.post_attention_layernorm")
         gate_up = alpha(f"{at}.gate_up_proj_alpha")
-        folds.append(fold(f"{at}.mlp.gate_proj.weight", (ffn, hidden), gate_up))
-        folds.append(fold(f"{at}.mlp.up_proj.weight", (ffn, hidden), gate_up))
-        down = residual * alpha(f"{at}.down_proj_alpha")
-        folds.append(fold(f"{at}.mlp.down_proj.weight", (hidden, ffn), down))
-    folds.append(norm("model.norm.weight", "model.norm_alpha", head_scale / scale_emb if tied_result else 1.0))
+        fold(f"{at}.mlp.gate_proj.weight", (ffn, hidden), gate_up)
+        fold(f"{at}.mlp.up_proj.weight", (ffn, hidden), gate_up)
+        fold(f"{at}.mlp.down_proj.weight", (hidden, ffn), residual * alpha(f"{at}.down_proj_alpha"))
+    norm("model.norm", head_scale / scale_emb if tied_result else 1.0)
     if not tied_result:
         source = EMBEDDING if config.tie_word_embeddings else HEAD
-        folds.append(fold(HEAD, (config.vocab_size, hidden), head_scale, source=source))
+        fold(HEAD, (config.vocab_size, hidden), head_scale, source=source)
     refuse_unused(folder, config, used)
     return folds
 
@@ -145,7 +126,7 @@ def refuse_inexpressible(folder: ModelFolder, config: YuLanMiniConfig) -> None:
         "embedding_ln": "LayerNorm after the embedding",
         "embedding_rmsln": "RMSNorm after the embedding",
     }
-    on = [f"{name} ({what})" for name, what in options.items() if getattr(config, name, False)]
+    on = [f"{name} ({what})" for name, what in options.items() if getattr(config, name)]
     if on:
         raise CheckpointError(
             f"{folder.path}: cannot be merged, the architecture to merge into has no {' and no '.join(on)}. "

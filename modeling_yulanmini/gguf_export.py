@@ -7,7 +7,7 @@ of neighbours where transformers rotates halves, so the rows of q and k, weights
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from modeling_yulanmini.certificate import PROBE_TEXT
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, assemble
-from modeling_yulanmini.checkpoint_writer import flush_to_disk
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, read_config
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, flush_to_disk
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
-from modeling_yulanmini.folding import TARGETS, Fold, Target, plan_folds
+from modeling_yulanmini.folding import TARGETS, Target, plan_folds
 from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary
-from modeling_yulanmini.merge import merged_config, read_config
+from modeling_yulanmini.merge import merged_config
 
 FILE_TYPES = {
     "float32": (torch.float32, gguf.GGMLQuantizationType.F32, gguf.LlamaFileType.ALL_F32),
@@ -31,15 +31,6 @@ FILE_TYPES = {
 }
 # Llama's and Qwen2's names are the same; 256 layers are more than any such model has.
 NAMES = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 256)
-
-
-@dataclass(frozen=True)
-class GgufSource:
-    """A merged model, from a file or about to be folded."""
-
-    folder: ModelFolder
-    config: dict[str, Any]
-    folds: list[Fold]
 
 
 def export_gguf(
@@ -59,57 +50,58 @@ def export_gguf(
     scaled rotary embedding other than linear, a value beyond float16), and if `dst` exists.
     """
     dst = Path(dst)
-    if dtype not in FILE_TYPES:
-        raise CheckpointError(f"no dtype '{dtype}'. Known: {', '.join(FILE_TYPES)}.")
+    torch_dtype, matrix_type, file_type = choose(dtype, FILE_TYPES, "dtype")
     if dst.exists():
         raise CheckpointError(f"{dst}: exists already. Choose another name or remove it.")
-    source = open_source(src)
-    vocabulary = read_vocabulary(source.folder.path, source.config["vocab_size"])
-    torch_dtype, matrix_type, file_type = FILE_TYPES[dtype]
+    folder = ModelFolder(src)
+    config, tensors = as_stock_model(folder)
+    vocabulary = read_vocabulary(folder.path, config["vocab_size"])
     with new_file(dst) as partial:
-        writer = gguf.GGUFWriter(partial, source.config["model_type"])
+        writer = gguf.GGUFWriter(partial, config["model_type"])
         writer.add_file_type(file_type)
-        add_hyperparameters(writer, source.config, name=Path(src).resolve().name)
+        add_hyperparameters(writer, config, name=Path(src).resolve().name)
         add_vocabulary(writer, vocabulary)
-        for fold in source.folds:
-            is_matrix = len(fold.shape) > 1
-            size = torch.Size(fold.shape).numel() * (torch_dtype.itemsize if is_matrix else 4)
+        for tensor in tensors:
+            is_matrix = len(tensor.shape) > 1
+            size = torch.Size(tensor.shape).numel() * (torch_dtype.itemsize if is_matrix else 4)
             kind = matrix_type if is_matrix else gguf.GGMLQuantizationType.F32
-            writer.add_tensor_info(gguf_name(fold.name), fold.shape, np.dtype(np.float32), size, kind)
+            writer.add_tensor_info(gguf_name(tensor.name), tensor.shape, np.dtype(np.float32), size, kind)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        for fold in tqdm(source.folds, desc="gguf", unit="tensor", disable=not progress):
-            writer.write_tensor_data(stored_values(source, fold, torch_dtype))
+        for tensor in tqdm(tensors, desc="gguf", unit="tensor", disable=not progress):
+            writer.write_tensor_data(stored_values(tensor, config, torch_dtype))
         writer.close()
     return {
-        "architecture": source.config["model_type"],
+        "architecture": config["model_type"],
         "dtype": dtype,
-        "tensors": len(source.folds),
+        "tensors": len(tensors),
         "bytes": dst.stat().st_size,
         "tokenizer_agreement": (
-            round(agreement(source.folder.path, vocabulary, PROBE_TEXT), 4) if vocabulary is not None else None
+            round(agreement(folder.tokenizer, vocabulary, PROBE_TEXT), 4) if folder.tokenizer and vocabulary else None
         ),
     }
 
 
-def open_source(src: str | os.PathLike[str]) -> GgufSource:
-    """The model in `src` as Llama or Qwen2: a plan to merge it, or its own tensors taken one to one."""
-    folder = ModelFolder(src)
+def as_stock_model(folder: ModelFolder) -> tuple[dict[str, Any], list[TensorToWrite]]:
+    """Config and tensors of the model as Llama or Qwen2: a plan to merge it, or its own taken one to one."""
     path = folder.path / CONFIG_NAME
     model_type = folder.config.get("model_type")
     if model_type in MODEL_TYPES:
         config = read_config(path)
-        folds = plan_folds(folder, config, TARGETS["llama"])
+        tensors = plan_folds(folder, config, TARGETS["llama"])
         content = merged_config(folder, config, TARGETS["llama"], "float32")
     elif model_type in TARGETS:
         content = folder.config
-        folds = [Fold(name, stored.shape, name) for name, stored in folder.tensors.items()]
+        tensors = [
+            TensorToWrite(name, stored.shape, stored.dtype, partial(folder.blocks, name))
+            for name, stored in folder.tensors.items()
+        ]
         check_names(folder, TARGETS[model_type])
     else:
         raise CheckpointError(f"{path}: model_type is {model_type!r}, expected yulanmini, llama or qwen2.")
     folder.check_tokenizer(content["vocab_size"])
-    return GgufSource(folder, content, folds)
+    return content, tensors
 
 
 def check_names(folder: ModelFolder, target: Target) -> None:
@@ -142,13 +134,13 @@ def interleave_halves(rows: torch.Tensor, heads: int) -> torch.Tensor:
     return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).reshape(rows.shape)
 
 
-def stored_values(source: GgufSource, fold: Fold, matrix_dtype: torch.dtype) -> np.ndarray:
+def stored_values(tensor: TensorToWrite, config: dict[str, Any], matrix_dtype: torch.dtype) -> np.ndarray:
     """A tensor's values as they lie in the file: folded in float64, rounded once, rows in llama.cpp's order."""
-    dtype = matrix_dtype if len(fold.shape) > 1 else torch.float32
-    values = assemble(fold.blocks(source.folder), fold.shape, dtype)
+    dtype = matrix_dtype if len(tensor.shape) > 1 else torch.float32
+    values = tensor.values(dtype)
     if dtype == torch.float16 and not torch.isfinite(values).all():
-        raise CheckpointError(f"{source.folder.path}: tensor {fold.name} is beyond float16; use bfloat16 or float32.")
-    if heads := heads_permuted(fold.name, source.config):
+        raise CheckpointError(f"tensor {tensor.name} is beyond float16; use bfloat16 or float32.")
+    if heads := heads_permuted(tensor.name, config):
         values = interleave_halves(values, heads)
     return values.contiguous().view(torch.uint8 if dtype == torch.bfloat16 else dtype).numpy()
 

@@ -8,12 +8,11 @@ What remains is measured on a text, see `agreement`.
 
 import re
 from dataclasses import dataclass
-from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
 import gguf
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers
 
 from modeling_yulanmini.checkpoint_reader import read_json
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
@@ -149,53 +148,26 @@ def chat_template(folder: Path, settings: dict[str, Any]) -> str | None:
     return GENERATION_MARK.sub("", template) if isinstance(template, str) else None
 
 
-def agreement(folder: Path, vocabulary: GgufVocabulary, text: str) -> float:
-    """The share of the tokenizer's own token boundaries in `text` that llama.cpp's algorithm finds too."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    own = tokenizer.encode(text, add_special_tokens=False).ids
-    theirs = sentencepiece_encode(vocabulary, text)
-    return len(boundaries(vocabulary, own) & boundaries(vocabulary, theirs)) / max(1, len(own))
+def agreement(tokenizer: Tokenizer, vocabulary: GgufVocabulary, text: str) -> float:
+    """The share of the tokenizer's own tokens in `text` that llama.cpp's algorithm finds too, in their places."""
+    own = tokenizer.encode(text, add_special_tokens=False)
+    theirs = llama_cpp_tokenizer(vocabulary).encode(text)
+    tokens = set(zip(own.ids, own.offsets, strict=True))
+    return len(tokens & set(zip(theirs.ids, theirs.offsets, strict=True))) / max(1, len(tokens))
 
 
-def boundaries(vocabulary: GgufVocabulary, ids: list[int]) -> set[tuple[int, int]]:
-    """Where in the bytes of a text each token ends, and which token it is."""
-    ends, position = set(), 0
-    for index in ids:
-        is_byte = vocabulary.types[index] == gguf.TokenType.BYTE
-        position += 1 if is_byte else len(vocabulary.tokens[index].replace(METASPACE, " ").encode())
-        ends.add((position, index))
-    return ends
+def llama_cpp_tokenizer(vocabulary: GgufVocabulary) -> Tokenizer:
+    """llama.cpp's SentencePiece algorithm (greedy by score, leftmost first), without BOS, as a BPE.
 
-
-def sentencepiece_encode(vocabulary: GgufVocabulary, text: str) -> list[int]:
-    """Token ids of a text by llama.cpp's SentencePiece algorithm (greedy by score, leftmost first), without BOS."""
+    Any two neighbours merge whose union is a token: a token's merges are all its cuts into two tokens.
+    """
     ids = {token: index for index, token in enumerate(vocabulary.tokens)}
-    text = (" " if vocabulary.adds_space_prefix else "") + text
-    symbols: list[str | None] = list(text.replace(" ", METASPACE))
-    before, after = list(range(-1, len(symbols) - 1)), [*range(1, len(symbols)), -1]
-    queue: list[tuple[float, int, int, str]] = []
-
-    def consider(left: int, right: int) -> None:
-        if left >= 0 and right >= 0:
-            union = f"{symbols[left]}{symbols[right]}"
-            if union in ids:
-                heappush(queue, (-vocabulary.scores[ids[union]], left, right, union))
-
-    for position in range(1, len(symbols)):
-        consider(position - 1, position)
-    while queue:
-        _, left, right, union = heappop(queue)
-        if symbols[left] is None or symbols[right] is None or f"{symbols[left]}{symbols[right]}" != union:
-            continue
-        symbols[left], symbols[right] = union, None
-        after[left] = after[right]
-        if after[right] >= 0:
-            before[after[right]] = left
-        consider(before[left], left)
-        consider(left, after[left])
-    encoded: list[int] = []
-    for symbol in symbols:
-        if symbol is not None:
-            pieces = [symbol] if symbol in ids else [f"<0x{byte:02X}>" for byte in symbol.encode()]
-            encoded += [ids[piece] for piece in pieces]
-    return encoded
+    by_score = sorted(ids, key=lambda token: -vocabulary.scores[ids[token]])
+    cuts = ((token[:at], token[at:]) for token in by_score for at in range(1, len(token)))
+    merges = [(left, right) for left, right in cuts if left in ids and right in ids]
+    tokenizer = Tokenizer(models.BPE(ids, merges, byte_fallback=True))
+    spaces: list[normalizers.Normalizer] = [normalizers.Replace(" ", METASPACE)]
+    if vocabulary.adds_space_prefix:
+        spaces.insert(0, normalizers.Prepend(METASPACE))
+    tokenizer.normalizer = normalizers.Sequence(spaces)
+    return tokenizer

@@ -12,14 +12,14 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from statistics import fmean
 from typing import Any
 
 import torch
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, refuse_used_destination, write_model
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 BlocksOf = Callable[[str], Iterator[torch.Tensor]]
@@ -62,17 +62,21 @@ def rebalance(
     `rms` defaults to the matrices' mean. Raises `CheckpointError` for a model without scales, a matrix of zeros, or
     bad input.
     """
-    refuse_used_destination(Path(dst))
-    folder = ModelFolder(src)
-    change = rebalancing(sorted(folder.tensors), folder.blocks, rms=rms)
-    if change is None:
-        raise CheckpointError(
-            f"{folder.path / CONFIG_NAME}: a model without learnable scales (wesar_weights off, or merged already); "
-            "there is nothing to move a matrix's norm into."
-        )
-    to_write = [scaled_tensor(folder, name, change.factors.get(name, 1.0)) for name in sorted(folder.tensors)]
     with new_folder(dst) as out:
-        files = [*folder.companions(), *folder.remote_code()]
+        folder = ModelFolder(src)
+        change = rebalancing(sorted(folder.tensors), folder.blocks, rms=rms)
+        if change is None:
+            raise CheckpointError(
+                f"{folder.path / CONFIG_NAME}: a model without learnable scales (wesar_weights off, or merged "
+                "already); there is nothing to move a matrix's norm into."
+            )
+        to_write = [
+            TensorToWrite(
+                name, stored.shape, stored.dtype, partial(folder.blocks, name, scale=change.factors.get(name, 1.0))
+            )
+            for name, stored in sorted(folder.tensors.items())
+        ]
+        files = folder.companions(code=True)
         write_model(out, folder.config, to_write, files=files, progress="rebalance" if progress else None)
     return change
 
@@ -136,11 +140,3 @@ def moment_factor(kind: str, factor: float) -> float:
     A parameter that grew by f has gradients smaller by f: `exp_avg` is divided by f, `exp_avg_sq` by its square.
     """
     return factor ** {"exp_avg": -1, "exp_avg_sq": -2}.get(kind, 0)
-
-
-def scaled_tensor(folder: ModelFolder, name: str, factor: float) -> TensorToWrite:
-    """A tensor times a factor, in float64, rounded once to its own dtype."""
-    stored = folder.stored(name)
-    return TensorToWrite(
-        name, stored.shape, stored.dtype, lambda: (block.mul_(factor) for block in folder.blocks(name))
-    )

@@ -174,7 +174,7 @@ class MonitorSettings(Settings):
     (default 1 on a CPU, 10 on an accelerator, where a write costs a synchronisation). `names`: those of
     train/monitors that measure, by default all.
     `trackers`: accelerate's names (tensorboard, trackio, wandb, ...), which log under `project`. `peak_tflops`:
-    dense peak of one device for MFU, where modeling_yulanmini/flops.py does not know it."""
+    dense peak of one device for MFU, where modeling_yulanmini/counts.py does not know it."""
 
     interval: int = Field(default=20, gt=0)
     flush_every: int | None = Field(default=None, gt=0)

@@ -18,7 +18,7 @@ from modeling_yulanmini.averaging import average
 from modeling_yulanmini.checkpoint_reader import ModelFolder
 from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
-from modeling_yulanmini.merge import merge_to_llama
+from modeling_yulanmini.merge import merge
 from modeling_yulanmini.rebalance import rebalance
 
 UP = "model.layers.1.mlp.up_proj.weight"
@@ -39,7 +39,7 @@ def assert_refused(src: Path, *words: str) -> None:
     """Merging `src` fails with one `CheckpointError` that holds all `words`, and leaves no folder."""
     dst = src.parent / "result"
     with pytest.raises(CheckpointError) as caught:
-        merge_to_llama(src, dst, compare=False)
+        merge(src, dst, compare_logits=False)
     for word in words:
         assert word in str(caught.value)
     assert sorted(path.name for path in src.parent.iterdir()) == [src.name]
@@ -133,7 +133,7 @@ def test_config_that_contradicts_the_weights(tmp_path, overrides, named):
 def test_a_second_copy_of_the_tied_head_must_be_a_copy(tmp_path):
     tensors = random_tensors(SMALL)
     tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
-    merge_to_llama(write_folder(tmp_path / "copy", SMALL, tensors), tmp_path / "merged", compare=False)
+    merge(write_folder(tmp_path / "copy", SMALL, tensors), tmp_path / "merged", compare_logits=False)
     tensors["lm_head.weight"][0, 0] += 1
     other = tmp_path / "other"
     other.mkdir()
@@ -144,7 +144,7 @@ def test_tokenizer_with_more_tokens_than_the_embedding_has_rows(tmp_path):
     src = write_small(tmp_path / "src")
     tokenizer = Tokenizer(models.BPE(vocab={f"t{i}": i for i in range(131)}, merges=[]))
     tokenizer.save(str(src / "tokenizer.json"))
-    merge_to_llama(src, tmp_path / "fits", compare=False)
+    merge(src, tmp_path / "fits", compare_logits=False)
     tokenizer.add_tokens(["one more"])
     other = write_small(tmp_path / "other" / "src")
     tokenizer.save(str(other / "tokenizer.json"))
@@ -180,7 +180,7 @@ def test_only_pickled_weights(tmp_path):
 @pytest.mark.parametrize(
     "convert",
     [
-        lambda src, dst: merge_to_llama(src, dst, compare=False),
+        lambda src, dst: merge(src, dst, compare_logits=False),
         lambda src, dst: rebalance(src, dst, rms=0.02),
         lambda src, dst: average([src, src], dst),
     ],

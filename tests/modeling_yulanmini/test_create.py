@@ -13,8 +13,8 @@ import modeling_yulanmini
 from modeling_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.checkpoint_reader import ModelFolder
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
+from modeling_yulanmini.counts import count_folder, count_parameters
 from modeling_yulanmini.create import config_from, create_model, initial_tensors
-from modeling_yulanmini.parameter_count import count_folder, count_parameters
 
 TINY = {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 4}
 

@@ -6,7 +6,7 @@ from small_models import randomized, small_config
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from modeling_yulanmini.flops import matmul_parameters, peak_flops, training_flops_per_token
+from modeling_yulanmini.counts import matmul_parameters, peak_flops, training_flops_per_token
 
 FULL = YuLanMiniConfig.reparametrized()
 

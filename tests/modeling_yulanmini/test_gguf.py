@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from modeling_yulanmini import gguf_export
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.gguf_export import export_gguf, gguf_name, interleave_halves
-from modeling_yulanmini.gguf_tokenizer import read_vocabulary, sentencepiece_encode
+from modeling_yulanmini.gguf_tokenizer import llama_cpp_tokenizer, read_vocabulary
 from modeling_yulanmini.merge import merge
 
 TEXT = (
@@ -160,10 +160,11 @@ def test_scores_lead_llama_cpp_to_the_tokens_of_a_bpe_that_cuts_first(tmp_path):
     tokenizer = yulan_like_tokenizer(tmp_path)
     vocabulary = read_vocabulary(tmp_path, tokenizer.get_vocab_size())
     own = tokenizer.encode(TEXT, add_special_tokens=False).ids
-    assert sentencepiece_encode(vocabulary, TEXT) == own
+    llama_cpp = llama_cpp_tokenizer(vocabulary)
+    assert llama_cpp.encode(TEXT).ids == own
     assert tokenizer.decode(own) == TEXT
     unseen = "🦉 naïve \u2603"
-    assert sentencepiece_encode(vocabulary, unseen) == tokenizer.encode(unseen, add_special_tokens=False).ids
+    assert llama_cpp.encode(unseen).ids == tokenizer.encode(unseen, add_special_tokens=False).ids
 
 
 def test_scores_of_a_bpe_over_whole_text_are_its_ranks(tmp_path):
@@ -190,7 +191,7 @@ def test_scores_of_a_bpe_over_whole_text_are_its_ranks(tmp_path):
     vocabulary = read_vocabulary(tmp_path, len(names))
     assert vocabulary.adds_space_prefix
     assert [vocabulary.scores[names.index(a + b)] for a, b in merges] == [0, -1, -2, -3, -4]
-    assert [names[index] for index in sentencepiece_encode(vocabulary, "low lowe")] == ["\u2581low", "\u2581low", "e"]
+    assert llama_cpp_tokenizer(vocabulary).encode("low lowe").tokens == ["\u2581low", "\u2581low", "e"]
 
 
 def test_without_a_tokenizer_the_file_says_so(tmp_path):

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM, Qwen2ForCausalL
 
 import modeling_yulanmini  # noqa: F401 - registers the Auto classes
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
-from modeling_yulanmini.merge import CERTIFICATE_NAME, merge, merge_to_llama
+from modeling_yulanmini.merge import CERTIFICATE_NAME, merge
 
 IDS = torch.randint(131, (2, 40), generator=torch.Generator().manual_seed(1))
 GOLDEN = Path(__file__).parents[1] / "data" / "golden" / "wesar_tied"
@@ -64,8 +66,8 @@ def test_merged_logits_equal_unmerged(tmp_path, target, options):
 
 @pytest.mark.parametrize("alpha_shape", [(), (1,)])
 def test_scales_of_either_shape_and_sharded_sources_give_the_same_file(tmp_path, alpha_shape):
-    merge_to_llama(write_small(tmp_path / "a"), tmp_path / "merged-a", compare=False)
-    merge_to_llama(write_small(tmp_path / "b", alpha_shape=alpha_shape, shards=3), tmp_path / "merged-b", compare=False)
+    merge(write_small(tmp_path / "a"), tmp_path / "merged-a", compare_logits=False)
+    merge(write_small(tmp_path / "b", alpha_shape=alpha_shape, shards=3), tmp_path / "merged-b", compare_logits=False)
     read = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("merged-a", "merged-b")]
     assert read[0] == read[1]
 
@@ -82,7 +84,7 @@ def test_merged_golden_gives_the_reference_implementations_logits(tmp_path, targ
 
 def test_biases_are_scaled_and_the_head_is_untied(tmp_path):
     src = write_small(tmp_path / "src")
-    merge_to_llama(src, tmp_path / "dst", compare=False)
+    merge(src, tmp_path / "dst", compare_logits=False)
     before, after = load_file(src / "model.safetensors"), load_file(tmp_path / "dst" / "model.safetensors")
     k = "model.layers.1.self_attn.k_proj"
     torch.testing.assert_close(after[f"{k}.bias"], before[f"{k}.bias"] * before[f"{k}_alpha"])
@@ -107,7 +109,7 @@ def test_qwen2_keeps_the_tied_head_and_invents_no_bias(tmp_path):
 
 def test_config_is_the_published_kind(tmp_path):
     src = write_small(tmp_path / "src", rope_theta=490000.0, max_position_embeddings=28723)
-    merge_to_llama(src, tmp_path / "dst", dtype="bfloat16", compare=False)
+    merge(src, tmp_path / "dst", dtype="bfloat16", compare_logits=False)
     config = json.loads((tmp_path / "dst" / "config.json").read_text())
     expected = {
         "architectures": ["LlamaForCausalLM"],
@@ -131,8 +133,8 @@ def test_config_is_the_published_kind(tmp_path):
 
 def test_bfloat16_rounds_once_and_says_what_that_costs(tmp_path):
     src = write_small(tmp_path / "src")
-    certificate = merge_to_llama(src, tmp_path / "bf16", dtype="bfloat16")
-    merge_to_llama(src, tmp_path / "fp32", compare=False)
+    certificate = merge(src, tmp_path / "bf16", dtype="bfloat16")
+    merge(src, tmp_path / "fp32", compare_logits=False)
     rounded = load_file(tmp_path / "bf16" / "model.safetensors")
     for name, exact in load_file(tmp_path / "fp32" / "model.safetensors").items():
         assert torch.equal(rounded[name], exact.bfloat16()), name
@@ -148,7 +150,7 @@ def test_certificate_holds_the_checksums_of_both_sides(tmp_path):
     from hashlib import sha256
 
     src = write_small(tmp_path / "src", shards=2)
-    certificate = merge_to_llama(src, tmp_path / "dst", compare=False)
+    certificate = merge(src, tmp_path / "dst", compare_logits=False)
     assert certificate["comparison"] is None
     for side, folder in (("source", src), ("result", tmp_path / "dst")):
         files = certificate[side]["sha256"]
@@ -161,17 +163,20 @@ def test_a_wrong_merge_is_refused_and_leaves_nothing(tmp_path, monkeypatch):
     from modeling_yulanmini import merge as module
 
     plan_folds = module.plan_folds
-    monkeypatch.setattr(module, "plan_folds", lambda *args: _unscaled(plan_folds(*args)))
+    monkeypatch.setattr(module, "plan_folds", lambda folder, *args: _unscaled(folder, plan_folds(folder, *args)))
     with pytest.raises(CheckpointError, match="logits differ"):
-        merge_to_llama(write_small(tmp_path / "src"), tmp_path / "dst")
+        merge(write_small(tmp_path / "src"), tmp_path / "dst")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["src"]
 
 
-def _unscaled(folds):
+def _unscaled(folder, tensors):
     """The mistake of the released converter: biases copied without their scale."""
-    from dataclasses import replace
-
-    return [replace(fold, scale=1.0) if fold.name.endswith("proj.bias") else fold for fold in folds]
+    return [
+        replace(tensor, blocks=partial(folder.blocks, tensor.name))
+        if tensor.name in folder.tensors and tensor.name.endswith("proj.bias")
+        else tensor
+        for tensor in tensors
+    ]
 
 
 @pytest.mark.parametrize("option", ["qk_layernorm", "embedding_ln", "embedding_rmsln"])
@@ -196,7 +201,7 @@ def test_tokenizer_template_and_generation_config_are_carried_over(tmp_path):
     (src / "chat_template.jinja").write_text("{{ messages }}")
     (src / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 106]}))
     (src / "trainer_state.json").write_text("{}")
-    merge_to_llama(src, tmp_path / "dst", compare=False)
+    merge(src, tmp_path / "dst", compare_logits=False)
     names = {path.name for path in (tmp_path / "dst").iterdir()}
     assert names == {
         "config.json",
@@ -212,7 +217,7 @@ def test_tokenizer_template_and_generation_config_are_carried_over(tmp_path):
 
 
 def test_the_merged_folder_loads_and_generates_without_this_package(tmp_path):
-    merge_to_llama(write_small(tmp_path / "src"), tmp_path / "dst")
+    merge(write_small(tmp_path / "src"), tmp_path / "dst")
     script = (
         "import sys\n"
         "sys.modules['modeling_yulanmini'] = None\n"
@@ -227,9 +232,9 @@ def test_the_merged_folder_loads_and_generates_without_this_package(tmp_path):
 
 
 def test_merging_again_is_refused_with_the_reason(tmp_path):
-    merge_to_llama(write_small(tmp_path / "src"), tmp_path / "once", compare=False)
+    merge(write_small(tmp_path / "src"), tmp_path / "once", compare_logits=False)
     with pytest.raises(CheckpointError, match="merged already"):
-        merge_to_llama(tmp_path / "once", tmp_path / "twice")
+        merge(tmp_path / "once", tmp_path / "twice")
 
 
 def test_large_results_are_sharded(tmp_path, monkeypatch):
@@ -237,7 +242,7 @@ def test_large_results_are_sharded(tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint_writer, "MAX_SHARD_BYTES", 100_000)
     src = write_folder(tmp_path / "src", SMALL, random_tensors(SMALL))
-    merge_to_llama(src, tmp_path / "dst")
+    merge(src, tmp_path / "dst")
     shards = sorted((tmp_path / "dst").glob("model-*.safetensors"))
     assert len(shards) > 2
     assert all(path.stat().st_size < 120_000 for path in shards)

@@ -6,6 +6,7 @@ from plain_forward import plain_logits, plain_loss
 from small_models import small_config
 
 from modeling_yulanmini import YuLanMiniForCausalLM, YuLanMiniModel
+from modeling_yulanmini.modeling_yulanmini import saved_name
 
 OPTIONS = {
     "as published": {},
@@ -45,9 +46,7 @@ def config_dict(model: YuLanMiniForCausalLM) -> dict:
 
 
 def published_tensors(model: YuLanMiniForCausalLM) -> dict[str, torch.Tensor]:
-    return {
-        name.replace("model.lm_head_alpha", "lm_head_alpha"): parameter for name, parameter in model.named_parameters()
-    }
+    return {saved_name(name): parameter for name, parameter in model.named_parameters()}
 
 
 @pytest.mark.parametrize("option", OPTIONS)

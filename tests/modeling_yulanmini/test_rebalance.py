@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 import modeling_yulanmini  # noqa: F401 - registers the Auto classes
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
-from modeling_yulanmini.merge import merge_to_llama
+from modeling_yulanmini.merge import merge
+from modeling_yulanmini.modeling_yulanmini import saved_name
 from modeling_yulanmini.rebalance import moment_factor, rebalance
 
 IDS = torch.randint(131, (2, 40), generator=torch.Generator().manual_seed(1))
@@ -29,7 +30,7 @@ def test_every_matrix_has_the_rms_and_the_function_is_the_same(tmp_path, overrid
     assert all(torch.equal(before[name], after[name]) for name in untouched)
     # What is computed is the products, so the merged models are the test: equal to rounding of float32.
     for name in ("src", "dst"):
-        merge_to_llama(tmp_path / name, tmp_path / f"merged-{name}", compare=False)
+        merge(tmp_path / name, tmp_path / f"merged-{name}", compare_logits=False)
     models = [AutoModelForCausalLM.from_pretrained(tmp_path / f"merged-{name}") for name in ("src", "dst")]
     with torch.no_grad():
         first, second = (model(IDS).logits for model in models)
@@ -88,10 +89,6 @@ def test_moments_moved_along_are_those_of_the_rebalanced_model(tmp_path):
             assert (value - expected).abs().max().item() <= 1e-3 * scale, (parameter, key)
     assert max(factors.values()) > 2
     assert min(factors.values()) < 0.5
-
-
-def saved_name(name: str) -> str:
-    return "lm_head_alpha" if name.endswith("lm_head_alpha") else name
 
 
 def test_a_model_without_scales_is_refused(tmp_path):

@@ -9,9 +9,8 @@ import torch
 
 from data_recipes.errors import nearest
 from modeling_yulanmini import YuLanMiniConfig
-from modeling_yulanmini.flops import PEAK_FLOPS, training_flops_per_token
+from modeling_yulanmini.counts import PEAK_FLOPS, count_parameters, training_flops_per_token
 from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
-from modeling_yulanmini.parameter_count import count_parameters
 from train.config import PretrainConfig
 from train.curriculum.plan import Phase
 from train.errors import TrainError

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import torch
 
-from modeling_yulanmini.flops import peak_flops, training_flops_per_token
+from modeling_yulanmini.counts import peak_flops, training_flops_per_token
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.monitors.base import Monitor
@@ -19,7 +19,7 @@ MEASURED_BY_CLOCK = ("seconds", "waited", "tokens_per_second", "data_wait_share"
 
 class Speed(Monitor):
     """`tokens_per_second`: tokens of all ranks a second since the last measurement; `data_wait_share`: share of
-    that time spent waiting for rows; `mfu`: model FLOPs utilisation by convention (modeling_yulanmini/flops.py), with
+    that time spent waiting for rows; `mfu`: model FLOPs utilisation by convention (modeling_yulanmini/counts.py), with
     the peak it assumes, `peak_flops`, where that is known or given by `monitors.peak_tflops`."""
 
     name = "speed"

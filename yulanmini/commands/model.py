@@ -65,8 +65,8 @@ def create(
     dry_run: DryRun = False,
 ) -> None:
     """Write a new model with random weights, layer by layer: the full size fits into a few GB of memory."""
+    from modeling_yulanmini.counts import count_parameters
     from modeling_yulanmini.create import config_from, create_model
-    from modeling_yulanmini.parameter_count import count_parameters
 
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
@@ -86,10 +86,11 @@ def params(
     as_json: AsJson = False,
 ) -> None:
     """Count parameters by part of the network."""
+    from modeling_yulanmini.counts import count_folder, count_parameters
     from modeling_yulanmini.create import config_from
-    from modeling_yulanmini.parameter_count import count_folder, count_parameters, has_weights
 
-    counts = count_folder(source) if has_weights(Path(source)) else count_parameters(config_from(source))
+    has_weights = any(Path(source).glob("*.safetensors"))
+    counts = count_folder(source) if has_weights else count_parameters(config_from(source))
     if as_json:
         emit_json(counts)
         return

@@ -163,10 +163,10 @@ def pretrain(run: Run) -> None:
 
 
 def merge(run: Run) -> None:
-    from modeling_yulanmini.merge import merge_to_llama
+    from modeling_yulanmini.merge import merge as merge_model
 
     with whole_folder(run.folder(MERGED)) as partial:
-        certificate = merge_to_llama(run.base_model, partial, dtype="bfloat16")
+        certificate = merge_model(run.base_model, partial, dtype="bfloat16")
         write_manifest(
             partial,
             kind="merged-model",

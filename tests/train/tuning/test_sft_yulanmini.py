@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-from modeling_yulanmini.merge import merge_to_llama
+from modeling_yulanmini.merge import merge
 from train.config_file import load_config
 from train.errors import TrainError
 from train.sft import run
@@ -91,7 +91,7 @@ def test_the_scales_learn_and_the_tuned_model_still_merges_into_a_llama(config, 
     tuned = AutoModelForCausalLM.from_pretrained(out)
     moved = [name for name, value in tuned.state_dict().items() if not torch.equal(value, before[name])]
     assert any("alpha" in name for name in moved)
-    certificate = merge_to_llama(out, tmp_path / "merged")
+    certificate = merge(out, tmp_path / "merged")
     comparison = certificate["comparison"]["float32"]
     assert comparison["max_abs_logit_difference"] <= comparison["limit"]
 

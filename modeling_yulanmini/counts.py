@@ -1,14 +1,58 @@
-"""Training FLOPs per token by the three conventions that figures for this model are quoted in, and peaks to divide by.
+"""What a model of a shape costs: parameters by part of the network, and training FLOPs per token by three conventions.
 
 Tokens per second come first; an MFU means something only with its convention and its peak named.
 """
 # The config fills fields that may be None in a file, which mypy does not see.
 # mypy: disable-error-code="operator"
 
-from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
+import os
+import re
+from typing import Any
 
+from modeling_yulanmini.checkpoint_reader import ModelFolder
+from modeling_yulanmini.configuration_yulanmini import YuLanMiniConfig
+from modeling_yulanmini.create import empty_model
+from modeling_yulanmini.modeling_yulanmini import saved_name
+
+# First match wins; the order is the table's.
+PARTS = {
+    "scales": r"_alpha$",
+    "embedding": r"embed_tokens\.weight$",
+    "attention matrices": r"self_attn\.[qkvo]_proj\.weight$",
+    "attention biases": r"self_attn\.[qkvo]_proj\.bias$",
+    "MLP matrices": r"mlp\.\w+\.weight$",
+    "norms": r"norm",
+    "head": r"lm_head\.weight$",
+}
 # Dense bf16 tensor-core peaks, FLOP/s, by a part of the device's name (vendors' data sheets, without sparsity).
 PEAK_FLOPS = {"H200": 989e12, "H100": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12, "B200": 2250e12}
+
+
+def count_parameters(config: YuLanMiniConfig) -> dict[str, Any]:
+    """Count the parameters of the model that `config` describes, without making it.
+
+    Returns `parts` (by name), `total` (every trainable parameter once, learnable scales apart), `scales`, and
+    `with_untied_head`: the total with embedding and head both counted, which is the size quoted as 2.42B.
+    """
+    parameters = empty_model(config).named_parameters()
+    return counts_of({saved_name(name): parameter.numel() for name, parameter in parameters})
+
+
+def count_folder(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Count the parameters that a folder's weight files hold, of any Llama-like model; as `count_parameters`."""
+    return counts_of({name: tensor.numel for name, tensor in ModelFolder(path).tensors.items()})
+
+
+def counts_of(sizes: dict[str, int]) -> dict[str, Any]:
+    """Group sizes by part of the network, and add them up."""
+    parts = dict.fromkeys(PARTS, 0)
+    for name, size in sizes.items():
+        part = next((part for part, pattern in PARTS.items() if re.search(pattern, name)), "other")
+        parts[part] = parts.get(part, 0) + size
+    scales = parts.pop("scales")
+    total = sum(parts.values())
+    head = 0 if parts["head"] else parts["embedding"]
+    return {"parts": parts, "total": total, "scales": scales, "with_untied_head": total + head}
 
 
 def matmul_parameters(config: YuLanMiniConfig) -> int:
