@@ -14,7 +14,7 @@ help:
 	@echo "make setup       only set up $(VENV)"
 	@echo "make lint        ruff, mypy, mlinter"
 	@echo "make test-slow   the tests that take minutes"
-	@echo "make test-transformers   transformers' own model tests, fetched by pip, on this model (SOURCE=checkout for all)"
+	@echo "make test-transformers   transformers' own model tests, fetched by pip, on this model (SOURCE=CHECKOUT of the same release: generation too)"
 	@echo "make format      let ruff rewrite the sources"
 	@echo "make clean       remove $(VENV) and caches (never runs/)"
 

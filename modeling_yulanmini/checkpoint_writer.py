@@ -54,7 +54,15 @@ def choose(name: str, known: dict[str, Any], what: str) -> Any:
 
 @contextmanager
 def new_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside `destination` that becomes it in one rename, or vanishes on any error.
+    """As `new_path`, with an empty folder there."""
+    with new_path(destination) as partial:
+        partial.mkdir()
+        yield partial
+
+
+@contextmanager
+def new_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary name beside `destination`; what is there becomes it in one rename, or vanishes on any error.
 
     Raises `CheckpointError` if `destination` exists and is not an empty folder. What a killed run left under the
     temporary name is removed.
@@ -62,8 +70,8 @@ def new_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
     destination = Path(destination)
     refuse_used_destination(destination)
     partial = destination.parent / f".{destination.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    remove(partial)
+    destination.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield partial
         for path in [*partial.rglob("*"), partial]:
@@ -71,8 +79,14 @@ def new_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
         partial.rename(destination)
         flush_to_disk(destination.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove(partial)
         raise
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if there is one."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
 
 
 def refuse_used_destination(destination: Path) -> None:

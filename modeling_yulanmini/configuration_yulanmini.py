@@ -13,9 +13,8 @@
 # limitations under the License.
 """Configuration of YuLan-Mini before its scales are merged: a Llama with muP multipliers and WeSaR alphas.
 
-The keys are the published ones. A key that a config leaves out means what it meant to the code the checkpoints were
-trained with (no muP, alphas of 1), so that every published `config.json` reads as it did there; the values that
-YuLan-Mini was trained with come from `YuLanMiniConfig.reparametrized()`.
+A key that a config leaves out means what it meant to the code the checkpoints were trained with (no muP, alphas of 1);
+the values that YuLan-Mini was trained with come from `YuLanMiniConfig.reparametrized()`.
 """
 # Fields that may be None in a file are filled in by __post_init__, which mypy does not see.
 # mypy: disable-error-code="operator,arg-type,union-attr"
@@ -38,21 +37,13 @@ from transformers.modeling_rope_utils import RopeParameters
 from transformers.utils import auto_docstring
 
 # What a config file may ask for. Any other name makes transformers fetch a kernel from the Hub and run it.
-ATTENTION_IMPLEMENTATIONS = (
-    "eager",
-    "sdpa",
-    "flex_attention",
-    "flash_attention_2",
-    "flash_attention_3",
-    "flash_attention_4",
-)
+ATTENTION_IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention", *(f"flash_attention_{n}" for n in (2, 3, 4)))
 
 
 class CheckpointError(RuntimeError, ValueError):
     """
-    A config or weight file that cannot be used as it is. Says which file, which key or tensor, and what to do.
-
-    transformers raises a RuntimeError for weights that do not fit a model, and a ValueError for a config that is wrong.
+    A config (for transformers a ValueError) or weights (a RuntimeError) that cannot be used as they are. The message
+    names the file, the key or tensor, and what to do.
     """
 
 
@@ -66,14 +57,11 @@ def refuse_unsafe_keys(content: dict[str, Any], *, where: str = "config", own_re
     """
     for key, value in content.items():
         if key.endswith("_internal"):
-            raise CheckpointError(
-                f"{where}: key '{key}' is internal to transformers and can make it fetch and run code: remove it. "
-                "To choose an attention implementation, pass attn_implementation= to from_pretrained."
-            )
+            raise CheckpointError(f"{where}: key '{key}' can make transformers fetch and run code: remove it.")
         if key in ("attn_implementation", "_attn_implementation") and value not in (None, *ATTENTION_IMPLEMENTATIONS):
             raise CheckpointError(
-                f"{where}: key '{key}' is {value!r}, expected one of {', '.join(ATTENTION_IMPLEMENTATIONS)}. A file "
-                "may not name code to fetch: pass attn_implementation= to from_pretrained if you want this."
+                f"{where}: key '{key}' is {value!r}, expected one of {', '.join(ATTENTION_IMPLEMENTATIONS)}; any other "
+                "may only be passed to from_pretrained."
             )
     auto_map = content.get("auto_map") or {}
     if not isinstance(auto_map, dict):
@@ -83,8 +71,8 @@ def refuse_unsafe_keys(content: dict[str, Any], *, where: str = "config", own_re
             repository, separator, _ = str(target or "").partition("--")
             if separator and repository != own_repository:
                 raise CheckpointError(
-                    f"{where}: key 'auto_map.{auto_class}' names code in another repository ({target!r}): refused. "
-                    "Put the code beside the weights, or remove the key and install this package."
+                    f"{where}: key 'auto_map.{auto_class}' names code in another repository ({target!r}): put it "
+                    "beside the weights, or remove the key."
                 )
 
 
@@ -167,16 +155,7 @@ class YuLanMiniConfig(PreTrainedConfig):
     use_liger (`bool`, *optional*):
         Whether the loss may use liger-kernel's fused linear cross-entropy. None: where it is installed and the
         hidden states are on a GPU.
-
-    ```python
-    >>> from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
-
-    >>> # The 2.4B model as it was pretrained, then a narrow one with the same parametrization
-    >>> configuration = YuLanMiniConfig.reparametrized()
-    >>> configuration = YuLanMiniConfig.reparametrized(hidden_size=384, num_hidden_layers=8, num_attention_heads=6)
-
-    >>> model = YuLanMiniForCausalLM(configuration)
-    ```"""
+    """
 
     model_type = "yulanmini"
     mlp_bias: ClassVar = False
@@ -255,34 +234,23 @@ class YuLanMiniConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self._refuse_impossible_numbers()
         if kwargs.pop("use_sliding_window", False):
-            raise CheckpointError(
-                "config key 'use_sliding_window' is true, but this model has full attention only: no published "
-                "checkpoint was trained with a window. Set it to false if the weights do not need it."
-            )
+            raise CheckpointError("config key 'use_sliding_window' is true, but this model has full attention only.")
         kwargs.pop("sliding_window", None)
 
-        if self.num_key_value_heads is None:
-            self.num_key_value_heads = self.num_attention_heads
-        if self.head_dim is None:
-            self.head_dim = self.hidden_size // self.num_attention_heads
-        if self.scale_emb is None:
-            self.scale_emb = 1
-        if self.attention_dropout is None:
-            self.attention_dropout = 0.0
+        self.num_key_value_heads = self.num_key_value_heads or self.num_attention_heads
+        self.head_dim = self.head_dim or self.hidden_size // self.num_attention_heads
+        self.scale_emb = 1 if self.scale_emb is None else self.scale_emb
+        self.attention_dropout = self.attention_dropout or 0.0
         if self.hidden_states_shrink == "muparam":
             self.hidden_states_shrink = 1 / math.sqrt(self.num_hidden_layers)
-        if self.dim_model_base_attn is None:
-            self.dim_model_base_attn = self.head_dim
-        if self.dim_model_base_logits is None:
-            self.dim_model_base_logits = self.hidden_size
-        if self.dim_model_base_lr is None:
-            self.dim_model_base_lr = self.hidden_size
+        self.dim_model_base_attn = self.dim_model_base_attn or self.head_dim
+        self.dim_model_base_logits = self.dim_model_base_logits or self.hidden_size
+        self.dim_model_base_lr = self.dim_model_base_lr or self.hidden_size
 
         if self.qk_layernorm:
             # Its weights are held head by head: the matrices are shared out, attention itself is whole on every rank.
-            plan = {**self.base_model_tp_plan, "layers.*.self_attn.o_proj": "rowwise_split_input"}
-            for name in ("q_proj", "k_proj", "v_proj"):
-                plan[f"layers.*.self_attn.{name}"] = "colwise_gather_output"
+            plan = {f"layers.*.self_attn.{name}": "colwise_gather_output" for name in ("q_proj", "k_proj", "v_proj")}
+            plan = {**self.base_model_tp_plan, **plan, "layers.*.self_attn.o_proj": "rowwise_split_input"}
             del plan["layers.*.self_attn"]
             self.base_model_tp_plan = plan  # type: ignore[misc]
 
@@ -302,24 +270,16 @@ class YuLanMiniConfig(PreTrainedConfig):
 
     def validate_architecture(self):
         """Part of `@strict`-powered validation. Validates the architecture of the config."""
-        if self.hidden_size % self.num_attention_heads != 0:
-            raise CheckpointError(
-                f"hidden_size ({self.hidden_size}) is not a multiple of num_attention_heads "
-                f"({self.num_attention_heads})."
-            )
-        if self.num_attention_heads % self.num_key_value_heads != 0:
-            raise CheckpointError(
-                f"num_attention_heads ({self.num_attention_heads}) is not a multiple of num_key_value_heads "
-                f"({self.num_key_value_heads})."
-            )
+        for whole, part in (("hidden_size", "num_attention_heads"), ("num_attention_heads", "num_key_value_heads")):
+            multiple, divisor = getattr(self, whole), getattr(self, part)
+            if multiple % divisor != 0:
+                raise CheckpointError(f"{whole} ({multiple}) is not a multiple of {part} ({divisor}).")
         if self.rms_type not in ("llama", "gemma"):
             raise CheckpointError(f"rms_type is {self.rms_type!r}, expected 'llama' or 'gemma'.")
         if self.embedding_ln and self.embedding_rmsln:
             raise CheckpointError("embedding_ln and embedding_rmsln are both true: choose one.")
-        if isinstance(self.hidden_states_shrink, str):
-            raise CheckpointError(
-                f"hidden_states_shrink is {self.hidden_states_shrink!r}, expected a number or 'muparam'."
-            )
+        if isinstance(shrink := self.hidden_states_shrink, str):
+            raise CheckpointError(f"hidden_states_shrink is {shrink!r}, expected a number or 'muparam'.")
         rope_theta = self.rope_parameters.get("rope_theta")
         if not isinstance(rope_theta, (int, float)) or not 0 < rope_theta < math.inf:
             raise CheckpointError(f"rope_theta is {rope_theta!r}, expected a number above 0.")
@@ -338,7 +298,7 @@ class YuLanMiniConfig(PreTrainedConfig):
     @property
     def logits_multiplier(self) -> float:
         """dim_model_base_logits / hidden_size: what the hidden states are multiplied by before the head."""
-        return (self.dim_model_base_logits or self.hidden_size) / self.hidden_size
+        return self.dim_model_base_logits / self.hidden_size
 
     @property
     def input_matrix_std(self) -> float:
@@ -368,12 +328,8 @@ class YuLanMiniConfig(PreTrainedConfig):
         """
         The parametrization that YuLan-Mini was trained with (Table 3 and section 3.2 of the report), for any shape.
 
-        Without arguments it is the published 4K pretraining config. m_width = hidden_size / base_width.
-
-        Args:
-            base_width: width of the model the hyper-parameters were tuned on (`dim_model_base_lr`).
-            depth_multiplier: the residual multiplier is depth_multiplier / sqrt(num_hidden_layers).
-            kwargs: any config key; what is given here wins.
+        Without arguments it is the published 4K pretraining config. `base_width` is that of the model on which the
+        hyper-parameters were tuned, `kwargs` are config keys and win.
         """
         hidden_size = kwargs.get("hidden_size", cls.hidden_size)
         num_hidden_layers = kwargs.get("num_hidden_layers", cls.num_hidden_layers)
@@ -385,26 +341,18 @@ class YuLanMiniConfig(PreTrainedConfig):
             "scale_emb": 10.0,
             "hidden_states_shrink": depth_multiplier / math.sqrt(num_hidden_layers),
             "dim_model_base_lr": base_width,
-            "dim_model_base_logits": hidden_size,
             "initializer_range": 5e-5,
             "init_scale_o": 1,
             "model_reproduce": "cerebras",
-            "wesar_weights": True,
-            "use_norm_alpha": True,
-            "q_proj_alpha": in_alpha,
-            "k_proj_alpha": in_alpha,
-            "v_proj_alpha": in_alpha,
-            "gate_up_proj_alpha": in_alpha,
-            "o_proj_alpha": out_alpha,
-            "down_proj_alpha": out_alpha,
+            **dict.fromkeys(("q_proj_alpha", "k_proj_alpha", "v_proj_alpha", "gate_up_proj_alpha"), in_alpha),
+            **dict.fromkeys(("o_proj_alpha", "down_proj_alpha"), out_alpha),
         }
         return cls(**{**settings, **kwargs})
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | PathLike, **kwargs) -> "YuLanMiniConfig":
-        return super().from_pretrained(
-            pretrained_model_name_or_path, own_repository=str(pretrained_model_name_or_path), **kwargs
-        )
+        source = pretrained_model_name_or_path
+        return super().from_pretrained(source, own_repository=str(source), **kwargs)
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], *, own_repository: str | None = None, **kwargs) -> Any:

@@ -5,8 +5,6 @@ of neighbours where transformers rotates halves, so the rows of q and k, weights
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from tqdm import tqdm
 
 from modeling_yulanmini.certificate import PROBE_TEXT
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, read_config
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, flush_to_disk
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, new_path
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.folding import TARGETS, Target, plan_folds
 from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary
@@ -49,15 +47,12 @@ def export_gguf(
     Raises `CheckpointError` for bad input, for what GGUF or llama.cpp's model cannot hold (another tokenizer, a
     scaled rotary embedding other than linear, a value beyond float16), and if `dst` exists.
     """
-    dst = Path(dst)
     torch_dtype, matrix_type, file_type = choose(dtype, FILE_TYPES, "dtype")
-    if dst.exists():
-        raise CheckpointError(f"{dst}: exists already. Choose another name or remove it.")
     folder = ModelFolder(src)
     config, tensors = as_stock_model(folder)
     vocabulary = read_vocabulary(folder.path, config["vocab_size"])
-    with new_file(dst) as partial:
-        writer = gguf.GGUFWriter(partial, config["model_type"])
+    with new_path(dst) as path:
+        writer = gguf.GGUFWriter(path, config["model_type"])
         writer.add_file_type(file_type)
         add_hyperparameters(writer, config, name=Path(src).resolve().name)
         add_vocabulary(writer, vocabulary)
@@ -76,7 +71,7 @@ def export_gguf(
         "architecture": config["model_type"],
         "dtype": dtype,
         "tensors": len(tensors),
-        "bytes": dst.stat().st_size,
+        "bytes": Path(dst).stat().st_size,
         "tokenizer_agreement": (
             round(agreement(folder.tokenizer, vocabulary, PROBE_TEXT), 4) if folder.tokenizer and vocabulary else None
         ),
@@ -97,26 +92,25 @@ def as_stock_model(folder: ModelFolder) -> tuple[dict[str, Any], list[TensorToWr
             TensorToWrite(name, stored.shape, stored.dtype, partial(folder.blocks, name))
             for name, stored in folder.tensors.items()
         ]
-        check_names(folder, TARGETS[model_type])
+        refuse_output_bias(folder, TARGETS[model_type])
     else:
         raise CheckpointError(f"{path}: model_type is {model_type!r}, expected yulanmini, llama or qwen2.")
     folder.check_tokenizer(content["vocab_size"])
     return content, tensors
 
 
-def check_names(folder: ModelFolder, target: Target) -> None:
-    """Raise `CheckpointError` for a tensor that llama.cpp's model has no place for."""
+def refuse_output_bias(folder: ModelFolder, target: Target) -> None:
+    """Raise `CheckpointError` for an output bias where llama.cpp's model has none."""
     for name, stored in folder.tensors.items():
-        gguf_name(name, file=stored.file)
         if name.endswith("o_proj.bias") and not target.has_output_bias and folder.read(name).any():
             raise CheckpointError(f"{stored.file}: tensor {name} is not zero, but {target.model_type} has none.")
 
 
-def gguf_name(name: str, *, file: Path | None = None) -> str:
+def gguf_name(name: str) -> str:
     """GGUF's name of a parameter; Llama and Qwen2 share theirs."""
     found = NAMES.get_name(name, try_suffixes=(".weight", ".bias"))
     if found is None:
-        raise CheckpointError(f"{file or 'model'}: tensor {name} has no name in GGUF.")
+        raise CheckpointError(f"tensor {name} has no name in GGUF.")
     return found
 
 
@@ -187,18 +181,3 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: GgufVocabulary | None) -
         getattr(writer, f"add_{role}_token_id")(index)
     if vocabulary.chat_template is not None:
         writer.add_chat_template(vocabulary.chat_template)
-
-
-@contextmanager
-def new_file(destination: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `destination` whose file becomes it in one rename, or is removed on an error."""
-    partial = destination.parent / f".{destination.name}.partial"
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield partial
-        flush_to_disk(partial)
-        partial.rename(destination)
-        flush_to_disk(destination.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

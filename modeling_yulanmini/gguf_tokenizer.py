@@ -47,7 +47,7 @@ def read_vocabulary(folder: Path, vocab_size: int) -> GgufVocabulary | None:
     path = folder / "tokenizer.json"
     if not path.is_file():
         return None
-    content = read_json(path)
+    content, tokenizer = read_json(path), Tokenizer.from_file(str(path))
     model = content.get("model", {})
     if model.get("type") != "BPE" or not model.get("byte_fallback"):
         raise CheckpointError(
@@ -69,6 +69,7 @@ def read_vocabulary(folder: Path, vocab_size: int) -> GgufVocabulary | None:
         twice = next(token for token in tokens if tokens.count(token) > 1)
         raise CheckpointError(f"{path}: two tokens would be spelled {twice!r} in GGUF.")
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
+    flagged = bool(settings.get("add_bos_token", False))
     ids = {token: index for index, token in by_id.items()}
     roles = {role: ids.get(token_text(settings.get(f"{role}_token"))) for role in ("bos", "eos", "unk", "pad")}
     special = {role: index for role, index in roles.items() if index is not None}
@@ -78,8 +79,9 @@ def read_vocabulary(folder: Path, vocab_size: int) -> GgufVocabulary | None:
         tokens=tokens,
         scores=token_scores,
         types=types,
-        adds_bos=adds_bos(content, settings),
-        adds_space_prefix=adds_space_prefix(content),
+        # What encoding puts in front, BOS or SentencePiece's space, is seen by doing it.
+        adds_bos=1 in tokenizer.encode("a").special_tokens_mask[:1] if tokenizer.post_processor else flagged,
+        adds_space_prefix="".join(tokenizer.encode("a", add_special_tokens=False).tokens).startswith(METASPACE),
         special_ids=special,
         chat_template=chat_template(folder, settings),
     )
@@ -117,28 +119,6 @@ def token_type(text: str | None, added: dict[str, Any] | None, unknown: str | No
 def token_text(entry: Any) -> str:
     """A special token in tokenizer_config.json is a string, or an object with one."""
     return entry.get("content", "") if isinstance(entry, dict) else str(entry)
-
-
-def adds_bos(tokenizer: dict[str, Any], settings: dict[str, Any]) -> bool:
-    """Whether encoding a text puts the first token in front, by the post-processor or, failing that, by the flag."""
-    processor = tokenizer.get("post_processor") or {}
-    for part in processor.get("processors", [processor]):
-        if part.get("type") == "TemplateProcessing":
-            return "SpecialToken" in part["single"][0]
-    return bool(settings.get("add_bos_token", False))
-
-
-def adds_space_prefix(tokenizer: dict[str, Any]) -> bool:
-    """Whether a text is given a space in front, as SentencePiece does."""
-    parts: list[dict[str, Any]] = []
-    for stage in ("normalizer", "pre_tokenizer"):
-        node = tokenizer.get(stage) or {}
-        parts += node.get("normalizers") or node.get("pretokenizers") or [node]
-    return any(
-        (part.get("type") == "Prepend" and part.get("prepend") == METASPACE)
-        or (part.get("type") == "Metaspace" and part.get("prepend_scheme", "always") != "never")
-        for part in parts
-    )
 
 
 def chat_template(folder: Path, settings: dict[str, Any]) -> str | None:

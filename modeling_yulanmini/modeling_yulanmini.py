@@ -14,7 +14,7 @@
 """YuLan-Mini before its scales are merged: a Llama decoder with muP multipliers and WeSaR alphas.
 
 Every multiplier acts inside `YuLanMiniModel`, the head's included: frameworks that keep only the base model and
-`lm_head.weight` (vLLM, TRL's fused head) lose nothing. The file is self-contained, it is copied beside saved weights.
+`lm_head.weight` (vLLM, TRL's fused head) lose nothing. This file and the config's are copied beside saved weights.
 """
 # Config fields that may be None in a file are filled in by its __post_init__, which mypy does not see.
 # mypy: disable-error-code="operator,index,arg-type,union-attr"
@@ -45,12 +45,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRotaryEmbedding, eager_attention_forward
 from transformers.processing_utils import Unpack
-from transformers.utils import (
-    TransformersKwargs,
-    auto_docstring,
-    can_return_tuple,
-    is_liger_kernel_available,
-)
+from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, is_liger_kernel_available
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -71,8 +66,7 @@ class YuLanMiniScaledNorm(nn.Module):
     """
     RMSNorm whose output scales are folded into its weight: `scale` costs a vector's multiply, not an activation's.
 
-    Not called *RMSNorm, and `scale` has no default: by that name, and by a forward of one input, serving frameworks
-    know a norm that they replace by a kernel of their own.
+    Neither its name (*RMSNorm) nor its signature (one input) is that of a norm which servers replace by their own.
     """
 
     def __init__(self, config: YuLanMiniConfig):
@@ -93,9 +87,6 @@ class YuLanMiniScaledNorm(nn.Module):
             hidden_states, weight.shape, weight.to(hidden_states.dtype), self.variance_epsilon
         )
 
-    def extra_repr(self):
-        return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
-
 
 class YuLanMiniPerHeadLayerNorm(nn.Module):
     """A LayerNorm without bias for each attention head, held one by one because that is how they are saved."""
@@ -114,11 +105,8 @@ class YuLanMiniPerHeadLayerNorm(nn.Module):
 
 class YuLanMiniAttention(nn.Module):
     """
-    Grouped-query attention.
-
-    Scores are bilinear in q and k, and o_proj is linear without bias. So the alphas of q and k act together on the
-    keys, and those of v and o together on the values: both are num_key_value_groups times narrower than the queries
-    and the output.
+    Grouped-query attention. The alphas of q and k act together on the keys (scores are bilinear), those of v and o on
+    the values (o_proj is linear without bias): num_key_value_groups times narrower than the queries and the output.
     """
 
     def __init__(self, config: YuLanMiniConfig, layer_idx: int):
@@ -131,16 +119,12 @@ class YuLanMiniAttention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.is_causal = True
 
-        self.q_proj = nn.Linear(
-            config.hidden_size, config.num_attention_heads * self.head_dim, bias=config.attention_bias
-        )
-        self.k_proj = nn.Linear(
-            config.hidden_size, config.num_key_value_heads * self.head_dim, bias=config.attention_bias
-        )
-        self.v_proj = nn.Linear(
-            config.hidden_size, config.num_key_value_heads * self.head_dim, bias=config.attention_bias
-        )
-        self.o_proj = nn.Linear(config.num_attention_heads * self.head_dim, config.hidden_size, bias=False)
+        query_size = config.num_attention_heads * self.head_dim
+        key_value_size = config.num_key_value_heads * self.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, key_value_size, bias=config.attention_bias)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=False)
         for projection in (self.q_proj, self.k_proj, self.v_proj):
             projection.initializer_std = config.input_matrix_std
         self.o_proj.initializer_std = config.output_matrix_std
@@ -156,12 +140,9 @@ class YuLanMiniAttention(nn.Module):
         # CODEPATH: no published checkpoint has it on; the "QK LayerNorm" ablation of the report does.
         self.qk_layernorm = config.qk_layernorm
         if self.qk_layernorm:
-            self.q_layernorm = YuLanMiniPerHeadLayerNorm(
-                self.head_dim, config.num_attention_heads, config.layer_norm_eps
-            )
-            self.k_layernorm = YuLanMiniPerHeadLayerNorm(
-                self.head_dim, config.num_key_value_heads, config.layer_norm_eps
-            )
+            eps = config.layer_norm_eps
+            self.q_layernorm = YuLanMiniPerHeadLayerNorm(self.head_dim, config.num_attention_heads, eps)
+            self.k_layernorm = YuLanMiniPerHeadLayerNorm(self.head_dim, config.num_key_value_heads, eps)
 
     def forward(
         self,
@@ -217,10 +198,10 @@ class YuLanMiniAttention(nn.Module):
 
 def rotate(states: torch.Tensor, cos: torch.Tensor, signed_sin: torch.Tensor) -> torch.Tensor:
     """
-    Llama's rotary embedding of states (batch, heads, seq_len, head_dim), with sin negative in its first half.
+    Rotary embedding of states (batch, heads, seq_len, head_dim), with sin negative in its first half.
 
-    (a, b) -> (a cos - b sin, b cos + a sin). The sign and the dimension of the heads are put in once for all layers:
-    six operations less in each than Llama's, which pays for the alphas (benchmarks/model_step.py).
+    (a, b) -> (a cos - b sin, b cos + a sin). The model puts in the sign and the dimension of the heads once for all
+    layers: six operations less in each than Llama's, which pays for the alphas (benchmarks/model_step.py).
     """
     first, second = states.chunk(2, dim=-1)
     return torch.addcmul(states * cos, torch.cat((second, first), dim=-1), signed_sin)
@@ -257,11 +238,9 @@ class SumGradient(torch.autograd.Function):
 
 class YuLanMiniAttentionParallel(TensorParallelLayer):
     """
-    Tensor-parallel style of attention. Its alphas are whole on every rank but act on the rank's own heads, so the
-    gradient that a rank has is a part of theirs: the parts are summed, in one message a layer.
-
-    Not transformers' "replicated_with_grad_allreduce", which sums `.grad`: when gradients are accumulated, that counts
-    every micro-batch but the last once for each rank.
+    Tensor-parallel style of attention. Its alphas are whole on every rank but act on the rank's own heads, so their
+    gradients are summed, in one message a layer. transformers' "replicated_with_grad_allreduce" would sum `.grad`: of
+    gradients that are accumulated, that counts every micro-batch but the last once for each rank.
     """
 
     def install_forward(self, module, mesh):
@@ -361,11 +340,11 @@ class YuLanMiniDecoderLayer(GradientCheckpointingLayer):
 
 
 class ReshapeAlpha(ConversionOps):
-    """Published checkpoints hold some alphas as 0-dim tensors; here each has one element, as FSDP2 requires."""
+    """Published checkpoints hold some alphas as 0-dim tensors; FSDP2 requires one dimension."""
 
     def convert(self, input_dict: dict[str, Any], source_patterns, target_patterns, **kwargs) -> dict[str, Any]:
         (tensors,) = input_dict.values()
-        # More than one element, or two tensors for one alpha, is left for the shape check to report.
+        # Two tensors for one alpha, or more than one element, are left for the shape check.
         return {target_patterns[0]: torch.cat([tensor.flatten() for tensor in tensors])}
 
     @property
@@ -374,11 +353,11 @@ class ReshapeAlpha(ConversionOps):
 
 
 def saved_name(name: str) -> str:
-    """A parameter's name in published files: there `lm_head_alpha` lies at the top, here the base model applies it."""
+    """A parameter's name in published files: there the head's alpha lies beside `lm_head`, here in the base model."""
     return "lm_head_alpha" if name == "model.lm_head_alpha" else name
 
 
-# Read on load, reversed on save: the head's alpha lives in the base model, its published name is beside `lm_head`.
+# Read on load, reversed on save.
 register_checkpoint_conversion_mapping(
     YuLanMiniConfig.model_type,
     [
@@ -411,11 +390,7 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module):
-        """
-        The reported initial values: W~ from N(0, initializer_range^2), alphas from the config, biases 0, norms 1, and
-        an embedding of standard deviation 1 where it is not tied. Standard deviations that differ from matrix to matrix
-        (muP without WeSaR) are the config's, put on the matrices at construction.
-        """
+        """The reported initial values; standard deviations by matrix are the config's, set at construction."""
         super()._init_weights(module)
         config = self.config
         for name, parameter in module.named_parameters(recurse=False):
@@ -447,17 +422,12 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
         """
-        As `PreTrainedModel.from_pretrained`, but what does not fit or is not finite is an error, not a warning.
-
-        `output_loading_info=True` reports it instead, `ignore_mismatched_sizes=True` allows other shapes. Tensors
-        handed over (`state_dict=`) are the caller's to judge.
-
-        Raises:
-            CheckpointError: names the file and the tensor. A head that a checkpoint of another task cannot have
-            (`score`), or that this class does not use (`lm_head`), is not an error.
+        As `PreTrainedModel.from_pretrained`, but what does not fit or is not finite is a `CheckpointError` that names
+        file and tensor, except the head of another task (`score`, `lm_head`). `output_loading_info=True` reports it
+        instead, `ignore_mismatched_sizes=True` allows other shapes.
         """
         source = pretrained_model_name_or_path
-        if source is None:
+        if source is None:  # tensors handed over as `state_dict=` are the caller's to judge
             return super().from_pretrained(source, *model_args, **kwargs)
         wants_info = kwargs.pop("output_loading_info", False)
         ignores_sizes = kwargs.pop("ignore_mismatched_sizes", False)
@@ -530,19 +500,17 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     if tensor.is_meta or not tensor.is_floating_point() or tensor.dtype.itemsize < 2 or tensor.numel() == 0:
         return True
-    # The fastest exact way in every dtype: 1 s for the 2.4B model in bf16 on one core, isfinite().all() 37 s.
+    # One pass without a tensor of truth values, which isfinite().all() would make.
     return all(bool(extreme.isfinite()) for extreme in torch.aminmax(tensor))
 
 
 def _file_of(source, tensor: str) -> str:
     """The weight file that holds `tensor`, as far as a local folder's index tells; else `source`."""
-    index = Path(source) / "model.safetensors.index.json"
-    single = Path(source) / "model.safetensors"
-    if index.is_file():
-        return str(
-            index.parent / json.loads(index.read_text()).get("weight_map", {}).get(saved_name(tensor), index.name)
-        )
-    return str(single if single.is_file() else source)
+    file = Path(source) / "model.safetensors.index.json"
+    if file.is_file():
+        return str(file.with_name(json.loads(file.read_text())["weight_map"].get(saved_name(tensor), file.name)))
+    file = file.with_name("model.safetensors")
+    return str(file if file.is_file() else source)
 
 
 def _unreadable_file(source) -> str:
@@ -562,13 +530,11 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
 
     def __init__(self, config: YuLanMiniConfig):
         super().__init__(config)
-        self.padding_idx = config.pad_token_id
-        self.vocab_size = config.vocab_size
         self.embedding_multiplier = config.scale_emb
         self.ln_scale = config.ln_scale
         self.logits_multiplier = config.logits_multiplier
 
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, self.padding_idx)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         # CODEPATH: no published checkpoint normalises embeddings; the "embedding LayerNorm" ablation does.
         if config.embedding_ln:
             self.embedding_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps, bias=False)
@@ -627,19 +593,10 @@ class YuLanMiniModel(YuLanMiniPreTrainedModel):
         are `lm_head.weight` times it, nothing else. `inputs_embeds` are multiplied by `scale_emb` as the embeddings of
         `input_ids` are.
 
-        **Packed rows.** Several documents lie in a row and must not see each other. Pass no `attention_mask` and say
-        where documents start, in one of two ways; both work with eager, sdpa, flex and flash attention:
-
-        - rotary positions *restart*: `position_ids` that restart at 0 in every document, nothing else;
-        - rotary positions *run on* across the row, as in the original's training: `seq_idx`, or `cu_seq_lens_q`
-          (cumulative document lengths over the flattened batch, starting with 0), and no `position_ids`. A
-          `position_ids` given beside them is used for RoPE as it is.
-
-        Flash attention computes its cuts from these once for all layers; pass `cu_seq_lens_q`, `cu_seq_lens_k`,
-        `max_length_q` and `max_length_k`, all four, to save that.
-
-        The two agree up to rounding, because RoPE is relative. A shape that changes from batch to batch makes
-        `torch.compile` recompile: `position_ids` and `seq_idx` have a fixed one, `cu_seq_lens_q` does not.
+        **Packed rows.** Pass no `attention_mask`, and either `position_ids` that restart at 0 in every document, or
+        `seq_idx` or `cu_seq_lens_q` (cumulative document lengths over the flattened batch, starting with 0) for
+        positions that run on across the row; `position_ids` given beside these are used for RoPE as they are. Flash
+        attention cuts by `cu_seq_lens_q`, `cu_seq_lens_k`, `max_length_q` and `max_length_k` where all four are given.
         """
         if (input_ids is None) ^ (inputs_embeds is not None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
@@ -730,8 +687,7 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
     """
     Sum over tokens of -log softmax(hidden @ weight.T)[target] + z_loss * logsumexp^2, and the second term alone.
 
-    Logits exist for one chunk of tokens at a time. Gradients are computed with the loss, so no logits are kept or
-    computed twice: three matrix products for a chunk, as in the ordinary loss.
+    Logits exist for one chunk of tokens at a time; gradients are computed with the loss, so none is computed twice.
     """
 
     @staticmethod
@@ -805,18 +761,14 @@ def linear_cross_entropy(
     """
     Cross-entropy with z-loss of `lm_head(hidden_states)`, without ever holding the logits of all tokens.
 
-    The value and the gradients are those of the ordinary loss on fp32 logits; the chunks' weight gradients are added
-    in fp32, whatever the dtype. The gradients cannot be differentiated again: trying to is an error. On a GPU with
-    liger-kernel installed its fused kernel is used. A head that is not a plain `nn.Linear` (LoRA, quantized, sharded)
-    is called chunk by chunk, so that nothing wrapped around its weight is lost; there autograd adds the chunks'
-    gradients, in the weight's dtype.
+    Value and gradients are those of the ordinary loss on fp32 logits; the chunks' weight gradients are added in fp32.
+    On a GPU liger-kernel is used where it is installed, unless `use_liger` is False. A head that is not a plain
+    `nn.Linear` (LoRA, quantized, sharded) is called chunk by chunk, so that nothing around its weight is lost.
 
     Args:
         hidden_states: (tokens, hidden_size).
-        lm_head: the head, without bias if it is a plain `nn.Linear`.
         targets: (tokens,), int64; -100 marks tokens that do not count.
         z_loss: coefficient of the squared log-sum-exp.
-        use_liger: False never uses liger-kernel.
 
     Returns:
         The sum over tokens of both terms, and the z-loss term alone without gradient: fp32 scalars.
@@ -836,12 +788,8 @@ def linear_cross_entropy(
 
     if not is_plain:
         loss = z_term = torch.zeros((), device=hidden_states.device)
-        for hidden_chunk, target_chunk in zip(
-            hidden_states.split(chunk_tokens), targets.split(chunk_tokens), strict=True
-        ):
-            chunk_loss, chunk_z = checkpoint(
-                _chunk_loss, lm_head, hidden_chunk, target_chunk, z_loss, use_reentrant=False
-            )
+        for chunk in zip(hidden_states.split(chunk_tokens), targets.split(chunk_tokens), strict=True):
+            chunk_loss, chunk_z = checkpoint(_chunk_loss, lm_head, *chunk, z_loss, use_reentrant=False)
             loss, z_term = loss + chunk_loss, z_term + chunk_z.detach()
         return loss, z_term
 
@@ -879,11 +827,7 @@ def _chunk_loss(
     return cross_entropy + z_term, z_term
 
 
-@auto_docstring(
-    custom_intro="""
-    Outputs of the causal language model, with the z-loss part of the loss.
-    """
-)
+@auto_docstring(custom_intro="Outputs of the causal language model, with the z-loss part of the loss.")
 @dataclass
 class YuLanMiniCausalLMOutputWithPast(CausalLMOutputWithPast):
     r"""
@@ -912,7 +856,6 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
     def __init__(self, config: YuLanMiniConfig):
         super().__init__(config)
         self.model = YuLanMiniModel(config)
-        self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.lm_head.initializer_std = config.head_std
 
@@ -946,20 +889,7 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
             accumulation or several ranks, the number in the whole step.
 
         `shift_labels`, labels that are shifted already, may be given in place of `labels`.
-
-        Example:
-
-        ```python
-        >>> from transformers import AutoTokenizer
-        >>> from modeling_yulanmini import YuLanMiniForCausalLM
-
-        >>> model = YuLanMiniForCausalLM.from_pretrained("runs/tiny/04-pretrain/models/phase-25")
-        >>> tokenizer = AutoTokenizer.from_pretrained("runs/tiny/04-pretrain/models/phase-25")
-
-        >>> inputs = tokenizer("Renmin University is", return_tensors="pt")
-        >>> generate_ids = model.generate(inputs.input_ids, max_new_tokens=30)
-        >>> tokenizer.batch_decode(generate_ids, skip_special_tokens=True)[0]
-        ```"""
+        """
         # Not in the signature: transformers' Trainer would take it for a label that every batch must have.
         shift_labels = kwargs.pop("shift_labels", None)
         has_labels = labels is not None or shift_labels is not None
@@ -977,12 +907,9 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         )
         hidden_states = outputs.last_hidden_state
 
-        logits = None
         if skip_logits is None:
             skip_logits = self.training and has_labels
-        if not skip_logits:
-            logits = self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
-
+        logits = None if skip_logits else self.lm_head(slice_logits_to_keep(hidden_states, logits_to_keep))
         loss = z_loss = None
         if has_labels:
             loss, z_loss = self.loss_from_hidden_states(hidden_states, labels, num_items_in_batch, shift_labels)
@@ -1004,16 +931,10 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         shift_labels: torch.LongTensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of the base model's last hidden state (batch_size, seq_len, hidden_size), and its z-loss part."""
-        targets = next_tokens(labels) if shift_labels is None else shift_labels
-        targets = targets.reshape(-1).to(hidden_states.device)
-        loss, z_term = linear_cross_entropy(
-            hidden_states.reshape(-1, hidden_states.shape[-1]),
-            self.lm_head,
-            targets,
-            z_loss=self.config.z_loss or 0.0,
-            use_liger=self.config.use_liger,
-        )
-        count = number_of_items(targets, num_items_in_batch)
+        hidden_states = hidden_states.reshape(-1, hidden_states.shape[-1])
+        targets, count = targets_and_count(labels, shift_labels, num_items_in_batch, hidden_states.device)
+        z_loss, use_liger = self.config.z_loss or 0.0, self.config.use_liger
+        loss, z_term = linear_cross_entropy(hidden_states, self.lm_head, targets, z_loss=z_loss, use_liger=use_liger)
         return loss / count, z_term / count
 
     def loss_function(
@@ -1026,23 +947,22 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         **kwargs,
     ) -> torch.Tensor:
         """The same loss for code that holds logits and calls this, as transformers' models allow: z-loss included."""
-        targets = next_tokens(labels) if shift_labels is None else shift_labels
-        targets = targets.reshape(-1).to(logits.device)
-        logits = logits.reshape(-1, logits.shape[-1])
-        loss, _ = _chunk_loss(nn.Identity(), logits, targets, self.config.z_loss or 0.0)
-        return loss / number_of_items(targets, num_items_in_batch)
+        targets, count = targets_and_count(labels, shift_labels, num_items_in_batch, logits.device)
+        return _chunk_loss(nn.Identity(), logits.flatten(0, -2), targets, self.config.z_loss or 0.0)[0] / count
 
 
-def next_tokens(labels: torch.LongTensor) -> torch.LongTensor:
-    """For each token the one that follows it in its row, and IGNORE_INDEX for the last."""
-    return nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:]
-
-
-def number_of_items(targets: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | int:
-    """What a summed loss is divided by: the number given, else that of the targets that count."""
+def targets_and_count(
+    labels: torch.LongTensor | None,
+    shift_labels: torch.LongTensor | None,
+    num_items_in_batch: torch.Tensor | int | None,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor | int]:
+    """For each token the one that follows it in its row, and what the summed loss is divided by."""
+    targets = nn.functional.pad(labels, (0, 1), value=IGNORE_INDEX)[..., 1:] if shift_labels is None else shift_labels
+    targets = targets.reshape(-1).to(device)
     if num_items_in_batch is None:
-        return (targets != IGNORE_INDEX).sum().clamp(min=1)
-    return num_items_in_batch.to(targets.device) if torch.is_tensor(num_items_in_batch) else num_items_in_batch
+        return targets, (targets != IGNORE_INDEX).sum().clamp(min=1)
+    return targets, num_items_in_batch.to(device) if torch.is_tensor(num_items_in_batch) else num_items_in_batch
 
 
 @auto_docstring

@@ -3,7 +3,8 @@
 The tests are transformers', of the version that is installed, and none of them is kept here: pip fetches the source
 archive into `build/` (or SOURCE names a checkout). The archive on the index holds the mixins for models, training,
 tensor parallelism and configs, but not the folders that they import helpers from; `stand_ins.py` takes the place of
-these. With a whole checkout nothing is stood in for, and the generation mixin runs too.
+these. With a whole checkout, of the release that is installed, nothing is stood in for, and the generation mixin runs
+too. transformers' CausalLMModelTest, which puts the mixins together for models inside transformers, is not used.
 """
 
 import argparse
