@@ -83,8 +83,7 @@ def streamed_logits(config: PreTrainedConfig, read: Callable[[str], torch.Tensor
         values = {name: read(saved_name(prefix + name)).view_as(module.get_parameter(name)) for name in names}
         module.load_state_dict(values, strict=False, assign=True)
 
-    names = [name for name, _ in model.named_parameters()]
-    fill(model, [name for name in names if not name.startswith("model.layers.")])
+    fill(model, [name for name, _ in model.named_parameters() if not name.startswith("model.layers.")])
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     for number, layer in enumerate(model.model.layers):

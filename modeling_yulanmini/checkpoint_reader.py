@@ -200,10 +200,8 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError, RuntimeError) as error:
-        size = path.stat().st_size if path.exists() else 0
-        raise CheckpointError(
-            f"{path}: truncated or corrupt, {size:,} bytes ({error}). Copy or download it again."
-        ) from error
+        size = path.stat().st_size
+        raise CheckpointError(f"{path}: truncated or corrupt, {size:,} bytes ({error}). Copy it again.") from error
     tensors = {}
     for name, (shape, dtype) in found.items():
         if dtype not in DTYPES:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, assemble
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, ModelFolder, assemble
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What models are written in, by the name in commands and configs.
@@ -45,6 +46,12 @@ class TensorToWrite:
         return assemble(self.blocks(), self.shape, dtype or self.dtype)
 
 
+def stored_tensor(folder: ModelFolder, name: str, *, scale: float = 1.0) -> TensorToWrite:
+    """A tensor of `folder` times `scale`, rounded once to its own dtype."""
+    stored = folder.stored(name)
+    return TensorToWrite(name, stored.shape, stored.dtype, partial(folder.blocks, name, scale=scale))
+
+
 def choose(name: str, known: dict[str, Any], what: str) -> Any:
     """The entry of that name, or a `CheckpointError` that lists the names there are."""
     if name not in known:
@@ -55,9 +62,9 @@ def choose(name: str, known: dict[str, Any], what: str) -> Any:
 @contextmanager
 def new_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
     """As `new_path`, with an empty folder there."""
-    with new_path(destination) as partial:
-        partial.mkdir()
-        yield partial
+    with new_path(destination) as unfinished:
+        unfinished.mkdir()
+        yield unfinished
 
 
 @contextmanager
@@ -69,17 +76,17 @@ def new_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     """
     destination = Path(destination)
     refuse_used_destination(destination)
-    partial = destination.parent / f".{destination.name}.partial"
-    remove(partial)
+    unfinished = destination.parent / f".{destination.name}.partial"
+    remove(unfinished)
     destination.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
+        yield unfinished
+        for path in [*unfinished.rglob("*"), unfinished]:
             flush_to_disk(path)
-        partial.rename(destination)
+        unfinished.rename(destination)
         flush_to_disk(destination.parent)
     except BaseException:
-        remove(partial)
+        remove(unfinished)
         raise
 
 

@@ -5,7 +5,6 @@ of neighbours where transformers rotates halves, so the rows of q and k, weights
 """
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from modeling_yulanmini.certificate import PROBE_TEXT
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, read_config
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, new_path
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, new_path, stored_tensor
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.folding import TARGETS, Target, plan_folds
 from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary
@@ -88,10 +87,7 @@ def as_stock_model(folder: ModelFolder) -> tuple[dict[str, Any], list[TensorToWr
         content = merged_config(folder, config, TARGETS["llama"], "float32")
     elif model_type in TARGETS:
         content = folder.config
-        tensors = [
-            TensorToWrite(name, stored.shape, stored.dtype, partial(folder.blocks, name))
-            for name, stored in folder.tensors.items()
-        ]
+        tensors = [stored_tensor(folder, name) for name in folder.tensors]
         refuse_output_bias(folder, TARGETS[model_type])
     else:
         raise CheckpointError(f"{path}: model_type is {model_type!r}, expected yulanmini, llama or qwen2.")

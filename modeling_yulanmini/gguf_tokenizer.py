@@ -55,9 +55,8 @@ def read_vocabulary(folder: Path, vocab_size: int) -> GgufVocabulary | None:
             "only BPE with byte fallback, as YuLan-Mini's, is written to GGUF."
         )
     added = {entry["id"]: entry for entry in content.get("added_tokens", [])}
-    by_id = {index: token for token, index in model["vocab"].items()} | {
-        index: entry["content"] for index, entry in added.items()
-    }
+    by_id = {index: token for token, index in model["vocab"].items()}
+    by_id |= {index: entry["content"] for index, entry in added.items()}
     scores = merge_scores(content)
     tokens, token_scores, types = [], [], []
     for index in range(vocab_size):
@@ -69,20 +68,18 @@ def read_vocabulary(folder: Path, vocab_size: int) -> GgufVocabulary | None:
         twice = next(token for token in tokens if tokens.count(token) > 1)
         raise CheckpointError(f"{path}: two tokens would be spelled {twice!r} in GGUF.")
     settings = read_json(folder / "tokenizer_config.json") if (folder / "tokenizer_config.json").is_file() else {}
-    flagged = bool(settings.get("add_bos_token", False))
     ids = {token: index for index, token in by_id.items()}
-    roles = {role: ids.get(token_text(settings.get(f"{role}_token"))) for role in ("bos", "eos", "unk", "pad")}
-    special = {role: index for role, index in roles.items() if index is not None}
-    if "<|eot_id|>" in ids:
-        special["eot"] = ids["<|eot_id|>"]
+    roles = {role: token_text(settings.get(f"{role}_token")) for role in ("bos", "eos", "unk", "pad")}
+    roles["eot"] = "<|eot_id|>"
+    # What encoding puts in front, BOS or SentencePiece's space, is seen by doing it.
+    first = tokenizer.encode("a").special_tokens_mask[:1]
     return GgufVocabulary(
         tokens=tokens,
         scores=token_scores,
         types=types,
-        # What encoding puts in front, BOS or SentencePiece's space, is seen by doing it.
-        adds_bos=1 in tokenizer.encode("a").special_tokens_mask[:1] if tokenizer.post_processor else flagged,
+        adds_bos=1 in first if tokenizer.post_processor else bool(settings.get("add_bos_token")),
         adds_space_prefix="".join(tokenizer.encode("a", add_special_tokens=False).tokens).startswith(METASPACE),
-        special_ids=special,
+        special_ids={role: ids[text] for role, text in roles.items() if text in ids},
         chat_template=chat_template(folder, settings),
     )
 

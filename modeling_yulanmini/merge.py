@@ -139,8 +139,8 @@ def plan_merge(
     try:
         CONFIG_MAPPING[target].from_dict(dict(merged))
     except (StrictDataclassError, ValueError, TypeError, KeyError) as error:
-        reason = error.__cause__ or error
-        raise CheckpointError(f"{folder.path / CONFIG_NAME}: makes no {target} config ({reason}).") from error
+        path = folder.path / CONFIG_NAME
+        raise CheckpointError(f"{path}: makes no {target} config ({error.__cause__ or error}).") from error
     return MergePlan(folder, config, dtype, tensors, merged)
 
 

@@ -1,25 +1,22 @@
 """Move the scale of each matrix between the matrix and its learnable WeSaR scale; the function stays the same.
 
-By default all matrices get one root mean square, the (geometric) mean of what they have: equal again, as they began.
-Going on from there is not the same training to the bit. The size of AdamW's step is the rate, whatever the size of a
-weight, so a matrix that grew by f is moved by 1/f of what it was, relative to itself (`Rebalancing.steps`); with the
-mean these ratios stay near 1. Where the moments are moved along (`moment_factor`), the direction of the next step
-stays. Weight decay is a factor and acts on the product as before. An RMS far from the mean is for models that are not
-trained further: at the one where training began (5e-5 in the published run) the next step is many times the weight.
+By default all matrices get one root mean square, the (geometric) mean of what they have. Training then goes on nearly
+as before: AdamW's step has the size of the rate, so a matrix that grew by f is moved by 1/f of what it was, relative to
+itself (`Rebalancing.steps`), and with the mean these ratios stay near 1. Another RMS is for models that are not trained
+further; at the one where training began (5e-5 in the published run) the next step is many times the weight.
 """
 
 import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from statistics import fmean
 from typing import Any
 
 import torch
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, new_folder, write_model
+from modeling_yulanmini.checkpoint_writer import new_folder, stored_tensor, write_model
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 BlocksOf = Callable[[str], Iterator[torch.Tensor]]
@@ -70,12 +67,8 @@ def rebalance(
                 f"{folder.path / CONFIG_NAME}: a model without learnable scales (wesar_weights off, or merged "
                 "already); there is nothing to move a matrix's norm into."
             )
-        to_write = [
-            TensorToWrite(
-                name, stored.shape, stored.dtype, partial(folder.blocks, name, scale=change.factors.get(name, 1.0))
-            )
-            for name, stored in sorted(folder.tensors.items())
-        ]
+        factors = change.factors
+        to_write = [stored_tensor(folder, name, scale=factors.get(name, 1.0)) for name in sorted(folder.tensors)]
         files = folder.companions(code=True)
         write_model(out, folder.config, to_write, files=files, progress="rebalance" if progress else None)
     return change
