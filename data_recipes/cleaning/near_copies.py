@@ -24,13 +24,13 @@ def clean_text(text: str) -> str:
 
 
 def units(text: str) -> list[str]:
-    """Lines and sentences long enough to tell texts apart, in lower case without runs of spaces."""
+    """Lines and sentences long enough to distinguish texts, in lower case without runs of spaces."""
     pieces = (re.sub(r"\s+", " ", piece).strip().lower() for piece in UNIT_ENDS.split(text))
     return [piece for piece in pieces if len(piece) >= 20 or (len(piece) >= 8 and CHINESE.search(piece))]
 
 
 class CopyFilter:
-    """Remembers the sentences and lines of what was kept, to tell exact and near copies."""
+    """Remembers the sentences and lines of what was kept, to recognise exact and near copies."""
 
     def __init__(self) -> None:
         self.documents: set[int] = set()

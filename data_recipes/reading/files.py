@@ -192,7 +192,7 @@ def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, str, list[int]
 
 
 def reading_notes(files: Sequence[SourceFile]) -> list[str]:
-    """How files were read whose names do not tell, such as `.json`: a sentence for each format."""
+    """How files were read whose names do not determine the format, such as `.json`: a sentence for each format."""
     by_format: dict[str, list[Path]] = {}
     for file in files:
         if file.format is not named_format(file.path):

@@ -270,11 +270,11 @@ def _open_files(source: Source, commit: str | None) -> tuple[Shards, str, Any, l
 
 
 def _format_of(names: Sequence[str], label: str) -> str:
-    """Which of datasets' readers fits the files; `SourceMissing` when their names do not tell."""
+    """Which of datasets' readers fits the files; `SourceMissing` when their names do not determine one."""
     loaders = {named_format(Path(name)).loader for name in names}
     if len(loaders) > 1 or "" in loaders:
         raise SourceMissing(
-            f"{label}: data_files match {', '.join(names[:3])}: the names do not tell one format; expected all of them "
+            f"{label}: data_files match {', '.join(names[:3])}: the names do not have one format; expected all of them "
             f"to end in one of {', '.join(FORMATS)}, compressed or not."
         )
     return loaders.pop()

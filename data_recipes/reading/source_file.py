@@ -180,7 +180,7 @@ class Format:
     has_lines = False
 
     def of(self, path: Path) -> "Format":
-        """The format of a file with one of the suffixes, where these do not tell it all."""
+        """The format of a file with one of the suffixes, where these do not determine it."""
         return self
 
     def parts(self, number: int, file: SourceFile, unit_bytes: int) -> Iterator[tuple[Part, int]]:

@@ -18,8 +18,8 @@ class Supply:
 
     `unit_count` is None while only reading further tells how many there are. `sequential`: units can only be had in
     order, `streams` of them at a time; `place_after` gives where one ended, for another run's `continue_after`.
-    `revision`: the Hub commit, if any. `notes`: how files were read whose names do not tell. `file_ids`: equal for two
-    files, of whatever source, with equal content.
+    `revision`: the Hub commit, if any. `notes`: the formats of files whose names do not give them. `file_ids`: equal
+    for two files, of any source, with equal content.
     """
 
     source: Source

@@ -72,14 +72,6 @@ class PackedRows:
         subset_ids = np.concatenate([part.column("subset").to_numpy() for part in parts])
         return RowBatch(input_ids, lengths, subset_ids, padding)
 
-    def step(self, step: int, batch_size: int, *, rank: int = 0, ranks: int = 1) -> RowBatch:
-        """The rows of a step, counted from 0, for one of several ranks: its share of `batch_size` rows, in order."""
-        if batch_size < 1 or batch_size % ranks or not 0 <= rank < ranks:
-            raise DataError(f"{batch_size} rows a step, rank {rank} of {ranks}; the ranks must share a step evenly.")
-        share = batch_size // ranks
-        first = step * batch_size + rank * share
-        return self.rows(first, first + share)
-
     def documents(self, row: int) -> list[dict[str, int]]:
         """The pieces of one row: numbers of source, file and row, and the span in the document's tokens."""
         (part,) = self.batches(row, row + 1)

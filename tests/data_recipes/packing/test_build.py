@@ -117,17 +117,6 @@ def test_dataset_and_reader_agree(tmp_path, corpus, tokenizer_dir):
     assert len(dataset) == len(built)
 
 
-def test_a_step_is_the_same_rows_for_any_number_of_ranks(tmp_path, corpus, tokenizer_dir):
-    (built,) = build([recipe_of(corpus)], tmp_path / "out", tokenizer_dir)
-    whole = built.step(2, 12)
-    for ranks in (1, 2, 3):
-        shares = [built.step(2, 12, rank=rank, ranks=ranks) for rank in range(ranks)]
-        assert np.array_equal(np.concatenate([share.input_ids for share in shares]), whole.input_ids)
-    assert np.array_equal(whole.input_ids, built.rows(24, 36).input_ids)
-    with pytest.raises(DataError, match="rank 0 of 5; the ranks must share a step evenly"):
-        built.step(0, 12, ranks=5)
-
-
 def test_rows_outside_the_phase_are_refused(tmp_path, corpus, tokenizer_dir):
     (built,) = build([recipe_of(corpus)], tmp_path / "out", tokenizer_dir)
     with pytest.raises(DataError, match=f"rows 0 to {built.num_rows}"):

@@ -140,7 +140,7 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
         "the text needs the column 'content', the rows have text, score.",
         "a/nothing: gone (not found, or private)",
         "a/scripted (v3/*.jsonl): no file there matches v3/*.jsonl",
-        "the names do not tell one format",
+        "the names do not have one format",
         "script-based, and the entry does not name its files",
         "Name its files: access: script-based, data_files: [...].",
     ):
