@@ -27,7 +27,7 @@ from train.checkpoints.export import export_checkpoint
 from train.checkpoints.import_deepspeed import import_optimizer
 from train.checkpoints.rebalance import rebalance_checkpoint
 from train.pretrain import main as pretrain
-from train.run.identity import RUN_KIND
+from train.run.inputs import RUN_KIND
 from train.sft import run as tune
 from train.tuning.checkpoints import WORK_KIND
 from train.tuning.config import SftConfig

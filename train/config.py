@@ -187,12 +187,14 @@ class MonitorSettings(Settings):
 class SpikeSettings(Settings):
     """A step is a spike when loss or gradient norm is not finite, or the loss or the norm's logarithm is `sigma`
     deviations above those of the last `window` good steps of the phase, of which there must be `min_steps`, or when a
-    row is as far above its domain and what is usual for the largest of a step (train/spikes/row_guard.py).
+    row is as far above its domain and what is usual for the largest of a step. `policies`: which of these look for
+    spikes, by default all (train/spikes/: `steps`, `rows`); what is not finite is one in any case.
 
     Its update is left out; `rollback_after` of them within `within` steps go back to the last good checkpoint and
     never read those rows again. `variance_growth`: warn when a layer's hidden-state variance has grown by this
     factor over the median of its recent past."""
 
+    policies: list[str] | None = None
     sigma: float = Field(default=6.0, gt=0)
     window: int = Field(default=128, gt=7)
     min_steps: int = Field(default=16, gt=3)

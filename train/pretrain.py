@@ -24,7 +24,7 @@ from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.model_setup.build import sync_gradients
-from train.run.identity import RUN_KIND
+from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
 from train.run.resume import start_or_resume
 from train.run.roll_back import roll_back
@@ -88,7 +88,8 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     rows = run.reader.get(plan, following)
     waited = time.perf_counter() - waited
 
-    run.row_guard.before_step()
+    for policy in run.guard.policies.values():
+        policy.before_step()
     for monitor in run.monitors.values():
         monitor.measuring = (plan.step + 1) % config.monitors.interval == 0
         monitor.before_step(plan.step + 1)
@@ -99,7 +100,8 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
         sync_gradients(model, index == len(rows.micro_batches) - 1)
-        run.row_guard.before_forward(batch)
+        for policy in run.guard.policies.values():
+            policy.before_forward(batch)
         for monitor in run.monitors.values():
             monitor.before_forward(plan.phase, batch)
         output = model(
@@ -119,9 +121,6 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     if hasattr(grad_norm, "full_tensor"):
         grad_norm = grad_norm.full_tensor()
 
-    row_stands_out, deviations, farthest = run.row_guard.judge(*run.row_guard.measured())
-    spike = run.guard.check(sums[0], grad_norm, row_stands_out)
-    run.row_guard.remember(spike)
     record: dict[str, Any] = {
         "step": plan.step + 1,
         "phase": plan.phase.name,
@@ -131,11 +130,8 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
         "tokens": plan.phase.rows_per_step * plan.phase.context_length,
         "z_loss": sums[1],
         "waited": round(waited, 6),
-        "row_deviations": deviations,
-        "farthest_row": farthest,
-        "row_stands_out": row_stands_out,
-        "spike": spike,
     }
+    record["spike"] = run.guard.check(record)
     for monitor in run.monitors.values():
         monitor.before_update(record)
     for group in run.optimizer.param_groups:

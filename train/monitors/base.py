@@ -8,7 +8,7 @@ device until the loop writes its records, so none of them costs a synchronisatio
 import pkgutil
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,6 +19,8 @@ from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.errors import TrainError
 from train.launch.world import World
+
+Named = TypeVar("Named")
 
 
 class Monitor:
@@ -57,12 +59,12 @@ class Monitor:
         """Restore what `state_dict` gave."""
 
 
-def known_monitors() -> dict[str, type[Monitor]]:
-    """Every monitor that a module of this package defines, by name."""
-    package = __name__.rpartition(".")[0]
+def named_subclasses(base: type[Named]) -> dict[str, type[Named]]:
+    """The subclasses of `base` with a `name` that the modules beside it define, by name."""
+    package = base.__module__.rpartition(".")[0]
     for module in pkgutil.iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
-    kinds: list[type[Monitor]] = [Monitor]
+    kinds: list[Any] = [base]
     for kind in kinds:
         kinds += kind.__subclasses__()
     found = [kind for kind in kinds if "name" in vars(kind) and kind.__module__.startswith(f"{package}.")]
@@ -73,7 +75,7 @@ def make_monitors(
     config: PretrainConfig, model: Any, optimizer: torch.optim.Optimizer, world: World
 ) -> dict[str, Monitor]:
     """The monitors that the config names, or all of them; TrainError for an unknown name."""
-    known = known_monitors()
+    known = named_subclasses(Monitor)
     names = list(known) if config.monitors.names is None else config.monitors.names
     for name in names:
         if name not in known:

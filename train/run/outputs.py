@@ -10,7 +10,7 @@ from data_recipes.recipes.phases import phase_folder
 from train.checkpoints.export import export_model
 from train.config_file import resolved
 from train.curriculum.plan import Phase
-from train.run.identity import RUN_KIND
+from train.run.inputs import RUN_KIND
 from train.run.run import Run
 from train.scoring.heldout import heldout_scores
 

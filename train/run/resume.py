@@ -55,7 +55,6 @@ def return_to(run: Run, step: int, trainer: dict[str, Any]) -> None:
         if name in trainer["monitors"]:
             monitor.load_state_dict(trainer["monitors"][name])
     run.guard.load_state_dict(trainer["guard"])
-    run.row_guard.load_state_dict(trainer["row_guard"])
     run.spikes.load_state_dict(trainer["spikes"])
     run.checkpoints.remove_after(step)
     _cut_back(run, step)

@@ -25,12 +25,10 @@ from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
-from train.run.identity import RUN_KIND, identity
-from train.run.inputs import check_data, heldout_text, load_tokenizer
+from train.run.inputs import RUN_KIND, check_data, heldout_text, identity, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.spikes.guard import SpikeGuard, SpikeRecord
 from train.spikes.not_finite import Finding, describe, first_not_finite
-from train.spikes.row_guard import RowGuard
 
 EXPLAINED = 3  # steps in a row that are not finite are each looked into; further ones are taken to be like them
 
@@ -70,8 +68,7 @@ class Run:
         self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
         self.trackers = Trackers(config, active=main)
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
-        self.guard = SpikeGuard(config.spikes, world.device)
-        self.row_guard = RowGuard(config.spikes, self.model, world)
+        self.guard = SpikeGuard(config.spikes, self.model, world)
         self.spikes = SpikeRecord(self.folder / "spikes.json", config.spikes, active=main)
         self.checkpoints = Checkpointer(
             self.folder / "checkpoints",
@@ -97,15 +94,16 @@ class Run:
     def enter_phase(self, plan: StepPlan) -> None:
         """Put the model into the stage of the plan's phase, if it is not there yet."""
         if plan.starts_phase:
-            self.guard.reset()
-            self.row_guard.reset()
+            for policy in self.guard.policies.values():
+                policy.reset()
         if self.phase is not plan.phase:
             self.enter(plan.phase)
 
     def enter(self, phase: Phase) -> None:
         """Put the model into the stage of a phase."""
         self.phase = phase
-        self.row_guard.enter(phase)
+        for policy in self.guard.policies.values():
+            policy.enter(phase)
         enter_phase(self.model, phase, compile=self.config.compile)
 
     def rebalance(self, phase: Phase) -> None:
@@ -128,7 +126,6 @@ class Run:
                 "ranks": self.world.size,
                 "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
                 "guard": self.guard.state_dict(),
-                "row_guard": self.row_guard.state_dict(),
                 "spikes": self.spikes.state_dict(),
             },
         )
@@ -151,9 +148,8 @@ class Run:
         seconds, self._clock = (now - self._clock) / len(records), now
         for record in records:
             record["seconds"] = round(seconds, 6)
-            for verdict in ("spike", "row_stands_out"):
-                if not record.get(verdict):
-                    record.pop(verdict, None)
+            if not record.get("spike"):
+                record.pop("spike", None)
         for monitor in self.monitors.values():
             for warning in monitor.on_records(records):
                 self.say(f"warning: {warning}")
@@ -162,13 +158,13 @@ class Run:
         self.trackers.log(records)
         last = records[-1]
         self.progress_to(last)
-        return self.spikes.see(records)
+        return self.spikes.update(records)
 
     def _explain(self, records: list[dict[str, Any]]) -> None:
         """Say which steps were spikes and why; what was not finite goes into their records."""
         for record in records:
-            if "farthest_row" in record:
-                record["farthest_row"] = self.curriculum.at(record["step"] - 1).row_start + int(record["farthest_row"])
+            plan = self.curriculum.at(record["step"] - 1)
+            reason = self.guard.explain(record, plan)
             if not record.get("spike"):
                 self._in_a_row = 0
                 continue
@@ -176,15 +172,13 @@ class Run:
             if not (math.isfinite(record["loss"]) and math.isfinite(record["grad_norm"])):
                 # Without an update in between the weights of the step before were the same.
                 if self._in_a_row == 0 or (self._in_a_row < EXPLAINED and self._finding["first"] != "weights"):
-                    plan = self.curriculum.at(record["step"] - 1)
                     self._finding = first_not_finite(self.model, self.reader, plan, self.world)
                 elif self._finding["first"] != "weights":
                     self._finding = self._finding | {"rows": []}
                 self._in_a_row += 1
                 record["not_finite"] = self._finding
-                why += f"; {describe(self._finding)}"
-            elif record.get("row_stands_out"):
-                why += f"; row {record['farthest_row']} lies {record['row_deviations']:.1f} deviations above its domain"
+                reason = describe(self._finding)
+            why = f"{why}; {reason}" if reason else why
             self.say(f"step {record['step']}: a spike ({why}); its update was left out")
 
     def progress_to(self, record: dict[str, Any]) -> None:

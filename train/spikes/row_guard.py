@@ -11,9 +11,10 @@ from torch import nn
 
 from train.config import SpikeSettings
 from train.curriculum.batches import IGNORED, MicroBatch
-from train.curriculum.plan import Phase
+from train.curriculum.plan import Phase, StepPlan
 from train.launch.world import World
 from train.monitors.losses import token_losses
+from train.spikes.guard import SpikePolicy
 
 FEWEST_TOKENS = 12  # of a row are looked at; more would cost the miniature over 1 % of a step
 SHARE = 64  # one token of so many, in rows long enough
@@ -21,7 +22,7 @@ FEWEST_ROWS = 8  # of a domain make a distribution; below, all rows of the windo
 NONE = -1e9  # the highest loss of a domain without rows, finite so that a state can be written as JSON
 
 
-class RowGuard:
+class RowOutliers(SpikePolicy):
     """How far the most outlying row of a step lies above the mean of its domain, in the domain's deviations, and
     whether that is further than the phase's last `window` good steps explain.
 
@@ -30,8 +31,10 @@ class RowGuard:
     and `sigma` deviations above the largest deviations of earlier steps.
     """
 
+    name = "rows"
+
     def __init__(self, settings: SpikeSettings, model: Any, world: World) -> None:
-        self._settings, self._model, self._world = settings, model, world
+        super().__init__(settings, model, world)
         self._slots = torch.arange(settings.window, device=world.device)
         self._batch: MicroBatch | None = None
         self._domain_of_subset = torch.zeros(0, dtype=torch.int64)
@@ -42,11 +45,11 @@ class RowGuard:
         model.model.register_forward_hook(self._hook)
 
     def _allocate(self, domains: int) -> None:
-        size = (self._settings.window, domains)
-        options: dict[str, Any] = {"dtype": torch.float64, "device": self._world.device}
+        size = (self.settings.window, domains)
+        options: dict[str, Any] = {"dtype": torch.float64, "device": self.world.device}
         self._moments = torch.zeros((*size, 3), **options)  # rows, sum and sum of squares of their losses
         self._highest = torch.full(size, NONE, **options)
-        self._count = torch.zeros((), dtype=torch.int64, device=self._world.device)
+        self._count = torch.zeros((), dtype=torch.int64, device=self.world.device)
 
     def reset(self) -> None:
         """Forget the past (a phase begins)."""
@@ -56,7 +59,7 @@ class RowGuard:
         """Take the domains of the phase's subsets; what is remembered of the phase stays."""
         names = [domain or "other" for _, domain, _ in phase.subsets]
         domains = sorted(set(names))
-        self._domain_of_subset = torch.tensor([domains.index(name) for name in names], device=self._world.device)
+        self._domain_of_subset = torch.tensor([domains.index(name) for name in names], device=self.world.device)
         if self._moments.shape[1] != len(domains):
             self._allocate(len(domains))
 
@@ -64,7 +67,6 @@ class RowGuard:
         self._losses, self._domains = [], []
 
     def before_forward(self, batch: MicroBatch) -> None:
-        """The next forward pass in training mode is that of `batch`."""
         self._batch = batch
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -80,52 +82,62 @@ class RowGuard:
         count = min(max(FEWEST_TOKENS, predicting // SHARE), predicting)
         places = torch.arange(count, device=hidden_states.device) * predicting // count
         targets = batch.labels[:, 1 + places]
-        losses = token_losses(hidden_states[:, places].flatten(0, 1), targets.flatten(), self._model.lm_head.weight)
+        losses = token_losses(hidden_states[:, places].flatten(0, 1), targets.flatten(), self.model.lm_head.weight)
         counted = (targets != IGNORED).sum(dim=1).clamp_min(1)
         self._losses.append(losses.view_as(targets).sum(dim=1) / counted)
         self._domains.append(self._domain_of_subset[batch.subset_ids])
 
-    def measured(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss (nats a token) and domain of each of this rank's rows of the step."""
-        return torch.cat(self._losses), torch.cat(self._domains)
+    def judge(self, loss: torch.Tensor, grad_norm: torch.Tensor, record: dict[str, Any]) -> torch.Tensor:
+        stands_out, deviations, farthest = self.judge_rows(torch.cat(self._losses), torch.cat(self._domains))
+        record |= {"row_deviations": deviations, "farthest_row": farthest, "row_stands_out": stands_out}
+        return stands_out
+
+    def on_record(self, record: dict[str, Any], plan: StepPlan) -> str:
+        if "farthest_row" in record:
+            record["farthest_row"] = plan.row_start + int(record["farthest_row"])
+        if not record.get("row_stands_out"):
+            record.pop("row_stands_out", None)
+            return ""
+        return f"row {record['farthest_row']} lies {record['row_deviations']:.1f} deviations above its domain"
 
     @torch.no_grad()
-    def judge(self, losses: torch.Tensor, domains: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Of a step with these rows on this rank: whether a row stands out (0-dim bool), the largest deviation, and
-        which row of the step has it (0-dim float64). The same on every rank."""
+    def judge_rows(
+        self, losses: torch.Tensor, domains: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of a step with these losses (nats a token) and domains of its rows on this rank: whether a row stands out
+        (0-dim bool), the largest deviation, and which row of the step has it (0-dim float64); alike on all ranks."""
         losses = losses.double().nan_to_num(nan=float("inf"))
         # The loss falls within a window, fast at first: a step counts half of what one 11 steps later does (of 128).
-        size = self._settings.window
+        size = self.settings.window
         age = (self._count - 1 - self._slots) % size
         weights = (self._slots < self._count) * torch.exp(-8 * age.double() / size)
         mean, deviation = _distributions(self._moments, weights)
         farthest, index = ((losses - mean[domains]) / deviation[domains]).max(dim=0)
         # One vector a rank, laid side by side by a sum: what all ranks need of each in one collective.
         known = len(mean)
-        gathered = losses.new_zeros((self._world.size, 4 * known + 2))
-        of_rank = gathered[self._world.rank]
+        gathered = losses.new_zeros((self.world.size, 4 * known + 2))
+        of_rank = gathered[self.world.rank]
         of_rank[: 3 * known].view(known, 3).index_add_(
             0, domains, torch.stack([torch.ones_like(losses), losses, losses.square()], dim=1)
         )
         of_rank[3 * known : -2] = losses.new_full((known,), NONE).scatter_reduce(0, domains, losses, "amax")
-        of_rank[-2], of_rank[-1] = farthest, index + self._world.rank * len(losses)
-        self._world.sum(gathered)
+        of_rank[-2], of_rank[-1] = farthest, index + self.world.rank * len(losses)
+        self.world.sum(gathered)
         self._latest = (gathered[:, : 3 * known].sum(dim=0).view(known, 3), gathered[:, 3 * known : -2].amax(dim=0))
         farthest, rank = gathered[:, -2].max(dim=0)
         earlier = ((self._highest - mean) / deviation).amax(dim=1)
         weights = weights / weights.sum().clamp_min(1e-12)
         usual = (earlier * weights).sum()
         spread = ((earlier - usual).square() * weights).sum().sqrt()
-        sigma = self._settings.sigma
-        stands_out = (farthest > (usual + sigma * spread).clamp_min(sigma)) & (self._count >= self._settings.min_steps)
+        sigma = self.settings.sigma
+        stands_out = (farthest > (usual + sigma * spread).clamp_min(sigma)) & (self._count >= self.settings.min_steps)
         return stands_out, torch.where(self._count > 1, farthest, float("nan")), gathered[rank, -1]
 
     def remember(self, spike: torch.Tensor) -> None:
-        """The rows judged last enter the window unless their step was a `spike` (0-dim, 1.0 or 0.0)."""
         assert self._latest is not None
         moments, highest = self._latest
-        good = spike == 0
-        slot = (self._slots == self._count % self._settings.window) & good
+        good = ~spike
+        slot = (self._slots == self._count % self.settings.window) & good
         self._moments = torch.where(slot[:, None, None], moments, self._moments)
         self._highest = torch.where(slot[:, None], highest, self._highest)
         self._count += good.long()

@@ -20,7 +20,7 @@ from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.parameter_groups import parameter_groups
 from train.monitors.activations import AttentionLogits, HiddenStateVariance, NormOutputVariance
-from train.monitors.base import Gauge, Monitor, known_monitors, make_monitors
+from train.monitors.base import Gauge, Monitor, make_monitors, named_subclasses
 from train.monitors.losses import LossBySource
 from train.monitors.optimization import Optimization, Weights
 from train.monitors.speed import Speed
@@ -381,7 +381,7 @@ def test_nested_figures_are_flattened_by_path() -> None:
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     model = make_model()
-    known = ", ".join(known_monitors())
+    known = ", ".join(named_subclasses(Monitor))
     with pytest.raises(TrainError, match=f"no monitor 'hidden_variance'. Known: {known}"):
         make_monitors(make_config(names=["hidden_variance"]), model, make_optimizer(model), WORLD)
     with pytest.raises(TrainError, match=r"no tracker 'wandbb'. Known: .*wandb"):
@@ -401,6 +401,6 @@ def test_a_monitor_in_a_module_beside_the_others_is_found_and_on(tmp_path: Path)
         assert "planted" in make_monitors(make_config(), model, make_optimizer(model), WORLD)
     finally:
         train.monitors.__path__.remove(str(tmp_path))
-        planted = known_monitors()["planted"]
+        planted = named_subclasses(Monitor)["planted"]
         planted.__module__ = "elsewhere"
-    assert "planted" not in known_monitors()
+    assert "planted" not in named_subclasses(Monitor)

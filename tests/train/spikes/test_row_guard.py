@@ -18,7 +18,7 @@ from data_recipes.rows.reader import PackedRows
 from train.config import SpikeSettings
 from train.launch.world import World
 from train.spikes.guard import SpikeGuard
-from train.spikes.row_guard import RowGuard
+from train.spikes.row_guard import RowOutliers
 
 CONTEXT = 32
 
@@ -60,11 +60,11 @@ def train_on(folder: Path, *, rows_per_step: int, **changes: Any) -> list[dict[s
 
 def seen_by_the_loss(lines: list[dict[str, Any]]) -> list[int]:
     """Steps that the loss and the gradient norm alone would have called spikes, with the default settings."""
-    guard = SpikeGuard(SpikeSettings(), torch.device("cpu"))
+    guard = SpikeGuard(SpikeSettings(policies=["steps"]), None, World(torch.device("cpu"), 0, 1))
     return [
         line["step"]
         for line in lines
-        if guard.check(torch.tensor(line["loss"]), torch.tensor(line["grad_norm"])).item()
+        if guard.check({key: torch.tensor(line[key]) for key in ("loss", "grad_norm")}).item()
     ]
 
 
@@ -86,17 +86,17 @@ def test_one_row_of_noise_among_1008_is_found(tmp_path: Path) -> None:
     assert seen_by_the_loss(lines) == []
 
 
-def make_guard(domains: int, world: World | None = None) -> RowGuard:
+def make_guard(domains: int, world: World | None = None) -> RowOutliers:
     model = torch.nn.Module()
     model.model = torch.nn.Identity()
-    guard = RowGuard(SpikeSettings(), model, world or World(torch.device("cpu"), 0, 1))
+    guard = RowOutliers(SpikeSettings(), model, world or World(torch.device("cpu"), 0, 1))
     guard._allocate(domains)
     return guard
 
 
-def stands_out(guard: RowGuard, losses: np.ndarray, domains: np.ndarray) -> bool:
-    verdict, _, _ = guard.judge(torch.tensor(losses), torch.tensor(domains))
-    guard.remember(verdict.float())
+def stands_out(guard: RowOutliers, losses: np.ndarray, domains: np.ndarray) -> bool:
+    verdict, _, _ = guard.judge_rows(torch.tensor(losses), torch.tensor(domains))
+    guard.remember(verdict)
     return bool(verdict)
 
 

@@ -12,11 +12,15 @@ import torch
 from pretrain_miniature import TOKENS_PER_STEP, metrics, pretrain, run_until, weights, write_run_config, write_text
 from sft_miniature import write_tokenizer
 
+import train.spikes
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.reader import PackedRows
 from train.config import SpikeSettings
-from train.spikes.guard import SpikeGuard
+from train.errors import TrainError
+from train.launch.world import World
+from train.monitors.base import named_subclasses
+from train.spikes.guard import SpikeGuard, SpikePolicy
 
 STEPS, CONTEXT, ROWS_PER_STEP = 40, 32, 12
 SPIKED_STEPS = (33, 34, 36)  # counted from 1
@@ -130,15 +134,41 @@ def test_spikes_that_no_roll_back_helps_stop_the_run_with_its_work_kept(
     assert (tmp_path / "run" / "checkpoints" / "step-00000036").is_dir()
 
 
+def guard_of(**settings: Any) -> SpikeGuard:
+    """With the policy that looks at loss and gradient norm alone."""
+    return SpikeGuard(SpikeSettings(policies=["steps"], **settings), None, World(torch.device("cpu"), 0, 1))
+
+
+def check(guard: SpikeGuard, loss: float, norm: float) -> bool:
+    return bool(guard.check({"loss": torch.tensor(loss), "grad_norm": torch.tensor(norm)}))
+
+
+def test_a_policy_in_a_module_beside_the_others_is_found_and_asked(tmp_path: Path) -> None:
+    """What CONTRIBUTING says of adding one: a single file."""
+    (tmp_path / "planted.py").write_text(
+        "from train.spikes.guard import SpikePolicy\n\n\nclass Planted(SpikePolicy):\n    name = 'planted'\n\n"
+        "    def judge(self, loss, grad_norm, record):\n        return loss > 2\n"
+    )
+    train.spikes.__path__.append(str(tmp_path))
+    try:
+        guard = SpikeGuard(SpikeSettings(policies=["planted"]), None, World(torch.device("cpu"), 0, 1))
+        assert [check(guard, loss, 1.0) for loss in (1.0, 3.0)] == [False, True]
+    finally:
+        train.spikes.__path__.remove(str(tmp_path))
+        named_subclasses(SpikePolicy)["planted"].__module__ = "elsewhere"
+    with pytest.raises(TrainError, match=r"no policy 'planted'. Known: rows, steps"):
+        SpikeGuard(SpikeSettings(policies=["planted"]), None, World(torch.device("cpu"), 0, 1))
+
+
 def test_the_guard_finds_outliers_and_non_finite_values_only() -> None:
-    guard = SpikeGuard(SpikeSettings(window=16, min_steps=8), torch.device("cpu"))
+    guard = guard_of(window=16, min_steps=8)
     rng = np.random.default_rng(0)
     found = []
     for step in range(60):
         loss, norm = 3 + 0.05 * rng.standard_normal(), 1 + 0.1 * rng.standard_normal()
         loss = {30: 4.0, 40: float("nan")}.get(step, loss)
         norm = {50: float("inf"), 55: 2.5}.get(step, norm)
-        if guard.check(torch.tensor(loss), torch.tensor(norm)).item():
+        if check(guard, loss, norm):
             found.append(step)
     assert found == [30, 40, 50, 55]
 
@@ -159,24 +189,22 @@ def test_a_rate_that_breaks_the_weights_ends_the_run_with_advice(
 
 def flags(guard: SpikeGuard, losses: np.ndarray, norms: np.ndarray) -> list[int]:
     """Indices of the steps that the guard calls spikes."""
-    checked = [
-        guard.check(torch.tensor(loss), torch.tensor(norm)).item() for loss, norm in zip(losses, norms, strict=True)
-    ]
+    checked = [check(guard, loss, norm) for loss, norm in zip(losses, norms, strict=True)]
     return [index for index, spike in enumerate(checked) if spike]
 
 
 def test_a_phase_is_judged_from_its_first_steps_on_and_by_its_own_level_only() -> None:
-    guard = SpikeGuard(SpikeSettings(), torch.device("cpu"))
+    guard = guard_of()
     rng = np.random.default_rng(2)
     for level in (3.0, 4.0, 2.5):  # a mixture that is harder by twenty deviations, then an easier one
         losses, norms = level + 0.05 * rng.standard_normal(36), level * np.exp(0.1 * rng.standard_normal(36))
-        guard.reset()
+        guard.policies["steps"].reset()
         losses[[20, 30]] += 1.0
         assert flags(guard, losses, norms) == [20, 30]
 
 
 def test_fewer_steps_than_the_minimum_tell_nothing_but_what_is_not_finite() -> None:
-    guard = SpikeGuard(SpikeSettings(min_steps=16), torch.device("cpu"))
+    guard = guard_of(min_steps=16)
     losses, norms = np.full(16, 3.0), np.full(16, 1.0)
     losses[[5, 9]] = (9.0, float("nan"))
     norms[12] = float("inf")
@@ -184,7 +212,7 @@ def test_fewer_steps_than_the_minimum_tell_nothing_but_what_is_not_finite() -> N
 
 
 def test_the_long_tail_of_gradient_norms_is_no_spike() -> None:
-    guard = SpikeGuard(SpikeSettings(), torch.device("cpu"))
+    guard = guard_of()
     rng = np.random.default_rng(3)
     losses, norms = 3 + 0.3 * rng.standard_normal(3000), np.exp(0.5 * rng.standard_normal(3000))
     assert (norms > norms.mean() + 6 * norms.std()).any()
@@ -195,12 +223,12 @@ def test_the_long_tail_of_gradient_norms_is_no_spike() -> None:
 def test_the_guard_goes_on_exactly_from_its_state() -> None:
     rng = np.random.default_rng(1)
     values = [(3 + 0.1 * rng.standard_normal(), 1.0 + 0.1 * rng.standard_normal()) for _ in range(40)]
-    guard = SpikeGuard(SpikeSettings(window=16), torch.device("cpu"))
-    moved = SpikeGuard(SpikeSettings(window=16), torch.device("cpu"))
+    guard = guard_of(window=16)
+    moved = guard_of(window=16)
     for index, (loss, norm) in enumerate(values):
-        guard.check(torch.tensor(loss), torch.tensor(norm))
+        check(guard, loss, norm)
         if index == 20:
             moved.load_state_dict(json.loads(json.dumps(guard.state_dict())))
         if index > 20:
-            moved.check(torch.tensor(loss), torch.tensor(norm))
+            check(moved, loss, norm)
     assert moved.state_dict() == guard.state_dict()
