@@ -1,6 +1,5 @@
 """Load a causal language model to score: any local Hugging Face folder or Hub id, with a fingerprint of its files."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from data_recipes.errors import first_line
+from data_recipes.manifest import fingerprint_of, sha256_file
 from eval.errors import EvalError
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
@@ -93,8 +93,4 @@ def check_folder(folder: Path) -> None:
 
 def fingerprint(folder: Path) -> str:
     """Hex SHA-256 over the names and contents of the files that decide what a model answers."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in READ_PATTERNS for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return digest.hexdigest()
+    return fingerprint_of({path.name: sha256_file(path) for pattern in READ_PATTERNS for path in folder.glob(pattern)})

@@ -135,22 +135,3 @@ def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, A
     if not figures.has(file):
         return []
     return figures.value(file).get("samples", [])[:count]
-
-
-def corpus_table(figures: Figures) -> Table | None:
-    """Documents and bytes of training text by domain, and how many of the bytes are from which kind of place."""
-    file = f"{figures.run.corpus}/manifest.json"
-    if not figures.has(file) or "domains" not in figures.value(file, "/counts"):
-        return None
-    domains = figures.value(file, "/counts/domains")
-    origins = sorted({origin for domain in domains.values() for origin in domain.get("origins", {})})
-    rows = []
-    for name, domain in domains.items():
-        at = join("counts", "domains", name)
-        row = [name, figures.figure(file, f"{at}/train/documents"), figures.figure(file, f"{at}/train/bytes")]
-        for origin in origins:
-            known = origin in domain.get("origins", {})
-            row.append(figures.figure(file, f"{at}/origins/{origin}") if known else "")
-        rows.append(row)
-    headers = ["domain", "documents", "bytes", *(f"of {origin}" for origin in origins)]
-    return {"headers": headers, "rows": rows}

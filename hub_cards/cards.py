@@ -1,4 +1,4 @@
-"""README.md of each repo: metadata for the Hub on top, then a text whose every number has a file (figures.py)."""
+"""Cards of models, README.md: metadata for the Hub on top, then a text whose every number has a file (figures.py)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -15,7 +15,6 @@ from hub_cards.run_files import Names, RunFiles
 
 LANGUAGES = ["en", "zh"]
 TAGS = ["yulanmini", "reproduction"]
-REPORT = "https://arxiv.org/abs/2412.17743"
 
 
 def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
@@ -27,18 +26,20 @@ def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["table"] = table
-    environment.filters["fenced"] = fenced
+    environment.filters |= {"table": table, "fenced": fenced}
+    environment.globals["report"] = "https://arxiv.org/abs/2412.17743"
     header = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{environment.get_template(f'{template}.md.jinja').render(**values)}"
 
 
 def table(content: card_figures.Table) -> str:
-    """A Markdown table; numbers stand flush right."""
-    lines = ["| " + " | ".join(content["headers"]) + " |"]
-    lines.append("|" + "|".join([":---", *["---:"] * (len(content["headers"]) - 1)]) + "|")
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in content["rows"]]
-    return "\n".join(lines)
+    """A Markdown table; numbers stand flush right. "None." where it has no rows."""
+    if not content["rows"]:
+        return "None."
+    cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in content["rows"]]
+    lines = [content["headers"], [":---", *["---:"] * (len(content["headers"]) - 1)]]
+    lines += [[cell.replace("|", "\\|") for cell in row] for row in cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def fenced(text: str) -> str:
@@ -69,7 +70,6 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
         "base",
         model_metadata(names, licence=licence, tags=["merged"]),
         names=names,
-        report=REPORT,
         licence=licence,
         training=card_figures.training_table(figures),
         heldout=card_figures.heldout_table(figures),
@@ -78,17 +78,17 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
     )
 
 
-def checkpoints_card(figures: Figures, names: Names, *, licence: str, revisions: list[dict[str, Any]]) -> str:
-    """Card of the unmerged checkpoints, one revision a phase."""
-    rows = [[entry["phase"], *entry["cells"], f"`{entry['revision']}`"] for entry in revisions]
+def checkpoints_card(
+    figures: Figures, names: Names, *, licence: str, revisions: list[str], rows: list[list[str]]
+) -> str:
+    """Card of the unmerged checkpoints, one revision a phase; `rows` tell phase, step and revision."""
     return render(
         "checkpoints",
         model_metadata(names, licence=licence, tags=["checkpoints"]),
         names=names,
-        report=REPORT,
         licence=licence,
-        example=revisions[0]["revision"],
-        final=revisions[-1]["revision"],
+        example=revisions[0],
+        final=revisions[-1],
         revisions={"headers": ["phase", "step", "revision"], "rows": rows},
         heldout=card_figures.heldout_table(figures),
     )
@@ -111,7 +111,6 @@ def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
         names=names,
         parent=parent,
         is_merged=parent == names.base,
-        report=REPORT,
         licence=licence,
         tuning=card_figures.tuning_table(figures),
         scores=card_figures.score_tables(figures, ["base", "instruct"]),
@@ -138,42 +137,3 @@ def card_of(run: RunFiles, kind: str | None, repo_id: str, *, licence: str) -> t
     if root.name in kinds:
         run = replace(run, root=root.parent)
     return model_card(run, kind, Names.parse(repo_id), licence=licence)
-
-
-def dataset_card(
-    figures: Figures, names: Names, *, mixes: list[Path], configs: list[dict[str, Any]], size_category: str
-) -> str:
-    """Card of the recipes and packed phases. `configs` are the Hub's: a name and the files of each split."""
-    rows = []
-    for folder in mixes:
-        file = f"{figures.run.data}/{folder.name}/manifest.json"
-        rows.append(
-            [
-                folder.name,
-                figures.figure(file, "/context_length"),
-                figures.figure(file, "/counts/rows"),
-                figures.figure(file, "/counts/tokens"),
-                figures.figure(file, "/counts/documents"),
-            ]
-        )
-    metadata = {
-        "language": [*LANGUAGES, "code"],
-        "license": "other",
-        "license_name": "as-of-each-source",
-        "license_link": "README.md",
-        "pretty_name": f"{names.name} pretraining phases",
-        "task_categories": ["text-generation"],
-        "size_categories": [size_category],
-        "tags": TAGS,
-        "configs": configs,
-    }
-    headers = ["mix", "context", "rows", "tokens", "documents"]
-    return render(
-        "dataset",
-        metadata,
-        names=names,
-        report=REPORT,
-        mixes={"headers": headers, "rows": rows},
-        corpus=card_figures.corpus_table(figures),
-        example=mixes[0].name,
-    )

@@ -1,6 +1,7 @@
 """The metadata of a card, checked without a network: what the Hub would refuse, ignore or misread."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from data_recipes.errors import nearest
 from hub_cards.eval_results import FOLDER as EVAL_FOLDER
-from hub_cards.vocabulary import nearest, vocabulary
 
 FRONT_MATTER = re.compile(r"\A---\s*\n(?P<yaml>.*?)\n---\s*\n", re.DOTALL)
 CONFIG_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -17,6 +18,12 @@ REQUIRED = {
     "model": ("license", "language", "library_name", "pipeline_tag"),
     "dataset": ("license", "language", "configs"),
 }
+
+
+@cache
+def vocabulary() -> dict[str, list[str]]:
+    """The words that the Hub knows: lists of licences, languages, tags and metadata keys by name."""
+    return yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
 
 
 def card_problems(folder: Path, kind: str) -> list[str]:
@@ -35,7 +42,9 @@ def card_problems(folder: Path, kind: str) -> list[str]:
         return ["the metadata is not a mapping of keys to values"]
     known = vocabulary()[f"{kind}_keys"]
     problems = [
-        f"unknown key '{key}'{nearest(key, known)}" for key in metadata if key not in known and key != "model-index"
+        f"unknown key '{key}'.{nearest(str(key), known)}"
+        for key in metadata
+        if key not in known and key != "model-index"
     ]
     if "model-index" in metadata:
         problems.append(f"'model-index' is the Hub's old form of scores; write {EVAL_FOLDER}/*.yaml instead")
@@ -51,7 +60,7 @@ def card_problems(folder: Path, kind: str) -> list[str]:
     ):
         for value in listed(metadata.get(key)):
             if value not in vocabulary()[words]:
-                problems.append(f"{key}: {value!r} is not one the Hub knows{nearest(value, vocabulary()[words])}")
+                problems.append(f"{key}: the Hub does not know {value!r}.{nearest(str(value), vocabulary()[words])}")
     if "other" in listed(metadata.get("license")):
         problems += [f"license: other needs '{key}'" for key in ("license_name", "license_link") if key not in metadata]
     for key in ("base_model", "datasets"):
@@ -80,6 +89,7 @@ def config_problems(folder: Path, configs: Any) -> list[str]:
     """Dataset configs: names, one default at most, and globs that match files of the folder."""
     problems = []
     names: list[str] = []
+    present = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     for index, config in enumerate(listed(configs)):
         name = config.get("config_name") if isinstance(config, dict) else None
         if not isinstance(name, str) or not CONFIG_NAME.fullmatch(name):
@@ -88,23 +98,18 @@ def config_problems(folder: Path, configs: Any) -> list[str]:
         if name in names:
             problems.append(f"configs[{index}]: '{name}' is there twice")
         names.append(name)
-        data_files = config.get("data_files")
-        if not data_files:
-            problems.append(f"configs[{index}] '{name}': no data_files")
-        entries = data_files if isinstance(data_files, list) else [data_files] if data_files else []
+        where = f"configs[{index}] '{name}'"
+        entries = listed(config.get("data_files"))
+        if not entries:
+            problems.append(f"{where}: no data_files")
         for entry in entries:
-            patterns = listed(entry.get("path") if isinstance(entry, dict) else entry)
             if isinstance(entry, dict) and not re.fullmatch(r"\w+(\.\w+)*", str(entry.get("split", "train"))):
-                problems.append(f"configs[{index}] '{name}': split {entry.get('split')!r}; expected a word")
-            for pattern in patterns:
+                problems.append(f"{where}: split {entry.get('split')!r}; expected a word")
+            for pattern in listed(entry.get("path") if isinstance(entry, dict) else entry):
                 if pattern.startswith("/") or ".." in pattern.split("/"):
-                    problems.append(f"configs[{index}] '{name}': {pattern} leads out of the repo")
+                    problems.append(f"{where}: {pattern} leads out of the repo")
                 elif not any(path.is_file() for path in folder.glob(pattern)):
-                    present = sorted(
-                        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-                    )
-                    hint = nearest(pattern, present)
-                    problems.append(f"configs[{index}] '{name}': no file matches {pattern}{hint}")
+                    problems.append(f"{where}: no file matches {pattern}.{nearest(pattern, present)}")
     if sum(bool(config.get("default")) for config in listed(configs) if isinstance(config, dict)) > 1:
         problems.append("configs: more than one default")
     return problems

@@ -6,38 +6,38 @@ from pathlib import Path
 
 from hub_cards.errors import HubError
 from hub_cards.files import REVISIONS
-from hub_cards.revisions import parse_revision
+from hub_cards.run_files import parse_revision
 
 
 def model_problems(model: Path, repo: Path) -> list[tuple[str, str]]:
     """(place, message) for a config that loads foreign code, and for weights that are missing or cut short."""
-    place = model.relative_to(repo).as_posix()
-    prefix = "" if place == "." else f"{place}/"
+
+    def at(name: str) -> str:
+        return (model / name).relative_to(repo).as_posix()
+
+    place = at("config.json")
     try:
         config = json.loads((model / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return [(f"{prefix}config.json", "missing")]
+        return [(place, "missing")]
     except ValueError as error:
-        return [(f"{prefix}config.json", f"not valid JSON ({error})")]
-    problems = [
-        (f"{prefix}config.json", f"'{key}' is an internal key that loads code; remove it")
-        for key in config
-        if key.endswith("_internal")
-    ]
+        return [(place, f"not valid JSON ({error})")]
+    internal = [key for key in config if key.endswith("_internal")]
+    problems = [(place, f"'{key}' is an internal key that loads code; remove it") for key in internal]
     for name, target in (config.get("auto_map") or {}).items():
+        code = f"{str(target).split('.')[0]}.py"
         if "--" in str(target):
-            problems.append((f"{prefix}config.json", f"auto_map {name} takes code from another repo ({target})"))
-        elif not (model / f"{str(target).split('.')[0]}.py").is_file():
-            problems.append((f"{prefix}config.json", f"auto_map {name}: no file {str(target).split('.')[0]}.py"))
+            problems.append((place, f"auto_map {name} takes code from another repo ({target})"))
+        elif not (model / code).is_file():
+            problems.append((place, f"auto_map {name}: no file {code}"))
+    names = ["model.safetensors"]
     index = model / "model.safetensors.index.json"
     if index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    else:
-        names = ["model.safetensors"]
     for name in names:
-        problems += [(f"{prefix}{name}", message) for message in safetensors_problems(model / name)]
+        problems += [(at(name), message) for message in safetensors_problems(model / name)]
     if not (model / "tokenizer.json").is_file():
-        problems.append((f"{prefix}tokenizer.json", "missing"))
+        problems.append((at("tokenizer.json"), "missing"))
     return problems
 
 

@@ -1,4 +1,4 @@
-"""The card of a published dataset, every figure of it from the phases' manifests."""
+"""Cards of datasets, of a run's data and of built phases by themselves: every figure is from the phases' manifests."""
 
 import os
 from collections import Counter
@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from data_recipes.rows.reader import PackedRows
-from hub_cards.vocabulary import vocabulary
+from hub_cards.card_figures import Table
+from hub_cards.cards import LANGUAGES as LANGUAGES_OF_RUNS
+from hub_cards.cards import TAGS, render
+from hub_cards.check_card import vocabulary
+from hub_cards.figures import Figures, join
+from hub_cards.run_files import Names
 
-TOKENIZER = "tokenizer"
+LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
+ABOUT_ORIGINS = """\
+What the mixes were drawn from, by domain. Origins: `packages` (sources and documentation of installed Python packages),
+`python` (Python's own library), `messages` (translations of installed programs), `generated` (problems with computed
+answers), `files` (the run owner's own)."""
 # What the Hub calls the languages of sources; where a source names none, its domain tells.
 LANGUAGES = {"en": "en", "zh": "zh", "code": "code", "multi": "multilingual"}
 NOT_STATED = "not stated"
@@ -27,30 +34,99 @@ class PublishedSize:
     files: int
 
 
-def dataset_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> str:
-    """README.md with YAML front matter: one config a phase; tables of phases, sources, drops, what is missing."""
-    parts = [
-        f"---\n{yaml.safe_dump(front_matter(phases, sizes, title=title), sort_keys=False, allow_unicode=True)}---\n",
-        f"# {title}\n",
-        _introduction(phases),
-        "## Phases\n",
-        _table(
-            ["config", "context", "rows", "tokens", "documents", "padding", "subsets", "packing"],
-            [_phase_line(phase) for phase in phases],
-        ),
-        "## Tokens by domain\n",
-        _domain_table(phases),
-        "## Tokens by language\n",
-        _language_table(phases),
-        "## Sources and their licences\n",
-        "Each row keeps the source of each of its documents, under whose licence it is.\n",
-        _table(["source", "revision", "licence", "epochs", "content fingerprint"], _source_lines(phases)),
-        "## Rows of the sources that gave no document\n",
-        _table(["source", "reason", "rows"], _drop_lines(phases)) or "None.\n",
-        "## Subsets left out\n",
-        _table(["config", "subset", "tokens", "what was done", "reason"], _missing_lines(phases)) or "None.\n",
+def run_dataset_card(figures: Figures, names: Names, *, mixes: list[Path], configs: list[dict[str, Any]]) -> str:
+    """The card of a run's recipes and packed phases. `configs` are the Hub's: a name and the files of each split."""
+    manifests = [f"{figures.run.data}/{mix.name}/manifest.json" for mix in mixes]
+    counts = ("/context_length", "/counts/rows", "/counts/tokens", "/counts/documents")
+    metadata = {
+        "language": [*LANGUAGES_OF_RUNS, "code"],
+        **LICENCE_OF_EACH_SOURCE,
+        "pretty_name": f"{names.name} pretraining phases",
+        "task_categories": ["text-generation"],
+        "size_categories": [size_category(sum(figures.value(file, "/counts/rows") for file in manifests))],
+        "tags": TAGS,
+        "configs": configs,
+    }
+    corpus = corpus_table(figures)
+    rows = [
+        [mix.name, *(figures.figure(file, at) for at in counts)] for mix, file in zip(mixes, manifests, strict=True)
     ]
-    return "\n".join(parts)
+    return render(
+        "dataset",
+        metadata,
+        title=f"{names.name} data",
+        names=names,
+        example=mixes[0].name,
+        mixes={"headers": ["mix", "context", "rows", "tokens", "documents"], "rows": rows},
+        sections=[("Text", ABOUT_ORIGINS, corpus)] if corpus else [],
+    )
+
+
+def corpus_table(figures: Figures) -> Table | None:
+    """Documents and bytes of training text by domain, and how many of the bytes are from which kind of place."""
+    file = f"{figures.run.corpus}/manifest.json"
+    if not figures.has(file) or "domains" not in figures.value(file, "/counts"):
+        return None
+    domains = figures.value(file, "/counts/domains")
+    origins = sorted({origin for domain in domains.values() for origin in domain.get("origins", {})})
+    rows = []
+    for name, domain in domains.items():
+        at = join("counts", "domains", name)
+        row = [name, figures.figure(file, f"{at}/train/documents"), figures.figure(file, f"{at}/train/bytes")]
+        for origin in origins:
+            known = origin in domain.get("origins", {})
+            row.append(figures.figure(file, f"{at}/origins/{origin}") if known else "")
+        rows.append(row)
+    headers = ["domain", "documents", "bytes", *(f"of {origin}" for origin in origins)]
+    return {"headers": headers, "rows": rows}
+
+
+def phases_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> str:
+    """The card of built phases by themselves, one config a phase, every figure from their manifests."""
+    tokenizer = phases[0].manifest["tokenizer"]
+    location = tokenizer["location"]
+    columns = ["config", "context", "rows", "tokens", "documents", "padding", "subsets", "packing"]
+    sections = [
+        ("Tokens by domain", "", _domain_table(phases)),
+        ("Tokens by language", "", _language_table(phases)),
+        (
+            "Sources and their licences",
+            "Each row keeps the source of each of its documents, under whose licence it is.",
+            _table(["source", "revision", "licence", "epochs", "content fingerprint"], _source_lines(phases)),
+        ),
+        (
+            "Rows of the sources that gave no document",
+            "",
+            _table(["source", "reason", "rows"], _drop_lines(phases)),
+        ),
+        (
+            "Subsets left out",
+            "",
+            _table(["config", "subset", "tokens", "what was done", "reason"], _missing_lines(phases)),
+        ),
+    ]
+    return render(
+        "dataset",
+        front_matter(phases, sizes, title=title),
+        title=title,
+        names=None,
+        total=f"{sum(phase.num_rows * phase.context_length for phase in phases):,}",
+        tokenizer={
+            # A folder of the machine that built the rows is not named beyond its last part.
+            "name": Path(location).name if os.path.isabs(location) else location,
+            "vocabulary": f"{tokenizer['vocab_size']:,}",
+            "fingerprint": tokenizer["fingerprint"][:16],
+            "eos_id": tokenizer["eos_id"],
+        },
+        mixes=_table(columns, [_phase_line(phase) for phase in phases]),
+        sections=sections,
+    )
+
+
+def size_category(rows: int) -> str:
+    """The Hub's word for a number of rows: "n<1K", then a word for each power of ten."""
+    words = vocabulary()["size_categories"]
+    return words[min(max(0, len(str(rows)) - 3), len(words) - 1)]
 
 
 def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> dict[str, Any]:
@@ -61,7 +137,7 @@ def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *
         "language": sorted(language for language in _tokens_by_language(phases) if language != NOT_STATED),
         "task_categories": ["text-generation"],
         "tags": ["pretraining", "packed", "curriculum"],
-        "size_categories": [_size_category(sum(phase.num_rows for phase in phases))],
+        "size_categories": [size_category(sum(phase.num_rows for phase in phases))],
         "configs": [
             {
                 "config_name": phase.folder.name,
@@ -98,37 +174,6 @@ def _features(context_length: int) -> list[dict[str, Any]]:
     ]
 
 
-def _size_category(rows: int) -> str:
-    for bound, name in ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M")):
-        if rows < bound:
-            return name
-    return "1M<n<10M" if rows < 10**7 else "10M<n<100M"
-
-
-def _introduction(phases: Sequence[PackedRows]) -> str:
-    tokenizer = phases[0].manifest["tokenizer"]
-    total = sum(phase.num_rows * phase.context_length for phase in phases)
-    count = f"{len(phases)} phase{'s' if len(phases) > 1 else ''}"
-    return (
-        f"{total:,} tokens in {count}, packed into rows in training order: reading a config from its "
-        "first row to its last is training on it. Written from the manifests of the build; no figure here is typed.\n\n"
-        "- `input_ids`: the tokens of a row, as many as the context is long. Documents are closed by EOS "
-        f"(id {tokenizer['eos_id']}).\n"
-        "- `doc_lengths`: how many tokens of the row belong to each document; padding, if any, is the last.\n"
-        "- `subset`: the part of the mix that the row was drawn for.\n"
-        "- `documents`: for each document the source, file and row it came from, and the span of its tokens.\n\n"
-        f"The tokenizer is {_tokenizer_name(tokenizer)}, with a vocabulary of {tokenizer['vocab_size']:,} and the "
-        f"fingerprint `{tokenizer['fingerprint'][:16]}`. Its files are in `{TOKENIZER}/`: "
-        f'`AutoTokenizer.from_pretrained(folder, subfolder="{TOKENIZER}")`.\n'
-    )
-
-
-def _tokenizer_name(entry: dict[str, Any]) -> str:
-    """Its id on the Hub; a folder of the machine that built the rows is not named beyond its last part."""
-    location = entry["location"]
-    return f"`{Path(location).name if os.path.isabs(location) else location}`"
-
-
 def _phase_line(phase: PackedRows) -> list[Any]:
     counts, config = phase.manifest["counts"], phase.manifest["config"]
     return [
@@ -143,7 +188,7 @@ def _phase_line(phase: PackedRows) -> list[Any]:
     ]
 
 
-def _domain_table(phases: Sequence[PackedRows]) -> str:
+def _domain_table(phases: Sequence[PackedRows]) -> Table:
     tokens: dict[str, Counter[str]] = {}
     for phase in phases:
         counter = tokens.setdefault(phase.folder.name, Counter())
@@ -162,20 +207,20 @@ def _licence(phases: Sequence[PackedRows]) -> dict[str, Any]:
     if stated <= set(vocabulary()["licenses"]) - {"other", "unknown"}:
         licences = sorted(stated)
         return {"license": licences[0] if len(licences) == 1 else licences}
-    return {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
+    return LICENCE_OF_EACH_SOURCE
 
 
 def _tokens_by_language(phases: Sequence[PackedRows]) -> Counter[str]:
     tokens: Counter[str] = Counter()
     for phase in phases:
-        said = {source["name"]: source["entry"].get("language") for source in phase.manifest["sources"]}
+        languages = {source["name"]: source["entry"].get("language") for source in phase.manifest["sources"]}
         for subset in phase.manifest["subsets"]:
-            language = said[subset["source"]] or LANGUAGE_OF_DOMAIN.get(subset["domain"] or "")
+            language = languages[subset["source"]] or LANGUAGE_OF_DOMAIN.get(subset["domain"] or "")
             tokens[LANGUAGES[language] if language else NOT_STATED] += subset["tokens"]
     return +tokens
 
 
-def _language_table(phases: Sequence[PackedRows]) -> str:
+def _language_table(phases: Sequence[PackedRows]) -> Table:
     tokens = _tokens_by_language(phases)
     return _table(
         ["language", "tokens", "share"],
@@ -189,15 +234,8 @@ def _source_lines(phases: Sequence[PackedRows]) -> list[list[Any]]:
     for phase in phases:
         for source in phase.manifest["sources"]:
             epochs = "below 1" if source["epochs"] is None else f"{source['epochs']:.2f}"
-            revision = source["revision"] or "local files"
-            licence = source["licence"] or NOT_STATED
-            lines[source["fingerprint"]] = [
-                source["name"],
-                revision,
-                licence,
-                epochs,
-                f"`{source['fingerprint'][:16]}`",
-            ]
+            line = [source["name"], source["revision"] or "local files", source["licence"] or NOT_STATED, epochs]
+            lines[source["fingerprint"]] = [*line, f"`{source['fingerprint'][:16]}`"]
     return list(lines.values())
 
 
@@ -218,12 +256,5 @@ def _missing_lines(phases: Sequence[PackedRows]) -> list[list[Any]]:
     ]
 
 
-def _table(headers: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table, or nothing without rows."""
-    if not rows:
-        return ""
-    lines = [headers, ["---"] * len(headers), *rows]
-    cells = [
-        [f"{cell:,}" if isinstance(cell, int) else str(cell).replace("|", "\\|") for cell in line] for line in lines
-    ]
-    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+def _table(headers: list[str], rows: list[list[Any]]) -> Table:
+    return {"headers": headers, "rows": rows}

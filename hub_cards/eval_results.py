@@ -9,10 +9,10 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
+from data_recipes.errors import nearest
 from data_recipes.manifest import sha256_file
 from eval.scores import SEPARATOR, finest, is_share
 from hub_cards.figures import load
-from hub_cards.vocabulary import nearest
 
 FOLDER = ".eval_results"
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
@@ -63,7 +63,7 @@ def shape_problems(content: Any) -> list[str]:
                 problems.append(f"[{index}].{section}: expected a mapping with the keys {', '.join(known)}")
                 continue
             where = f"[{index}].{section}".rstrip(".")
-            problems += [f"{where}: unknown key '{key}'{nearest(key, known)}" for key in part if key not in known]
+            problems += [f"{where}: unknown key '{key}'.{nearest(str(key), known)}" for key in part if key not in known]
         dataset = entry.get("dataset")
         missing = [key for key in ("id", "task_id") if not isinstance(dataset, dict) or not dataset.get(key)]
         problems += [f"[{index}]: no dataset.{key}" for key in missing]

@@ -8,6 +8,7 @@ changed and a reader fetches only the pages it needs.
 
 import shutil
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
 from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
-from hub_cards.dataset_card import TOKENIZER, PublishedSize, dataset_card
+from hub_cards.dataset_card import PublishedSize, phases_card
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+TOKENIZER = "tokenizer"
 GROUP_TOKENS = 4 * 2**20
 
 
@@ -47,17 +49,13 @@ def publish(
         (partial / TOKENIZER).mkdir()
         for name, path in files.items():
             shutil.copyfile(path, partial / TOKENIZER / name)
-        (partial / "README.md").write_text(dataset_card(phases, sizes, title=title))
+        (partial / "README.md").write_text(phases_card(phases, sizes, title=title))
         return write_manifest(
             partial,
             kind="published-rows",
             inputs={phase.folder.name: phase.fingerprint for phase in phases},
             config={"shard_bytes": SHARD_BYTES, "chunking": CHUNKING},
-            counts={
-                "phases": len(phases),
-                "rows": sum(phase.num_rows for phase in phases),
-                "tokens": total,
-            },
+            counts={"phases": len(phases), "rows": sum(phase.num_rows for phase in phases), "tokens": total},
         )
 
 
@@ -128,7 +126,7 @@ def _with_names(
     batch: pa.RecordBatch, phase: PackedRows, tables: list[dict[str, Any]], schema: pa.Schema
 ) -> pa.RecordBatch:
     names = pa.array([table["name"] for table in tables])
-    first_file = pa.array(_starts([len(table["files"]) for table in tables]), pa.int32())
+    first_file = pa.array([0, *accumulate(len(table["files"]) for table in tables)][:-1], pa.int32())
     files = pa.array([file for table in tables for file in table["files"]])
     lists = batch.column("documents")
     pieces = lists.flatten()
@@ -140,18 +138,6 @@ def _with_names(
     )
     offsets = pa.compute.subtract(lists.offsets, lists.offsets[0])
     subsets = pa.array(phase.subset_names).take(batch.column("subset"))
-    columns = [
-        batch.column("input_ids"),
-        batch.column("doc_lengths"),
-        subsets,
-        pa.ListArray.from_arrays(offsets, named),
-    ]
+    documents = pa.ListArray.from_arrays(offsets, named)
+    columns = [batch.column("input_ids"), batch.column("doc_lengths"), subsets, documents]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _starts(sizes: list[int]) -> list[int]:
-    starts, total = [], 0
-    for size in sizes:
-        starts.append(total)
-        total += size
-    return starts

@@ -23,15 +23,14 @@ from data_recipes.manifest import (
 from data_recipes.recipes.phases import phase_number
 from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards import files
-from hub_cards.cards import checkpoints_card, dataset_card, model_card, parent_of
+from hub_cards.cards import checkpoints_card, model_card, parent_of
+from hub_cards.dataset_card import run_dataset_card
 from hub_cards.errors import HubError
 from hub_cards.eval_results import write_eval_results
 from hub_cards.figures import PROVENANCE_NAME, Figures, load
-from hub_cards.revisions import revision_name
-from hub_cards.run_files import Names, RunFiles
+from hub_cards.run_files import Names, RunFiles, revision_name
 from hub_cards.validate import check_repo
 
-SIZE_LIMITS = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 KIND = "hub-repo"
 
 
@@ -102,24 +101,23 @@ def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> 
     """The unmerged model of every phase as a revision, and the last also as `main`."""
     figures = Figures(run)
     models = run.phase_models()
-    tokens_per_step = figures.value(run.pretrain_manifest, "/counts/tokens") // figures.value(
-        run.pretrain_manifest, "/counts/steps"
-    )
+    counts = figures.value(run.pretrain_manifest, "/counts")
     entries: list[dict[str, Any]] = []
+    rows = []
     for model in models:
         manifest = f"{run.pretrain}/models/{model.name}/manifest.json"
         step = figures.value(manifest, "/counts/step")
-        revision = revision_name(phase_number(model.name), step, step * tokens_per_step)
+        tokens = step * (counts["tokens"] // counts["steps"])
+        revision = revision_name(phase_number(model.name), step, tokens)
         files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run.root)
-        cells = [figures.figure(manifest, "/counts/step")]
-        entries.append(
-            {"phase": model.name, "step": step, "tokens": step * tokens_per_step, "revision": revision, "cells": cells}
-        )
+        entries.append({"phase": model.name, "step": step, "tokens": tokens, "revision": revision})
+        rows.append([model.name, figures.figure(manifest, "/counts/step"), f"`{revision}`"])
     files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run.root)
-    index = [{key: value for key, value in entry.items() if key != "cells"} for entry in entries]
-    write_json(repo / "index.json", {"main": entries[-1]["revision"], "revisions": index})
+    names_of_revisions = [entry["revision"] for entry in entries]
+    write_json(repo / "index.json", {"main": names_of_revisions[-1], "revisions": entries})
     write_training_files(run, repo, run.pretrain, heldout=True)
-    write_card(repo, checkpoints_card(figures, names, licence=licence, revisions=entries), figures)
+    card = checkpoints_card(figures, names, licence=licence, revisions=names_of_revisions, rows=rows)
+    write_card(repo, card, figures)
 
 
 def write_base(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
@@ -154,18 +152,13 @@ def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None
             mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", MANIFEST_NAME, SOURCES_NAME), run=run.root
         )
         suffix = ".parquet" if any(item.endswith(".parquet") for item in names_copied) else ".arrow"
-        config = {
-            "config_name": mix.name,
-            "data_files": [{"split": "train", "path": f"data/{mix.name}/*{suffix}"}],
-        }
+        config = {"config_name": mix.name, "data_files": [{"split": "train", "path": f"data/{mix.name}/*{suffix}"}]}
         configs.append({**config, "default": True} if mix == mixes[-1] else config)
         recipe = load(mix / "manifest.json").get("recipe")
         if recipe is not None:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run.root), encoding="utf-8")
-    rows = sum(load(mix / "manifest.json")["counts"]["rows"] for mix in mixes)
-    category = next((category for limit, category in SIZE_LIMITS if rows < limit), "10M<n<100M")
-    write_card(repo, dataset_card(figures, names, mixes=mixes, configs=configs, size_category=category), figures)
+    write_card(repo, run_dataset_card(figures, names, mixes=mixes, configs=configs), figures)
 
 
 def stage(run: RunFiles, name: str) -> Path:

@@ -1,6 +1,6 @@
 """Send a checked repo folder to the Hub: `main`, then one branch for each folder of `revisions/`.
 
-Running it again after a failure goes on: files that are on the Hub already are not sent twice. The token comes from
+Running it again after a failure resumes: files that are on the Hub already are not sent twice. The token comes from
 huggingface_hub (`hf auth login`, or HF_TOKEN), never from an argument or a file of ours.
 """
 
@@ -34,19 +34,15 @@ def repo_url(folder: Path, repo_id: str, repo_type: RepoType | None) -> str:
 
 def plan_branches(folder: Path, *, revision: str | None = None) -> list[Branch]:
     """What would be sent, `main` first; with `revision` only that branch (`main`, or a folder of `revisions/`)."""
-    revisions = sorted(path for path in (folder / REVISIONS).glob("*") if path.is_dir())
-    if (
-        revision is not None
-        and (folder / REVISIONS).is_dir()
-        and revision not in ("main", *(p.name for p in revisions))
-    ):
-        known = ", ".join(path.name for path in revisions[:3])
-        raise HubError(f"--revision {revision}: no such revision in {folder}. Known: main, {known}, ...")
-    folders = {"main": folder, **{path.name: path for path in revisions}}
-    if revision is not None and revision not in folders:
-        folders = {revision: folder}  # a branch of the user's own naming
-    chosen = {revision: folders[revision]} if revision is not None else folders
-    return [branch(name, path, whole=path != folder) for name, path in chosen.items()]
+    revisions = {path.name: path for path in sorted((folder / REVISIONS).glob("*")) if path.is_dir()}
+    folders = {"main": folder, **revisions}
+    if revision is not None:
+        if revisions and revision not in folders:
+            known = ", ".join(list(folders)[:4])
+            raise HubError(f"--revision {revision}: no such revision in {folder}. Known: {known}, ...")
+        # Without revisions it is a branch of the user's own naming.
+        folders = {revision: folders.get(revision, folder)}
+    return [branch(name, path, whole=path != folder) for name, path in folders.items()]
 
 
 def branch(name: str, folder: Path, *, whole: bool) -> Branch:
@@ -98,5 +94,5 @@ def publish(
             )
     except (HfHubHTTPError, HFValidationError) as error:
         reason = " ".join(str(error).split())
-        raise HubError(f"{repo_id}: the Hub refused ({reason}). The same command goes on from there.") from error
+        raise HubError(f"{repo_id}: the Hub refused ({reason}). The same command resumes the upload.") from error
     return branches

@@ -73,7 +73,7 @@ def test_a_failed_commit_is_told_and_the_same_command_goes_on_without_sending_we
     failed = command(*arguments)
     assert failed.returncode == 2
     assert "the disk of the loopback hub is full" in failed.stderr
-    assert "The same command goes on" in failed.stderr
+    assert "The same command resumes the upload" in failed.stderr
     assert "Traceback" not in failed.stderr
     branches = hub.repos["models/someone/tiny-checkpoints"]
     assert branches[first]["model.safetensors"] != weights

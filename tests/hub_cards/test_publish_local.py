@@ -17,8 +17,7 @@ from hub_cards.cards import model_card
 from hub_cards.errors import HubError
 from hub_cards.figures import load, trace
 from hub_cards.publish_local import publish_local
-from hub_cards.revisions import parse_revision, revision_name, short_count
-from hub_cards.run_files import Names
+from hub_cards.run_files import Names, parse_revision, revision_name, short_count
 from hub_cards.validate import check_repo
 from yulanmini.run_layout import card_files
 

@@ -26,16 +26,16 @@ def errors_of(repo: Path) -> str:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"license": "apache2.0"}, "license: 'apache2.0' is not one the Hub knows; did you mean 'apache-2.0'?"),
+        ({"license": "apache2.0"}, "license: the Hub does not know 'apache2.0'. Did you mean 'apache-2.0'?"),
         ({"license": "other"}, "license: other needs 'license_name'"),
         ({"license": None}, "no 'license'"),
-        ({"language": ["en", "chinese"]}, "language: 'chinese' is not one the Hub knows"),
-        ({"pipeline_tag": "text_generation"}, "did you mean 'text-generation'?"),
-        ({"library_name": "transformer"}, "did you mean 'transformers'?"),
-        ({"base_model_relation": "fine-tune"}, "did you mean 'finetune'?"),
+        ({"language": ["en", "chinese"]}, "language: the Hub does not know 'chinese'. Known: aa, ab,"),
+        ({"pipeline_tag": "text_generation"}, "Did you mean 'text-generation'?"),
+        ({"library_name": "transformer"}, "Did you mean 'transformers'?"),
+        ({"base_model_relation": "fine-tune"}, "Did you mean 'finetune'?"),
         ({"base_model": "tiny"}, "base_model: 'tiny' has no namespace"),
         ({"datasets": ["a/b/c"]}, "datasets: "),
-        ({"pipline_tag": "text-generation"}, "unknown key 'pipline_tag'; did you mean 'pipeline_tag'?"),
+        ({"pipline_tag": "text-generation"}, "unknown key 'pipline_tag'. Did you mean 'pipeline_tag'?"),
         ({"model-index": []}, "is the Hub's old form of scores"),
     ],
 )
@@ -68,7 +68,7 @@ def test_wrong_configs_of_a_dataset_are_found(repo_copy, config, message):
     [
         ({"dataset": {"id": "a/b", "task_id": "c"}, "value": "94 %"}, "the value '94 %' is not a number"),
         ({"dataset": {"id": "a/b"}, "value": 1}, "no dataset.task_id"),
-        ({"datasets": {"id": "a/b", "task_id": "c"}, "value": 1}, "unknown key 'datasets'; did you mean 'dataset'?"),
+        ({"datasets": {"id": "a/b", "task_id": "c"}, "value": 1}, "unknown key 'datasets'. Did you mean 'dataset'?"),
         ({"dataset": {"id": "a/b", "task_id": "c"}, "value": 1, "source": {"name": "x"}}, "a source needs its url"),
     ],
 )
