@@ -5,6 +5,7 @@ paths), the resolved config, the seed, package versions, counts, and size and SH
 fills its folder as it goes writes a claim first. By the two every room knows what it may write to (`folder_state`).
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -279,15 +280,27 @@ def fsync_tree(folder: Path) -> None:
 def whole_folder(destination: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `destination` in one rename, or vanishes on an error.
 
-    A leftover of a killed run (`.NAME.partial` beside it) is removed first. `destination` is absent or empty; a stage
-    that works for long before this asks `check_new_folder` at its beginning.
+    A leftover of a killed run (`.NAME.partial` beside it) is emptied first; one that another process is writing is a
+    `DataError`. `destination` is absent or empty; a stage that works for long before this asks `check_new_folder` at
+    its beginning.
     """
     destination = Path(destination).resolve()  # a link would stand in the way of the rename
     check_new_folder(destination)
     partial = destination.parent / f".{destination.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    partial.mkdir(parents=True, exist_ok=True)
+    held = os.open(partial, os.O_RDONLY)
     try:
+        # The lock goes with the process, however it ends. A folder that another has renamed or removed since it was
+        # opened here is not this one any more.
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not partial.exists() or not os.path.samestat(os.fstat(held), partial.stat()):
+            raise BlockingIOError
+    except BlockingIOError as error:
+        os.close(held)
+        raise DataError(f"{destination}: another process is making it. Wait for that, or choose another.") from error
+    try:
+        for left_over in partial.iterdir():
+            shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
         yield partial
         fsync_tree(partial)
         partial.rename(destination)
@@ -299,3 +312,5 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    finally:
+        os.close(held)

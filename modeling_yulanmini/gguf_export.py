@@ -47,6 +47,8 @@ def export_gguf(
     scaled rotary embedding other than linear, a value beyond float16), and if `dst` exists.
     """
     torch_dtype, matrix_type, file_type = choose(dtype, FILE_TYPES, "dtype")
+    if Path(dst).is_dir():
+        raise CheckpointError(f"{dst}: is a folder; give the name of a file, such as {Path(dst) / 'model.gguf'}.")
     folder = ModelFolder(src)
     config, tensors = as_stock_model(folder)
     vocabulary = read_vocabulary(folder.path, config["vocab_size"])

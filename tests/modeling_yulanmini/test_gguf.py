@@ -240,3 +240,6 @@ def test_an_existing_file_and_a_failure_half_way_leave_things_as_they_were(tmp_p
     with pytest.raises(CheckpointError, match="exists"):
         export_gguf(src, dst)
     assert dst.read_bytes() == b"kept"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CheckpointError, match="is a folder; give the name of a file"):
+        export_gguf(src, tmp_path / "folder")
