@@ -38,21 +38,22 @@ def heldout_table(figures: Figures) -> Table | None:
     if not figures.has(file):
         return None
     lines = figures.value(file)
-    steps = sorted({line["step"] for line in lines})
+    places = {(line["step"], line["domain"]): index for index, line in enumerate(lines)}
+    first = {line["step"]: index for index, line in reversed(list(enumerate(lines)))}
+    steps = sorted(first)
     last_stable = [line["step"] for line in lines if line["phase"] == "25" and line["step"] > 0]
-    shown = sorted({steps[0], *steps[1:2], *last_stable, steps[-1]})
+    shown = sorted({*steps[:2], *last_stable, steps[-1]})
     headers = ["domain"]
     for step in shown:
-        index = next(index for index, line in enumerate(lines) if line["step"] == step)
-        label = "start" if step == 0 else f"phase {figures.figure(file, join(index, 'phase'), '')}"
-        headers.append(f"{label}, step {figures.figure(file, join(index, 'step'))}")
-    rows = []
-    for domain in dict.fromkeys(line["domain"] for line in lines):
-        row = [domain]
-        for step in shown:
-            places = [i for i, line in enumerate(lines) if line["step"] == step and line["domain"] == domain]
-            row.append(figures.figure(file, join(places[0], "bits_per_byte"), ".3f") if places else "not scored")
-        rows.append(row)
+        label = f"phase {figures.figure(file, join(first[step], 'phase'), '')}" if step else "start"
+        headers.append(f"{label}, step {figures.figure(file, join(first[step], 'step'))}")
+
+    def cell(step: int, domain: str) -> str:
+        at = places.get((step, domain))
+        return "not scored" if at is None else figures.figure(file, join(at, "bits_per_byte"), ".3f")
+
+    domains = dict.fromkeys(line["domain"] for line in lines)
+    rows = [[domain, *(cell(step, domain) for step in shown)] for domain in domains]
     return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 

@@ -50,7 +50,10 @@ def fenced(text: str) -> str:
     return f"{fence}text\n{text}\n{fence}"
 
 
-def model_metadata(names: Names, *, licence: str, tags: list[str], base_model: str | None = None) -> dict[str, Any]:
+def render_model_card(
+    template: str, names: Names, *, licence: str, tags: list[str], base_model: str | None = None, **values: Any
+) -> str:
+    """A model's card, with the metadata that all of them have."""
     metadata: dict[str, Any] = {
         "language": LANGUAGES,
         "license": licence,
@@ -61,16 +64,16 @@ def model_metadata(names: Names, *, licence: str, tags: list[str], base_model: s
     }
     if base_model is not None:
         metadata |= {"base_model": base_model, "base_model_relation": "finetune"}
-    return metadata
+    return render(template, metadata, names=names, licence=licence, **values)
 
 
 def base_card(figures: Figures, names: Names, *, licence: str) -> str:
     """Card of the merged base model, a plain Llama."""
-    return render(
+    return render_model_card(
         "base",
-        model_metadata(names, licence=licence, tags=["merged"]),
-        names=names,
+        names,
         licence=licence,
+        tags=["merged"],
         training=card_figures.training_table(figures),
         heldout=card_figures.heldout_table(figures),
         scores=card_figures.score_tables(figures, ["base"]),
@@ -82,11 +85,11 @@ def checkpoints_card(
     figures: Figures, names: Names, *, licence: str, revisions: list[str], rows: list[list[str]]
 ) -> str:
     """Card of the unmerged checkpoints, one revision a phase; `rows` tell phase, step and revision."""
-    return render(
+    return render_model_card(
         "checkpoints",
-        model_metadata(names, licence=licence, tags=["checkpoints"]),
-        names=names,
+        names,
         licence=licence,
+        tags=["checkpoints"],
         example=revisions[0],
         final=revisions[-1],
         revisions={"headers": ["phase", "step", "revision"], "rows": rows},
@@ -105,13 +108,14 @@ def parent_of(figures: Figures, names: Names) -> str:
 def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
     """Card of the instruction-tuned model."""
     parent = parent_of(figures, names)
-    return render(
+    return render_model_card(
         "instruct",
-        model_metadata(names, licence=licence, tags=["sft", "trl"], base_model=parent),
-        names=names,
+        names,
+        licence=licence,
+        tags=["sft", "trl"],
+        base_model=parent,
         parent=parent,
         is_merged=parent == names.base,
-        licence=licence,
         tuning=card_figures.tuning_table(figures),
         scores=card_figures.score_tables(figures, ["base", "instruct"]),
         samples=card_figures.samples(figures, "instruct"),

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+from datasets import DatasetInfo, Features, SplitDict, SplitInfo
+from datasets.info import DatasetInfosDict
+from huggingface_hub import DatasetCardData
+
+from data_recipes.packing.writer import schema_of
 from data_recipes.rows.reader import PackedRows
 from hub_cards.card_figures import Table
 from hub_cards.cards import LANGUAGES as LANGUAGES_OF_RUNS
@@ -16,6 +22,7 @@ from hub_cards.figures import Figures, join
 from hub_cards.run_files import Names
 
 LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
+ABOUT_LICENCES = "Each row keeps the source of each of its documents, under whose licence it is."
 ABOUT_ORIGINS = """\
 What the mixes were drawn from, by domain. Origins: `packages` (sources and documentation of installed Python packages),
 `python` (Python's own library), `messages` (translations of installed programs), `generated` (problems with computed
@@ -73,10 +80,8 @@ def corpus_table(figures: Figures) -> Table | None:
     for name, domain in domains.items():
         at = join("counts", "domains", name)
         row = [name, figures.figure(file, f"{at}/train/documents"), figures.figure(file, f"{at}/train/bytes")]
-        for origin in origins:
-            known = origin in domain.get("origins", {})
-            row.append(figures.figure(file, f"{at}/origins/{origin}") if known else "")
-        rows.append(row)
+        known = domain.get("origins", {})
+        rows.append(row + [figures.figure(file, f"{at}/origins/{one}") if one in known else "" for one in origins])
     headers = ["domain", "documents", "bytes", *(f"of {origin}" for origin in origins)]
     return {"headers": headers, "rows": rows}
 
@@ -86,24 +91,14 @@ def phases_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *,
     tokenizer = phases[0].manifest["tokenizer"]
     location = tokenizer["location"]
     columns = ["config", "context", "rows", "tokens", "documents", "padding", "subsets", "packing"]
+    sources = ["source", "revision", "licence", "epochs", "content fingerprint"]
+    missing = ["config", "subset", "tokens", "what was done", "reason"]
     sections = [
         ("Tokens by domain", "", _domain_table(phases)),
         ("Tokens by language", "", _language_table(phases)),
-        (
-            "Sources and their licences",
-            "Each row keeps the source of each of its documents, under whose licence it is.",
-            _table(["source", "revision", "licence", "epochs", "content fingerprint"], _source_lines(phases)),
-        ),
-        (
-            "Rows of the sources that gave no document",
-            "",
-            _table(["source", "reason", "rows"], _drop_lines(phases)),
-        ),
-        (
-            "Subsets left out",
-            "",
-            _table(["config", "subset", "tokens", "what was done", "reason"], _missing_lines(phases)),
-        ),
+        ("Sources and their licences", ABOUT_LICENCES, _table(sources, _source_lines(phases))),
+        ("Rows of the sources that gave no document", "", _table(["source", "reason", "rows"], _drop_lines(phases))),
+        ("Subsets left out", "", _table(missing, _missing_lines(phases))),
     ]
     return render(
         "dataset",
@@ -131,6 +126,17 @@ def size_category(rows: int) -> str:
 
 def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> dict[str, Any]:
     """What the Hub reads: configs with their files, and `dataset_info` with features and sizes."""
+    infos = DatasetInfosDict()
+    for phase, size in zip(phases, sizes, strict=True):
+        train = SplitInfo("train", num_bytes=size.in_memory, num_examples=phase.num_rows)
+        infos[phase.folder.name] = DatasetInfo(
+            features=Features.from_arrow_schema(schema_of(phase.context_length, pa.string())),
+            splits=SplitDict({"train": train}),
+            download_size=size.files,
+            dataset_size=size.in_memory,
+        )
+    info = DatasetCardData()
+    infos.to_dataset_card_data(info)
     return {
         "pretty_name": title,
         **_licence(phases),
@@ -139,53 +145,20 @@ def front_matter(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *
         "tags": ["pretraining", "packed", "curriculum"],
         "size_categories": [size_category(sum(phase.num_rows for phase in phases))],
         "configs": [
-            {
-                "config_name": phase.folder.name,
-                "data_files": [{"split": "train", "path": f"{phase.folder.name}/*.parquet"}],
-            }
-            for phase in phases
+            {"config_name": name, "data_files": [{"split": "train", "path": f"{name}/*.parquet"}]}
+            for name in (phase.folder.name for phase in phases)
         ],
-        "dataset_info": [
-            {
-                "config_name": phase.folder.name,
-                "features": _features(phase.context_length),
-                "splits": [{"name": "train", "num_bytes": size.in_memory, "num_examples": phase.num_rows}],
-                "download_size": size.files,
-                "dataset_size": size.in_memory,
-            }
-            for phase, size in zip(phases, sizes, strict=True)
-        ],
+        "dataset_info": info["dataset_info"],
     }
 
 
-def _features(context_length: int) -> list[dict[str, Any]]:
-    piece = [
-        {"name": "source", "dtype": "string"},
-        {"name": "file", "dtype": "string"},
-        {"name": "row", "dtype": "int64"},
-        {"name": "start", "dtype": "int64"},
-        {"name": "end", "dtype": "int64"},
-    ]
-    return [
-        {"name": "input_ids", "list": "int32", "length": context_length},
-        {"name": "doc_lengths", "list": "int32"},
-        {"name": "subset", "dtype": "string"},
-        {"name": "documents", "list": piece},
-    ]
-
-
 def _phase_line(phase: PackedRows) -> list[Any]:
-    counts, config = phase.manifest["counts"], phase.manifest["config"]
-    return [
-        phase.folder.name,
-        phase.context_length,
-        counts["rows"],
-        counts["tokens"],
-        counts["documents"],
-        f"{counts['padding'] / counts['tokens']:.3%}",
-        sum(subset["rows"] > 0 for subset in phase.manifest["subsets"]),
-        config["packing"],
-    ]
+    counts = phase.manifest["counts"]
+    totals = [counts[key] for key in ("rows", "tokens", "documents")]
+    padding = f"{counts['padding'] / counts['tokens']:.3%}"
+    subsets = sum(subset["rows"] > 0 for subset in phase.manifest["subsets"])
+    packing = phase.manifest["config"]["packing"]
+    return [phase.folder.name, phase.context_length, *totals, padding, subsets, packing]
 
 
 def _domain_table(phases: Sequence[PackedRows]) -> Table:

@@ -52,12 +52,8 @@ HOME_FOLDER = re.compile(r"(?:/home|/Users)/[A-Za-z0-9._-]+/|/root/|[A-Z]:\\+Use
 
 def allowed(name: str, patterns: Iterable[str]) -> bool:
     """Whether a file's name, relative to its repo, is on the list; `*` does not reach across folders."""
-    parts = name.split("/")
-    for pattern in patterns:
-        wanted = pattern.split("/")
-        if len(wanted) == len(parts) and all(fnmatch(part, want) for part, want in zip(parts, wanted, strict=True)):
-            return True
-    return False
+    # With as many slashes in both, no `*` can stand for one.
+    return any(name.count("/") == pattern.count("/") and fnmatch(name, pattern) for pattern in patterns)
 
 
 def repo_files(folder: Path) -> Iterator[Path]:
@@ -72,24 +68,26 @@ def repo_files(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def copy_allowed(source: Path, destination: Path, patterns: Iterable[str], *, run: Path | None = None) -> list[str]:
-    """Copy the files of `source` that are on the list; returns their names.
+def copy_allowed(source: Path, destination: Path, patterns: Iterable[str], *, run: Path) -> None:
+    """Copy the files of `source` that are on the list.
 
     In text files the absolute path of `run` becomes `.`: it names a folder of this machine.
     """
-    names = []
     for path in repo_files(source):
         name = path.relative_to(source).as_posix()
         if not allowed(name, patterns):
             continue
         target = destination / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix in TEXT_SUFFIXES and run is not None:
-            target.write_text(without_run_path(path.read_text(encoding="utf-8"), run), encoding="utf-8")
+        if path.suffix in TEXT_SUFFIXES:
+            copy_text(path, target, run=run)
         else:
             shutil.copyfile(path, target)
-        names.append(name)
-    return names
+
+
+def copy_text(source: Path, target: Path, *, run: Path) -> None:
+    """Copy a text file, the absolute path of `run` in it replaced by `.`."""
+    target.write_text(without_run_path(source.read_text(encoding="utf-8"), run), encoding="utf-8")
 
 
 def without_run_path(text: str, run: Path) -> str:

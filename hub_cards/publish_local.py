@@ -5,7 +5,9 @@ A repo's own files are its `main`; `revisions/<name>/` are its branches, whole m
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +55,10 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
     repo would not pass its own check.
     """
     names = Names(namespace, name)
-    writers = {
+    writers: dict[str, Callable[[RunFiles, Path, Names, str], None]] = {
         names.checkpoints: write_checkpoints,
-        names.base: write_base,
-        names.instruct: write_instruct,
+        names.base: partial(write_model, kind="base"),
+        names.instruct: partial(write_model, kind="instruct"),
         names.data: write_dataset,
     }
     inputs, config = inputs_of(run), {"name": names.base, "licence": licence}
@@ -68,13 +70,13 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
         if states[repo_id] == "finished":
             repos.append(LaidOut(folder, False, edited_files(folder)))
             continue
-        with whole_folder(folder) as partial:
-            write(run, partial, names, licence)
-            errors = [finding for finding in check_repo(partial, run=run) if finding.severity == "error"]
+        with whole_folder(folder) as unfinished:
+            write(run, unfinished, names, licence)
+            errors = [finding for finding in check_repo(unfinished, run=run) if finding.severity == "error"]
             if errors:
                 listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
                 raise HubError(f"{repo_id} would not pass its own check: {listed}.")
-            write_manifest(partial, kind=KIND, inputs=inputs, config=config, counts={})
+            write_manifest(unfinished, kind=KIND, inputs=inputs, config=config, counts={})
         repos.append(LaidOut(folder, True, []))
     return repos
 
@@ -115,28 +117,26 @@ def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> 
     files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run.root)
     names_of_revisions = [entry["revision"] for entry in entries]
     write_json(repo / "index.json", {"main": names_of_revisions[-1], "revisions": entries})
-    write_training_files(run, repo, run.pretrain, heldout=True)
+    write_training_files(run, repo, run.pretrain)
     card = checkpoints_card(figures, names, licence=licence, revisions=names_of_revisions, rows=rows)
     write_card(repo, card, figures)
 
 
-def write_base(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
-    """The merged model, with its certificate, its scores and the training behind it."""
-    files.copy_allowed(stage(run, run.merged), repo, files.MODEL_FILES, run=run.root)
-    write_training_files(run, repo, run.pretrain, heldout=True)
-    write_scores(run, repo, "base", names.base, names.data)
-    write_card(repo, *model_card(run, "base", names, licence=licence))
-
-
-def write_instruct(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
-    """The instruction-tuned model, with its scores and the tuning behind it."""
-    files.copy_allowed(stage(run, run.sft), repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run.root)
+def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: str) -> None:
+    """The merged "base" model or the tuned "instruct" one, with its scores and the training behind it."""
+    folder, training, repo_id = {
+        "base": (run.merged, run.pretrain, names.base),
+        "instruct": (run.sft, run.sft, names.instruct),
+    }[kind]
+    if not (run.root / folder / "config.json").is_file():
+        raise HubError(f"{run.root / folder}: no model there; finish that stage of the run first.")
+    files.copy_allowed(run.root / folder, repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run.root)
     adapter = repo / "adapter" / "adapter_config.json"
     if adapter.is_file():  # it names the folder of this machine that the adapter belongs to
         write_json(adapter, {**load(adapter), "base_model_name_or_path": parent_of(Figures(run), names)})
-    write_training_files(run, repo, run.sft, heldout=False)
-    write_scores(run, repo, "instruct", names.instruct, names.data)
-    write_card(repo, *model_card(run, "instruct", names, licence=licence))
+    write_training_files(run, repo, training)
+    write_scores(run, repo, kind, repo_id, names.data)
+    write_card(repo, *model_card(run, kind, names, licence=licence))
 
 
 def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
@@ -148,11 +148,8 @@ def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None
     configs = []
     (repo / "recipes").mkdir()
     for mix in mixes:
-        names_copied = files.copy_allowed(
-            mix, repo / "data" / mix.name, ("*.arrow", "*.parquet", MANIFEST_NAME, SOURCES_NAME), run=run.root
-        )
-        suffix = ".parquet" if any(item.endswith(".parquet") for item in names_copied) else ".arrow"
-        config = {"config_name": mix.name, "data_files": [{"split": "train", "path": f"data/{mix.name}/*{suffix}"}]}
+        files.copy_allowed(mix, repo / "data" / mix.name, ("*.arrow", MANIFEST_NAME, SOURCES_NAME), run=run.root)
+        config = {"config_name": mix.name, "data_files": [{"split": "train", "path": f"data/{mix.name}/*.arrow"}]}
         configs.append({**config, "default": True} if mix == mixes[-1] else config)
         recipe = load(mix / "manifest.json").get("recipe")
         if recipe is not None:
@@ -161,19 +158,10 @@ def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None
     write_card(repo, run_dataset_card(figures, names, mixes=mixes, configs=configs), figures)
 
 
-def stage(run: RunFiles, name: str) -> Path:
-    """The folder of a finished stage; HubError when it is not there."""
-    folder = run.root / name
-    if not (folder / "config.json").is_file():
-        raise HubError(f"{folder}: no model there; finish that stage of the run first.")
-    return folder
-
-
-def write_training_files(run: RunFiles, repo: Path, folder: str, *, heldout: bool) -> None:
+def write_training_files(run: RunFiles, repo: Path, folder: str) -> None:
     """Config and metrics of the training behind a model, without this machine's paths."""
-    config = (run.root / folder / "config.yaml").read_text(encoding="utf-8")
-    (repo / "training_config.yaml").write_text(files.without_run_path(config, run.root), encoding="utf-8")
-    for name in ("metrics.jsonl", *(["heldout.jsonl"] if heldout else [])):
+    files.copy_text(run.root / folder / "config.yaml", repo / "training_config.yaml", run=run.root)
+    for name in ("metrics.jsonl", "heldout.jsonl"):
         if (run.root / folder / name).is_file():
             shutil.copyfile(run.root / folder / name, repo / name)
 
@@ -181,12 +169,10 @@ def write_training_files(run: RunFiles, repo: Path, folder: str, *, heldout: boo
 def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str, dataset_id: str) -> None:
     """scores.json as it is, and in the Hub's form; nothing where the model was not scored."""
     scores = run.root / run.scores_file(model)
-    if not scores.is_file():
-        return
-    text = files.without_run_path(scores.read_text(encoding="utf-8"), run.root)
-    (repo / "scores.json").write_text(text, encoding="utf-8")
-    url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
-    write_eval_results(repo / "scores.json", repo, dataset_id=dataset_id, source_url=url)
+    if scores.is_file():
+        files.copy_text(scores, repo / "scores.json", run=run.root)
+        url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
+        write_eval_results(repo / "scores.json", repo, dataset_id=dataset_id, source_url=url)
 
 
 def write_card(repo: Path, text: str, figures: Figures) -> None:

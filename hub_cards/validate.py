@@ -36,14 +36,6 @@ def repo_type_of(folder: Path) -> RepoType:
     return "model" if (folder / "config.json").is_file() else "dataset"
 
 
-def parse_repo_type(text: str | None) -> RepoType | None:
-    """A repo type from the command line; None stays None, for `repo_type_of` to tell."""
-    match text:
-        case None | "model" | "dataset":
-            return text
-    raise HubError(f"repo type '{text}': expected model or dataset.")
-
-
 def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles | None = None) -> list[Finding]:
     """Everything that is wrong with a repo's folder. With `run`, each number on the card is looked up there again."""
     folder = Path(folder)
@@ -70,17 +62,14 @@ def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles
 
 def file_findings(folder: Path, kind: RepoType) -> list[Finding]:
     """Files that do not belong into a repo of this kind, and what must not be public in those that do."""
-    patterns = (
-        *files.CARD_FILES,
-        *(files.MODEL_FILES + files.ADAPTER_FILES if kind == "model" else files.DATASET_FILES),
-    )
+    own = files.MODEL_FILES + files.ADAPTER_FILES if kind == "model" else files.DATASET_FILES
     findings = []
     token = get_token()
     for path in files.repo_files(folder):
         place = name = path.relative_to(folder).as_posix()
         if kind == "model" and name.startswith(f"{files.REVISIONS}/"):
             name = name.split("/", 2)[2] if name.count("/") > 1 else name
-        if not files.allowed(name, patterns):
+        if not files.allowed(name, files.CARD_FILES + own):
             findings.append(Finding("error", place, f"not on the list of files of a {kind} repo; remove it"))
         if path.suffix in files.TEXT_SUFFIXES:
             secrets, homes = files.scan(path, token=token)

@@ -1,7 +1,7 @@
 """`yulanmini hub`: cards, offline checks, and publishing."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,7 +11,7 @@ from yulanmini.run_layout import MERGED, SFT, card_files
 app = new_group()
 
 RepoTypeOption = Annotated[
-    str | None, typer.Option(help="model or dataset; by default a folder with config.json is a model.")
+    Literal["model", "dataset"] | None, typer.Option(help="By default a folder with config.json is a model.")
 ]
 
 
@@ -81,9 +81,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check card, scores, weights and files of a repo without a network; exit 2 when there is an error."""
-    from hub_cards.validate import check_repo, parse_repo_type
+    from hub_cards.validate import check_repo
 
-    findings = check_repo(folder, repo_type=parse_repo_type(repo_type), run=card_files(run) if run else None)
+    findings = check_repo(folder, repo_type=repo_type, run=card_files(run) if run else None)
     errors = sum(finding.severity == "error" for finding in findings)
     if as_json:
         emit_json({"errors": errors, "findings": [vars(finding) for finding in findings]})
@@ -108,10 +108,8 @@ def publish(
     """Send a repo to the Hub, `main` and every revision; the same command resumes after a failure."""
     from hub_cards.upload import publish as publish_repo
     from hub_cards.upload import repo_url
-    from hub_cards.validate import parse_repo_type
 
-    kind = parse_repo_type(repo_type)
-    branches = publish_repo(folder, repo_id, repo_type=kind, private=private, revision=revision, dry_run=dry_run)
+    branches = publish_repo(folder, repo_id, repo_type=repo_type, private=private, revision=revision, dry_run=dry_run)
     if as_json:
         sent = [{"branch": item.name, "files": item.files, "bytes": item.size} for item in branches]
         emit_json({"repo_id": repo_id, "sent": not dry_run, "branches": sent})
@@ -119,4 +117,4 @@ def publish(
     title = f"{'would send' if dry_run else 'sent'} to {repo_id}"
     emit_records([f"{title}=name", "files", "bytes=size"], branches)
     if not dry_run:
-        say(f"sent to {repo_url(folder, repo_id, kind)}")
+        say(f"sent to {repo_url(folder, repo_id, repo_type)}")
