@@ -34,9 +34,7 @@ def heldout_texts(corpus: Path, *, bytes_per_domain: int | None) -> dict[str, li
         chosen: list[str] = []
         for record in read_lines(path, keys=("text",)):
             length = len(record["text"].encode())
-            if chosen and bytes_per_domain is not None and size + length > bytes_per_domain:
-                continue
-            if length:
+            if length and (not chosen or bytes_per_domain is None or size + length <= bytes_per_domain):
                 chosen.append(record["text"])
                 size += length
         if chosen:

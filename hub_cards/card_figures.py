@@ -133,6 +133,4 @@ def tuning_table(figures: Figures) -> Table:
 def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:
     """The first few answers as they came, right or wrong; text, so nothing to trace."""
     file = figures.run.scores_file(model)
-    if not figures.has(file):
-        return []
-    return figures.value(file).get("samples", [])[:count]
+    return figures.value(file, "/samples")[:count] if figures.has(file) else []

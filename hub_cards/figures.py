@@ -60,7 +60,7 @@ class Figures:
         return (self.root / file).is_file()
 
     def value(self, file: str, pointer: str = "") -> Any:
-        """What a file says, for decisions that put no number on the card."""
+        """A value of a file, for decisions that put no number on the card."""
         if file not in self._contents:
             self._contents[file] = load(self.root / file)
         return look_up(self._contents[file], pointer, str(self.root / file))

@@ -95,7 +95,7 @@ def without_run_path(text: str, run: Path) -> str:
 
 
 def scan(path: Path, *, token: str | None) -> tuple[list[str], list[str]]:
-    """(secrets, folders of a machine) that a text file mentions, in words; the secret itself is not repeated."""
+    """(secrets, folders of a machine) that a text file mentions, as sentences that do not repeat the secret."""
     text = path.read_text(encoding="utf-8", errors="replace")
     secrets = []
     for what, pattern in SECRETS.items():

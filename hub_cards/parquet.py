@@ -26,6 +26,12 @@ from hub_cards.dataset_card import PublishedSize, phases_card
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
 CHUNKING = {"min_chunk_size": 256 * 1024, "max_chunk_size": 1024 * 1024, "norm_level": 0}
+WRITING: dict[str, Any] = {
+    "compression": "zstd",
+    "write_page_index": True,
+    "use_content_defined_chunking": CHUNKING,
+    "use_dictionary": ["subset", "documents.list.element.source", "documents.list.element.file"],
+}
 TOKENIZER = "tokenizer"
 GROUP_TOKENS = 4 * 2**20
 
@@ -78,7 +84,7 @@ def tokenizer_of(phases: Sequence[PackedRows], location: str | None) -> dict[str
 def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize:
     """One phase as `train-K-of-N.parquet`, sources and files by name instead of by number."""
     out.mkdir(parents=True)
-    schema = published_schema(phase.context_length)
+    schema = schema_of(phase.context_length, pa.string())
     tables = read_file_tables(phase.folder)
     step = max(1, GROUP_TOKENS // phase.context_length)
 
@@ -89,14 +95,15 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize
     # What a row takes when compressed is found out on the first rows: it depends on text and vocabulary.
     probe = pa.BufferOutputStream()
     first = rows(0, min(step, phase.num_rows))
-    with _writer(probe, schema) as writer:
+    with pq.ParquetWriter(probe, schema, **WRITING) as writer:
         writer.write_table(first)
     rows_per_shard = max(1, SHARD_BYTES * first.num_rows // probe.getvalue().size)
     shards = -(-phase.num_rows // rows_per_shard)
     in_memory = 0
     for shard in range(shards):
         last = min(phase.num_rows, (shard + 1) * rows_per_shard)
-        with _writer(out / f"train-{shard:05d}-of-{shards:05d}.parquet", schema) as writer:
+        path = out / f"train-{shard:05d}-of-{shards:05d}.parquet"
+        with pq.ParquetWriter(path, schema, **WRITING) as writer:
             for start in range(shard * rows_per_shard, last, step):
                 stop = min(last, start + step)
                 table = rows(start, stop)
@@ -104,22 +111,6 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize
                 in_memory += table.nbytes
                 progress.update((stop - start) * phase.context_length)
     return PublishedSize(in_memory, sum(path.stat().st_size for path in out.glob("*.parquet")))
-
-
-def _writer(where: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    return pq.ParquetWriter(
-        where,
-        schema,
-        compression="zstd",
-        write_page_index=True,
-        use_content_defined_chunking=CHUNKING,
-        use_dictionary=["subset", "documents.list.element.source", "documents.list.element.file"],
-    )
-
-
-def published_schema(context_length: int) -> pa.Schema:
-    """The columns of a published shard."""
-    return schema_of(context_length, pa.string())
 
 
 def _with_names(

@@ -54,10 +54,8 @@ class RunFiles:
 
 def _in_training_order(folder: Path, file: str) -> list[Path]:
     """The phases below `folder` that hold `file`."""
-    return sorted(
-        (path for path in folder.glob("phase-*") if (path / file).is_file()),
-        key=lambda path: training_order(path.name),
-    )
+    phases = [path for path in folder.glob("phase-*") if (path / file).is_file()]
+    return sorted(phases, key=lambda path: training_order(path.name))
 
 
 @dataclass(frozen=True)

@@ -42,14 +42,11 @@ def plan_branches(folder: Path, *, revision: str | None = None) -> list[Branch]:
             raise HubError(f"--revision {revision}: no such revision in {folder}. Known: {known}, ...")
         # Without revisions it is a branch of the user's own naming.
         folders = {revision: folders.get(revision, folder)}
-    return [branch(name, path, whole=path != folder) for name, path in folders.items()]
-
-
-def branch(name: str, folder: Path, *, whole: bool) -> Branch:
-    sizes = [
-        path.stat().st_size for path in repo_files(folder) if whole or path.relative_to(folder).parts[0] != REVISIONS
-    ]
-    return Branch(name, folder, len(sizes), sum(sizes))
+    branches = []
+    for name, path in folders.items():
+        files = [file for file in repo_files(path) if path != folder or file.relative_to(path).parts[0] != REVISIONS]
+        branches.append(Branch(name, path, len(files), sum(file.stat().st_size for file in files)))
+    return branches
 
 
 def publish(

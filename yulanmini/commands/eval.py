@@ -89,13 +89,10 @@ def compare(
     if as_json:
         emit_json(table)
         return
-    rows = [
-        [
-            *(row[key] for key in ("task", "measure", "group")),
-            *("" if value is None else format(value, value_format(row)) for value in row["values"]),
-        ]
-        for row in table["rows"]
-    ]
+    rows = []
+    for row in table["rows"]:
+        values = ["" if value is None else format(value, value_format(row)) for value in row["values"]]
+        rows.append([row["task"], row["measure"], row["group"], *values])
     emit_table(["task", "measure", "of", *table["runs"]], rows)
     if not table["same_data"]:
         say("The runs were scored on different data: their scores are not comparable.")
