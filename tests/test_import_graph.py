@@ -43,6 +43,14 @@ FLOORS = {
         ("dry_run", "tuning"),
     ),
     "eval": (("errors",), ("scores", "corpus_folder", "model_loading"), ("generation",), ("tasks",)),
+    "hub_cards": (
+        ("errors",),
+        ("run_files", "files"),
+        ("figures",),
+        ("card_figures", "eval_results", "check_weights"),
+        ("cards", "check_card"),
+        ("dataset_card", "validate"),
+    ),
 }
 
 
