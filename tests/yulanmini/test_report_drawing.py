@@ -113,7 +113,7 @@ def test_numbers_are_shown_short_with_their_unit(shown: str, expected: str) -> N
 
 
 def test_the_interval_of_a_share_is_wilsons() -> None:
-    low, high = interval(45, 50)
+    low, high = interval(45 / 50, 50)
     assert (round(low, 3), round(high, 3)) == (0.786, 0.957)
-    assert interval(0, 20)[0] == 0.0
-    assert interval(20, 20)[1] == pytest.approx(1.0)
+    assert interval(0.0, 20)[0] == 0.0
+    assert interval(1.0, 20)[1] == pytest.approx(1.0)
