@@ -11,11 +11,12 @@ from data_recipes.errors import nearest
 from data_recipes.files import write_whole
 from data_recipes.manifest import claim_folder, folder_state
 from data_recipes.recipes.yaml_schema import validate
+from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
 from eval.model_loading import load_model
 from eval.scores import KIND, SCHEMA_VERSION, SCORES_NAME
-from eval.tasks.base import Task, known_tasks
+from eval.tasks.base import Task
 
 PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers")
 # Every task is also a suite of its own.
@@ -24,7 +25,7 @@ SUITES = {"miniature": ("heldout", "problems", "continuations")}
 
 def make_tasks(suite: str, settings: Mapping[str, Any]) -> list[Task]:
     """The tasks of a suite; each takes the settings that it knows. `EvalError` for one that none of them knows."""
-    kinds = known_tasks()
+    kinds = named_subclasses(Task)
     suites = {name: (name,) for name in kinds} | SUITES
     if suite not in suites:
         raise EvalError(f"no suite '{suite}'.{nearest(suite, suites)}")

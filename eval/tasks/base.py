@@ -3,10 +3,8 @@
 The rows that a task returns are all that comparison, report, cards and command line read.
 """
 
-import pkgutil
 from collections.abc import Sized
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -75,11 +73,3 @@ class Task(Settings):
         if token is None:
             raise EvalError(f"start '{self.start}': this tokenizer has no such token; use none.")
         return [token]
-
-
-def known_tasks() -> dict[str, type[Task]]:
-    """Every task that a module of this package defines, by name."""
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
-    return {kind.name: kind for kind in Task.__subclasses__()}

@@ -5,22 +5,19 @@ device until the loop writes its records, so none of them costs a synchronisatio
 `Monitor` with a `name` into a module of this package: it is found, and on by default.
 """
 
-import pkgutil
 from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch.utils.hooks import RemovableHandle
 
+from data_recipes.registry import named_subclasses
 from train.config import PretrainConfig
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.errors import TrainError
 from train.launch.world import World
-
-Named = TypeVar("Named")
 
 
 class Monitor:
@@ -57,18 +54,6 @@ class Monitor:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-
-
-def named_subclasses(base: type[Named]) -> dict[str, type[Named]]:
-    """The subclasses of `base` with a `name` that the modules beside it define, by name."""
-    package = base.__module__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(import_module(package).__path__):
-        import_module(f"{package}.{module.name}")
-    kinds: list[Any] = [base]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    found = [kind for kind in kinds if "name" in vars(kind) and kind.__module__.startswith(f"{package}.")]
-    return {kind.name: kind for kind in sorted(found, key=lambda kind: kind.name)}
 
 
 def make_monitors(

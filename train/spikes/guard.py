@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 
 import torch
 
+from data_recipes.registry import named_subclasses
 from train.config import SpikeSettings
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase, StepPlan
 from train.errors import TrainError
 from train.launch.world import World
-from train.monitors.base import named_subclasses
 from train.spikes.not_finite import Finding
 
 

@@ -12,6 +12,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS
 from pretrain_miniature import pretrain, write_inputs, write_run_config
 from torch import nn
 
+from data_recipes.registry import named_subclasses
 from data_recipes.rows.reader import PackedRows
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import OptimizerSettings, PretrainConfig
@@ -20,7 +21,7 @@ from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.parameter_groups import parameter_groups
 from train.monitors.activations import AttentionLogits, HiddenStateVariance, NormOutputVariance
-from train.monitors.base import Gauge, Monitor, make_monitors, named_subclasses
+from train.monitors.base import Gauge, Monitor, make_monitors
 from train.monitors.losses import LossBySource
 from train.monitors.optimization import Optimization, Weights
 from train.monitors.speed import Speed

@@ -15,11 +15,11 @@ from sft_miniature import write_tokenizer
 import train.spikes
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe
+from data_recipes.registry import named_subclasses
 from data_recipes.rows.reader import PackedRows
 from train.config import SpikeSettings
 from train.errors import TrainError
 from train.launch.world import World
-from train.monitors.base import named_subclasses
 from train.spikes.guard import SpikeGuard, SpikePolicy
 
 STEPS, CONTEXT, ROWS_PER_STEP = 40, 32, 12
