@@ -25,7 +25,7 @@ from data_recipes.manifest import (
     read_manifest,
     write_manifest,
 )
-from data_recipes.packing.phase_manifest import config_of, counts_of, details_of, file_tables, inputs_of
+from data_recipes.packing.phase_manifest import details_of, file_tables, identity_of
 from data_recipes.packing.plan import PlannedPhase, plan_phases
 from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.writer import PhasePlan, write_rows
@@ -47,72 +47,65 @@ def build(request: BuildRequest) -> list[Path]:
     claim_folder(request.store_folder, kind=STORE_KIND)
     with only_one(request.out), closing(maps):
         phases = plan_phases(request)
-        for phase in phases:
-            check_finished(phase, request, request.out / phase.recipe.folder)
-        return [write_phase(phase, request, request.out / phase.recipe.folder) for phase in phases]
+        folders = [request.out / phase.recipe.folder for phase in phases]
+        identities = [identity_of(phase, request) for phase in phases]
+        # All are checked before the first is written.
+        finished = [is_finished(*pair) for pair in zip(folders, identities, strict=True)]
+        for phase, folder, identity, done in zip(phases, folders, identities, finished, strict=True):
+            if not done:
+                write_phase(phase, request, folder, identity)
+        return folders
 
 
-def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path) -> Path:
+def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path, identity: dict[str, Any]) -> None:
     """Write one planned phase; shards that a killed run has finished are kept."""
-    if folder.exists():
-        return folder
     tokenizer = request.loaded_tokenizer
     pad_id = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
     plan = PhasePlan(phase.draws, phase.recipe.context_length, phase.stores, pad_id)
-    inputs = inputs_of(phase, tokenizer)
-    config = config_of(phase, request, rows_per_shard=plan.rows_per_shard)
     partial = folder.parent / f".{folder.name}.partial"
-    identity = fingerprint_of({"inputs": inputs, "config": config, "seed": request.base_seed})
+    fingerprint = fingerprint_of(identity)
     note = partial / ".identity"
-    if partial.exists() and (not note.is_file() or note.read_text() != identity):
+    if partial.exists() and (not note.is_file() or note.read_text() != fingerprint):
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
-    note.write_text(identity)
+    note.write_text(fingerprint)
     total = plan.rows * plan.context_length
     quiet = None if request.progress and total >= 2**22 else True
     with tqdm(desc=folder.name, total=total, unit="tok", unit_scale=True, disable=quiet) as bar:
         hashes = write_rows(plan, partial, workers=request.threads, progress=bar)
     (partial / SOURCES_NAME).write_text(json.dumps(file_tables(phase), ensure_ascii=False, indent=1) + "\n")
-    write_for_datasets(partial, title=phase.recipe.folder, shards=sorted(hashes), fingerprint=identity)
+    write_for_datasets(partial, title=phase.recipe.folder, shards=sorted(hashes), fingerprint=fingerprint)
     for hidden in partial.glob(".*"):
         hidden.unlink()
-    write_manifest(
-        partial,
-        kind=KIND,
-        inputs=inputs,
-        config=config,
-        counts=counts_of(phase, shards=plan.shards),
-        seed=request.base_seed,
-        known_hashes=hashes,
-        **details_of(phase, tokenizer),
-    )
+    write_manifest(partial, kind=KIND, known_hashes=hashes, **identity, **details_of(phase, tokenizer))
     fsync_tree(partial)
     partial.rename(folder)
-    return folder
 
 
-def check_finished(phase: PlannedPhase, request: BuildRequest, folder: Path) -> None:
-    """`DataError` when the folder holds something else than this phase, with what differs."""
+def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
+    """Whether the folder holds this very phase; `DataError`, with what differs, when it holds something else."""
     if folder_state(folder, kind=KIND) == "new":
-        return
+        return False
     manifest = read_manifest(folder, kind=KIND)
-    inputs, earlier = inputs_of(phase, request.loaded_tokenizer), manifest["inputs"]
+    inputs, earlier = identity["inputs"], manifest["inputs"]
     changed = [
         f"{name}: {'its contents changed' if name in inputs and name in earlier else 'in one of the two only'}"
         for name in sorted({*inputs, *earlier})
         if inputs.get(name) != earlier.get(name)
     ]
-    config = json.loads(json.dumps(config_of(phase, request, rows_per_shard=manifest["config"]["rows_per_shard"])))
+    # Rows are the same however many a file holds.
+    config = json.loads(json.dumps(identity["config"])) | {"rows_per_shard": manifest["config"]["rows_per_shard"]}
     changed += [
         f"{key}: {_short(manifest['config'].get(key))} then, {_short(config.get(key))} now"
         for key in sorted({*config, *manifest["config"]})
         if config.get(key) != manifest["config"].get(key) and not (key == "ledger_in" and changed)
     ]
-    if manifest["seed"] != request.base_seed:
-        changed.append(f"seed: {manifest['seed']} then, {request.base_seed} now")
+    if manifest["seed"] != identity["seed"]:
+        changed.append(f"seed: {manifest['seed']} then, {identity['seed']} now")
     if changed:
         lines = "\n".join(f"  {line}" for line in changed)
         raise DataError(f"{folder}: built from something else:\n{lines}\nRemove it, or choose another --out.")
+    return True
 
 
 def _short(value: Any) -> str:

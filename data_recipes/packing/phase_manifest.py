@@ -8,6 +8,7 @@ from data_recipes.packing.overlap import overlaps
 from data_recipes.packing.plan import PlannedPhase
 from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.stream import total_tokens
+from data_recipes.packing.writer import rows_per_shard
 from data_recipes.tokens.store import TokenStore
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 
@@ -22,49 +23,45 @@ def source_names(stores: list[TokenStore]) -> list[str]:
     ]
 
 
-def inputs_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, str]:
-    """Content fingerprints of the tokenizer and of each source."""
-    names = source_names(phase.stores)
-    sources = {f"source {name}": one.supply.fingerprint for name, one in zip(names, phase.stores, strict=True)}
-    return {"tokenizer": tokenizer.fingerprint, **sources}
-
-
-def config_of(phase: PlannedPhase, request: BuildRequest, *, rows_per_shard: int) -> dict[str, Any]:
-    """Everything else that determines the rows."""
+def identity_of(phase: PlannedPhase, request: BuildRequest) -> dict[str, Any]:
+    """What determines the rows: `inputs` (tokenizer and sources by content), `config` and `seed`."""
     used = [store.key for store in phase.stores]
+    sources = zip(source_names(phase.stores), phase.stores, strict=True)
     return {
-        "name": phase.recipe.name,
-        "context_length": phase.recipe.context_length,
-        "packing": request.packing,
-        "bos": request.bos,
-        "bpe_dropout": request.dropout,
-        "long_documents": phase.long,
-        "quotas": {subset.name: subset.tokens for subset in phase.subsets},
-        "ledger_in": {key: phase.ledger_in[key].as_json() for key in used if key in phase.ledger_in},
-        "missing": list(phase.left_out),
-        "rows_per_shard": rows_per_shard,
-    }
-
-
-def counts_of(phase: PlannedPhase, *, shards: int) -> dict[str, Any]:
-    """Rows, tokens (padding included, and its share), documents, shards."""
-    rows = sum(draw.rows for draw in phase.draws)
-    tokens = rows * phase.recipe.context_length
-    filled = sum(draw.tokens for draw in phase.draws)
-    return {
-        "rows": rows,
-        "tokens": tokens,
-        "padding": tokens - filled,
-        "documents": sum(draw.documents() for draw in phase.draws),
-        "shards": shards,
+        "inputs": {
+            "tokenizer": request.loaded_tokenizer.fingerprint,
+            **{f"source {name}": store.supply.fingerprint for name, store in sources},
+        },
+        "config": {
+            "name": phase.recipe.name,
+            "context_length": phase.recipe.context_length,
+            "packing": request.packing,
+            "bos": request.bos,
+            "bpe_dropout": request.dropout,
+            "long_documents": phase.long,
+            "quotas": {subset.name: subset.tokens for subset in phase.subsets},
+            "ledger_in": {key: phase.ledger_in[key].as_json() for key in used if key in phase.ledger_in},
+            "missing": list(phase.left_out),
+            "rows_per_shard": rows_per_shard(phase.recipe.context_length),
+        },
+        "seed": request.base_seed,
     }
 
 
 def details_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, Any]:
-    """For readers: names, tables of subsets and sources, ledger after the phase, locations."""
+    """For readers: counts, names, tables of subsets and sources, ledger after the phase, locations."""
     recipe = phase.recipe
     location = tokenizer.location
+    rows = sum(draw.rows for draw in phase.draws)
+    tokens = rows * recipe.context_length
     return {
+        "counts": {
+            "rows": rows,
+            "tokens": tokens,
+            "padding": tokens - sum(draw.tokens for draw in phase.draws),
+            "documents": sum(draw.documents() for draw in phase.draws),
+            "shards": -(-rows // rows_per_shard(recipe.context_length)),
+        },
         "name": recipe.name,
         "phase": recipe.phase,
         "variant": recipe.variant,

@@ -28,6 +28,10 @@ SHARD_TOKENS = 16 * 2**20
 BATCH_TOKENS = 4 * 2**20
 
 
+def rows_per_shard(context_length: int) -> int:
+    return max(1, SHARD_TOKENS // context_length)
+
+
 @dataclass(frozen=True)
 class PhasePlan:
     """Which draw each row comes from. `draws[i]` is subset i's; `stores` holds each store once."""
@@ -50,14 +54,6 @@ class PhasePlan:
     @property
     def rows(self) -> int:
         return len(self.order)
-
-    @property
-    def rows_per_shard(self) -> int:
-        return max(1, SHARD_TOKENS // self.context_length)
-
-    @property
-    def shards(self) -> int:
-        return -(-self.rows // self.rows_per_shard)
 
     def assemble(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop` of the phase."""
@@ -83,7 +79,8 @@ class PhasePlan:
 def write_rows(plan: PhasePlan, folder: Path, *, workers: int, progress: Any) -> dict[str, dict[str, Any]]:
     """Write every shard that is not there yet; returns the hash and size of each by name."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        futures = [pool.submit(_write_shard, plan, folder, number, progress) for number in range(plan.shards)]
+        shards = -(-plan.rows // rows_per_shard(plan.context_length))
+        futures = [pool.submit(_write_shard, plan, folder, number, progress) for number in range(shards)]
         try:
             return dict(future.result() for future in futures)
         except BaseException:
@@ -96,8 +93,9 @@ def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> t
     name = shard_name(number)
     path = folder / name
     done = folder / f".{name}.json"
-    first = number * plan.rows_per_shard
-    last = min(plan.rows, first + plan.rows_per_shard)
+    size = rows_per_shard(plan.context_length)
+    first = number * size
+    last = min(plan.rows, first + size)
     record = _read_record(done)
     if record is not None and matches_record(path, record):
         progress.update((last - first) * plan.context_length)
