@@ -1,6 +1,6 @@
 """Peak memory and time of building one giant plain-text document, with either encoding back end.
 
-    python benchmarks/long_document.py --megabytes 300 --backend gigatoken --out benchmarks/results/long_document.json
+    python benchmarks/long_document.py --megabytes 300 --backend gigatoken --out benchmarks/results/long_document.jsonl
 
 The text is Python source with curly quotes, emoji and Chinese between; the tokenizers are byte-level BPE as GPT-2's
 (which gigatoken takes) and the main job's own kind (which it refuses, so `tokenizers` encodes), trained on the text's

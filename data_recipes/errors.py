@@ -1,4 +1,4 @@
-"""User-facing errors of this package, and the two things that every room's messages need."""
+"""User-facing errors of this package, and two functions that messages everywhere use."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -2,7 +2,7 @@
 
 A manifest holds the schema version, the kind of folder, fingerprints of the inputs (content hashes, not
 paths), the resolved config, the seed, package versions, counts, and size and SHA-256 of every file. A stage that
-fills its folder as it goes writes a claim first. By the two every room knows what it may write to (`folder_state`).
+fills its folder as it goes writes a claim first. These two files decide what a stage may write to (`folder_state`).
 """
 
 import fcntl

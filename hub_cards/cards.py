@@ -33,7 +33,7 @@ def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
 
 
 def table(content: card_figures.Table) -> str:
-    """A Markdown table; numbers stand flush right. "None." where it has no rows."""
+    """A Markdown table; numbers are right-aligned. "None." where it has no rows."""
     if not content["rows"]:
         return "None."
     cells = [[f"{cell:,}" if isinstance(cell, int) else cell for cell in row] for row in content["rows"]]
@@ -84,7 +84,7 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
 def checkpoints_card(
     figures: Figures, names: Names, *, licence: str, revisions: list[str], rows: list[list[str]]
 ) -> str:
-    """Card of the unmerged checkpoints, one revision a phase; `rows` tell phase, step and revision."""
+    """Card of the unmerged checkpoints, one revision per phase; `rows` list phase, step and revision."""
     return render_model_card(
         "checkpoints",
         names,

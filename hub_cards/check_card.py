@@ -77,7 +77,7 @@ def listed(value: Any) -> list[Any]:
 
 
 def id_problems(value: Any) -> list[str]:
-    """Why a value is no `namespace/name` of the Hub."""
+    """Problems of a value as a Hub repo id, `namespace/name`."""
     try:
         validate_repo_id(value)
     except HFValidationError as error:

@@ -42,7 +42,7 @@ def model_problems(model: Path, repo: Path) -> list[tuple[str, str]]:
 
 
 def safetensors_problems(path: Path) -> list[str]:
-    """Whether a safetensors file is as long as its header says; the weights are not read."""
+    """Problems of a safetensors file: its length must match its header; the weights are not read."""
     if not path.is_file():
         return ["missing"]
     size = path.stat().st_size
@@ -60,7 +60,7 @@ def safetensors_problems(path: Path) -> list[str]:
 
 
 def revision_problems(repo: Path) -> list[str]:
-    """Whether the folders of `revisions/` and index.json name the same, well-formed revisions."""
+    """Revisions that are only a folder of `revisions/` or only in index.json, and malformed names."""
     folders = sorted(path.name for path in (repo / REVISIONS).glob("*") if path.is_dir())
     index = repo / "index.json"
     if not index.is_file():

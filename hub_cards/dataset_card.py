@@ -22,12 +22,12 @@ from hub_cards.figures import Figures, join
 from hub_cards.run_files import Names
 
 LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
-ABOUT_LICENCES = "Each row keeps the source of each of its documents, under whose licence it is."
+ABOUT_LICENCES = "Each row records the source of each of its documents; the licence of that source applies."
 ABOUT_ORIGINS = """\
 What the mixes were drawn from, by domain. Origins: `packages` (sources and documentation of installed Python packages),
 `python` (Python's own library), `messages` (translations of installed programs), `generated` (problems with computed
 answers), `files` (the run owner's own)."""
-# What the Hub calls the languages of sources; where a source names none, its domain tells.
+# What the Hub calls the languages of sources; where a source names none, its domain decides.
 LANGUAGES = {"en": "en", "zh": "zh", "code": "code", "multi": "multilingual"}
 NOT_STATED = "not stated"
 LANGUAGE_OF_DOMAIN = {"web-en": "en", "web-zh": "zh", "code": "code"}
@@ -87,7 +87,7 @@ def corpus_table(figures: Figures) -> Table | None:
 
 
 def phases_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *, title: str) -> str:
-    """The card of built phases by themselves, one config a phase, every figure from their manifests."""
+    """The card of built phases by themselves, one config per phase, every figure from their manifests."""
     tokenizer = phases[0].manifest["tokenizer"]
     location = tokenizer["location"]
     columns = ["config", "context", "rows", "tokens", "documents", "padding", "subsets", "packing"]
@@ -107,7 +107,7 @@ def phases_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *,
         names=None,
         total=f"{sum(phase.num_rows * phase.context_length for phase in phases):,}",
         tokenizer={
-            # A folder of the machine that built the rows is not named beyond its last part.
+            # Of a folder on the machine that built the rows only the last part of its path is shown.
             "name": Path(location).name if os.path.isabs(location) else location,
             "vocabulary": f"{tokenizer['vocab_size']:,}",
             "fingerprint": tokenizer["fingerprint"][:16],
@@ -119,7 +119,7 @@ def phases_card(phases: Sequence[PackedRows], sizes: Sequence[PublishedSize], *,
 
 
 def size_category(rows: int) -> str:
-    """The Hub's word for a number of rows: "n<1K", then a word for each power of ten."""
+    """The Hub's size category of a number of rows: "n<1K", then a word for each power of ten."""
     words = vocabulary()["size_categories"]
     return words[min(max(0, len(str(rows)) - 3), len(words) - 1)]
 

@@ -60,7 +60,7 @@ class Figures:
         return (self.root / file).is_file()
 
     def value(self, file: str, pointer: str = "") -> Any:
-        """A value of a file, for decisions that put no number on the card."""
+        """A value of a file that decides something but is not printed on the card."""
         if file not in self._contents:
             self._contents[file] = load(self.root / file)
         return look_up(self._contents[file], pointer, str(self.root / file))
@@ -88,7 +88,7 @@ class Figures:
 
 
 def trace(folder: Path, run: RunFiles) -> list[str]:
-    """What no longer holds of the numbers on a repo's card, against the run they came from; empty when all do."""
+    """The numbers on a repo's card that no longer agree with the run they came from; empty when all do."""
     provenance = load(folder / PROVENANCE_NAME)
     card = (folder / "README.md").read_text(encoding="utf-8")
     figures = Figures(run)

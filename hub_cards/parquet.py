@@ -1,4 +1,4 @@
-"""Built phases as a Hub dataset: Parquet shards, one config a phase, and a card written from the manifests.
+"""Built phases as a Hub dataset: Parquet shards, one config per phase, and a card written from the manifests.
 
     publish(Path("data"), Path("hub/yulanmini-data"))        # then: load_dataset("hub/yulanmini-data", "phase-07")
 
@@ -75,9 +75,9 @@ def tokenizer_of(phases: Sequence[PackedRows], location: str | None) -> dict[str
     try:
         found = load_tokenizer(place).fingerprint
     except DataError as error:
-        raise DataError(f"{error} It goes with the rows: say where it is with --tokenizer.") from error
+        raise DataError(f"{error} It is published with the rows: say where it is with --tokenizer.") from error
     if found != fingerprint:
-        raise DataError(f"{place}: not the tokenizer that made the phases. Say where that is with --tokenizer.")
+        raise DataError(f"{place}: not the tokenizer that made the phases. Name the right one with --tokenizer.")
     return tokenizer_files(place)
 
 
@@ -92,7 +92,7 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize
         batches = [_with_names(batch, phase, tables, schema) for batch in phase.batches(start, stop)]
         return pa.Table.from_batches(batches).combine_chunks()
 
-    # What a row takes when compressed is found out on the first rows: it depends on text and vocabulary.
+    # The compressed size of a row is measured on the first rows: it depends on text and vocabulary.
     probe = pa.BufferOutputStream()
     first = rows(0, min(step, phase.num_rows))
     with pq.ParquetWriter(probe, schema, **WRITING) as writer:

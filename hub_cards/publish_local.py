@@ -38,8 +38,8 @@ KIND = "hub-repo"
 
 @dataclass(frozen=True)
 class LaidOut:
-    """A repo's folder. `written` is false for one that was there from the same run and stays; `edited` are its files
-    that are no longer, or were never, what was written then."""
+    """A repo's folder. `written` is false for one that is kept as an earlier call wrote it from the same run; `edited`
+    are its files that were changed, removed or added since."""
 
     folder: Path
     written: bool
@@ -49,7 +49,7 @@ class LaidOut:
 def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[LaidOut]:
     """Write every repo of `run` below `out`. Nothing is sent anywhere.
 
-    Repos: NAME-checkpoints (unmerged, one revision a phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
+    Repos: NAME-checkpoints (unmerged, one revision per phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
     there from the same run is kept as it is, a card edited by hand with it. Raises DataError, before anything is
     written, where another run's repo or anything else is in the way; HubError when the run lacks a stage, or when a
     repo would not pass its own check.
@@ -140,7 +140,7 @@ def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: 
 
 
 def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
-    """The mixes: recipe, packed rows in training order and manifest of each, one config a mix."""
+    """The mixes: recipe, packed rows in training order and manifest of each, one config per mix."""
     figures = Figures(run)
     mixes = run.phase_folders()
     if not mixes:

@@ -1,4 +1,4 @@
-"""The files of a finished run that cards and repos are made of, and what its repos and their revisions are called.
+"""The files of a finished run that cards and repos are made of, and the names of its repos and revisions.
 
 A revision is named `phase07-step000245-tokens878K`, the same form for every phase and every scale.
 """
@@ -60,14 +60,14 @@ def _in_training_order(folder: Path, file: str) -> list[Path]:
 
 @dataclass(frozen=True)
 class Names:
-    """How the repos of a run are called: `namespace/name`, and the same with an ending."""
+    """The names of a run's repos: `namespace/name`, and the same with a suffix."""
 
     namespace: str
     name: str
 
     @classmethod
     def parse(cls, repo_id: str) -> "Names":
-        """Names that follow from the base model's `namespace/name`; HubError when it is none."""
+        """Names that follow from the base model's `namespace/name`; HubError for another form."""
         namespace, slash, name = repo_id.partition("/")
         if not (slash and namespace and name) or "/" in name:
             raise HubError(f"repo id '{repo_id}': expected NAMESPACE/NAME.")

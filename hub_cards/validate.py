@@ -61,7 +61,7 @@ def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles
 
 
 def file_findings(folder: Path, kind: RepoType) -> list[Finding]:
-    """Files that do not belong into a repo of this kind, and what must not be public in those that do."""
+    """Files that do not belong in a repo of this kind, and what must not be public in those that do."""
     own = files.MODEL_FILES + files.ADAPTER_FILES if kind == "model" else files.DATASET_FILES
     findings = []
     token = get_token()

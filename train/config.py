@@ -95,7 +95,7 @@ class AnnealingSettings(Settings):
     """The tail: begins with the first step of phase `start`; `floor` is a fraction of the base rate.
 
     `steps` is the length of the curve (published: 19,000); by default all steps from there to the end. `shape`:
-    1-sqrt, linear, cosine, exponential (train/curriculum/schedule.py).
+    one of `TAIL_SHAPES` (train/curriculum/schedule.py).
     """
 
     start: PhaseName

@@ -1,1 +1,1 @@
-"""Documents to documents: text put into one form, and copies dropped."""
+"""Documents to documents: text normalised, copies dropped."""

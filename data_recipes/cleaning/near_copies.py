@@ -1,4 +1,4 @@
-"""Text put into one form, and the filter that keeps each text once, by whole texts and by sentences and lines."""
+"""Normalised text, and the filter that keeps each text once: no exact copies, no near copies by sentences and lines."""
 
 import re
 from hashlib import sha256

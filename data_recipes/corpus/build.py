@@ -47,7 +47,7 @@ REAL_CHINESE_SHARE = 0.6  # the rest is computed prose, so that Chinese text is 
 HELDOUT_COPY_SHARE = 0.2
 DIALOGUES = 24_000
 HELDOUT_PER_KIND = 100
-# A user's folder may be far larger than what a miniature reads: files are opened up to this multiple.
+# A user's folder may be far larger than what a miniature reads: files are read up to this multiple of the target.
 READ_MULTIPLE = 6
 
 
@@ -161,18 +161,18 @@ def gather(
 ) -> dict[str, list[Document]]:
     """Cleaned, distinct texts by domain until each budget and its held-out part are full or the stream ends."""
     found: dict[str, list[Document]] = {domain: [] for domain in budgets}
-    wanting = {domain: budget + heldout_size(budget) for domain, budget in budgets.items()}
+    bytes_left = {domain: budget + heldout_size(budget) for domain, budget in budgets.items()}
     for domain, document in stream:
-        if wanting[domain] <= 0:
+        if bytes_left[domain] <= 0:
             continue
         text = clean_text(document.text)
         if not copies.admit(text):
             continue
         document = Document(text, document.origin, document.language, group=document.group)
         found[domain].append(document)
-        wanting[domain] -= document.size
+        bytes_left[domain] -= document.size
         bar.update(document.size)
-        if all(left <= 0 for left in wanting.values()):
+        if all(left <= 0 for left in bytes_left.values()):
             break
     return found
 
@@ -263,13 +263,13 @@ def add_computed_chinese(
 
 
 def keep_apart(sides: dict[str, tuple[list[Document], list[Document]]]) -> int:
-    """Drop training texts of which a fifth or more is held-out text of any domain; returns how many."""
+    """Drop training texts of which more than a fifth is held-out text of any domain; returns how many."""
     heldout = {hash_unit(unit) for pair in sides.values() for document in pair[0] for unit in units(document.text)}
     dropped = 0
     for domain, (_, train) in sides.items():
         kept = []
         for document in train:
-            # Generated problems are apart by operands; their short lines may well be alike.
+            # Generated problems are kept apart by their operands; their short lines may coincide.
             pieces = [] if document.origin.startswith("generated:") and domain in GENERATED else units(document.text)
             shared = sum(len(piece) for piece in pieces if hash_unit(piece) in heldout)
             if shared > HELDOUT_COPY_SHARE * sum(map(len, pieces)):

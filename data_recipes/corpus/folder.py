@@ -94,7 +94,7 @@ def documents_of(record: dict[str, Any], path: Path) -> Iterator[tuple[str, Docu
 
 
 def code_path_of(record: dict[str, Any], path: Path) -> str | None:
-    """The path of source code that a record or file is, by its extension."""
+    """The path of a record or file that is source code by its extension; None for other text."""
     if "row" in record:
         named = next((record[key] for key in PATH_COLUMNS if isinstance(record.get(key), str)), "")
         return named if Path(named).suffix.lower() in CODE_SUFFIXES else None

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_recipes.cleaning.near_copies import chinese_share
 
-# Benchmarks and their prompts must not be trained on; the others hold no prose or code of people.
+# Benchmarks, their metrics and prompts must not be trained on; `__pycache__` holds no source text.
 EXCLUDED_PACKAGES = ("lm_eval", "lm-eval", "evaluate", "rouge_score", "sacrebleu", "nltk", "__pycache__")
 # Ours too: whether this package is installed in place or not must not change the corpus.
 OWN_PACKAGES = ("modeling_yulanmini", "data_recipes", "train", "eval", "hub_cards", "yulanmini")
@@ -98,7 +98,7 @@ def is_hand_written(text: str) -> bool:
 def docstrings(text: str) -> Iterator[tuple[str, str]]:
     """(name of what it documents or "", cleaned text) of each docstring in a Python source."""
     pieces = text.split('"""')
-    if len(pieces) % 2 == 0:  # a quotation mark in a comment or string: inside and outside are not known
+    if len(pieces) % 2 == 0:  # quotation marks in a comment or string: which text is inside is unknown
         return
     for before, inside in zip(pieces[:-1:2], pieces[1::2], strict=True):
         code, _, line = before.rpartition("\n")

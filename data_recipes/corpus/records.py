@@ -77,7 +77,7 @@ def has_text(file: SourceFile, columns: Sequence[str]) -> bool:
 
 
 def read_rows(file: SourceFile, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """One record a row that has a text in one of the columns; the other rows are counted, not fatal."""
+    """One record for each row with a text in one of the columns; the other rows are counted, not fatal."""
     bad, good, first_bad = 0, 0, ""
     what = "line" if file.format.has_lines else "row"
     column = columns[0]
@@ -151,7 +151,7 @@ def decode_as(content: bytes, encoding: str) -> str:
 
 
 def looks_written(text: str) -> bool:
-    """Whether nearly all characters are Latin or Chinese letters, signs and spaces, as in no wrong reading."""
+    """Whether nearly all characters are Latin or Chinese letters, signs and spaces; text decoded wrongly is not."""
     usual = sum(
         " " <= character <= "\u024f"
         or character in "\t\r\n"

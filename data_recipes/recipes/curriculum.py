@@ -1,4 +1,4 @@
-"""The 28 published mixes as one curriculum: totals, steps, and the proof that the files agree with what is published.
+"""The 28 published mixes as one curriculum: totals, steps, and checks that the files agree with the published figures.
 
 The published figures are in `published_totals.yaml`; nothing here is fitted to them.
 """
@@ -134,7 +134,7 @@ def share_changes(recipes: Sequence[Recipe] | None = None) -> list[ShareChange]:
 
 
 def as_json(recipe: Recipe) -> dict[str, Any]:
-    """What `recipe show --json` prints; subsets that a published mix lists without taking any come with 0 tokens."""
+    """What `recipe show --json` prints; subsets that a published mix lists without drawing from them have 0 tokens."""
     subsets = [
         {"name": item.name, "tokens": item.tokens, "domain": item.domain, "source": item.source_name}
         for item in recipe.subsets

@@ -62,7 +62,7 @@ class Subset(BaseModel):
     """One line of a mix: `tokens` drawn from `source`, which is an entry or the name of a published one.
 
     `max_epochs` caps the epochs of the source, all phases together (None: no cap).
-    `target_tokens` is what the authors asked for; they took whole parts of 0.01B tokens, so a little more.
+    `target_tokens` is what the authors requested; they took whole parts of 0.01B tokens, so a little more.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -160,14 +160,14 @@ class Recipe(BaseModel):
 
     @property
     def key(self) -> str:
-        """How the command line calls it: `7`, `26-4k`, or a user's recipe's name."""
+        """Its name on the command line: `7`, `26-4k`, or a user's recipe's name."""
         if self.phase is None:
             return self.name
         return f"{self.phase}-{self.variant}" if self.variant else str(self.phase)
 
     @property
     def folder(self) -> str:
-        """What the built phase's folder is called: `phase-07`, `phase-26-4k`, or a user's recipe's name."""
+        """The name of the built phase's folder: `phase-07`, `phase-26-4k`, or a user's recipe's name."""
         return phase_folder(self.key)
 
     @property

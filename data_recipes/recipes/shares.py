@@ -12,7 +12,7 @@ from data_recipes.recipes.source import Readable, Source, resolve_source
 ACCESS_MEANS = {
     "open": "on the Hub, readable by anyone",
     "gated": "on the Hub after accepting its terms, with a token",
-    "script-based": "on the Hub behind a loading script that no longer runs; its files are read where they are named",
+    "script-based": "on the Hub behind a loading script that no longer runs; files that the entry names are read",
     "ids-only": "the Hub has ids, the contents must be fetched elsewhere",
     "off-hub": "public, but not on the Hub: fetch it and give it as a path",
     "not-public": "no public source; substitute or leave out",
@@ -48,7 +48,7 @@ FAMILIES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 @dataclass
 class SubsetUse:
-    """A subset name, its source, and its tokens summed over the mixes looked at."""
+    """A subset name, its source, and its tokens summed over the given mixes."""
 
     name: str
     domain: str | None
@@ -92,7 +92,7 @@ def subset_uses(recipes: Sequence[Recipe]) -> list[SubsetUse]:
 
 
 def place_uses(uses: Sequence[SubsetUse]) -> list[PlaceUse]:
-    """The same by place, access and whether a build can read it, largest first."""
+    """The uses summed by place, access and whether a build can read it, largest first."""
     places: dict[tuple[str, str, str], PlaceUse] = {}
     for use in uses:
         source = use.source
@@ -155,7 +155,7 @@ def family_of(subset: Subset) -> str:
     for family, (domain, prefixes) in FAMILIES.items():
         if domain == subset.domain and subset.source_name.startswith(prefixes):
             return family
-    raise DataError(f"subset '{subset.name}': of no domain, so it cannot be drawn.")
+    raise DataError(f"subset '{subset.name}': belongs to no family of sources, so it cannot be plotted.")
 
 
 def tokens_by_family(recipe: Recipe, *, by: str) -> dict[str, int]:

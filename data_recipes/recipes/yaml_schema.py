@@ -1,6 +1,6 @@
 """YAML in, a validated model out; whatever is wrong becomes one `DataError` that names file and key.
 
-A misspelt key is answered with the nearest valid one; a key given twice is refused (YAML would keep the last).
+For a misspelt key the message names the nearest valid one; a key given twice is refused (YAML would keep the last).
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def validate(model: type[Model], value: Any, *, where: str) -> Model:
-    """`model` from a parsed YAML value; `where` (usually the file) opens every message."""
+    """`model` from a parsed YAML value; `where` (usually the file) begins every message."""
     if not isinstance(value, Mapping):
         found = "nothing" if value is None else type(value).__name__
         keys = ", ".join(name for name, field in model.model_fields.items() if field.is_required())

@@ -131,7 +131,7 @@ class LastDigit(Kind):
 
 
 class Repeat(Kind):
-    """Two or three words, said again."""
+    """Two or three words to repeat."""
 
     name, level, weight = "repeat", 2, 1.0
 
@@ -152,7 +152,7 @@ class Repeat(Kind):
 
 
 class Parity(Kind):
-    """Even or odd, told by the last digit of a number of two to four digits."""
+    """Whether a number of two to four digits is even or odd; its last digit decides."""
 
     name, level, weight = "parity", 1, 1.0
 

@@ -49,23 +49,23 @@ class Kind(ABC):
 
     @abstractmethod
     def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
-        """What the forms of `problem_forms.yaml` name."""
+        """Values for the placeholders in `problem_forms.yaml`."""
 
     def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        """The answer as it is written in a language."""
+        """The answer, written in a language."""
         return str(self.solve(operands))
 
     def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], Any]:
-        """Worked steps and the result they arrive at by another way than `solve`; no steps for level 1."""
+        """Worked steps and their result, computed in another way than by `solve`; no steps for level 1."""
         return [], self.solve(operands)
 
     def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        """What makes two problems the same one: equal identities lie on the same side of the split."""
+        """Problems with equal identities are the same problem and lie on the same side of the held-out split."""
         return (self.name, *operands)
 
     @abstractmethod
     def chance(self, operands: tuple[Any, ...]) -> float:
-        """Probability of a right answer for one who knows only which answers are possible."""
+        """Probability of a right answer by guessing among the possible ones."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Problem:
 
     @property
     def response(self) -> str:
-        """What the assistant says: the bare answer, or the steps and then the marked answer."""
+        """The assistant's turn: the bare answer, or the steps and then the marked answer."""
         if not self.steps:
             return self.answer
         return "\n".join([*self.steps, ANSWER_MARK[self.language] + self.answer])
@@ -96,7 +96,7 @@ def is_heldout(kind: Kind, operands: tuple[Any, ...]) -> bool:
 
 
 def put_into_words(kind: Kind, operands: tuple[Any, ...], language: str, rng: Random) -> Problem:
-    """Ask, solve and check: the worked steps must arrive at the solver's answer."""
+    """Write the question, solve it and check: the worked steps must arrive at the solver's answer."""
     solution = kind.solve(operands)
     steps, result = kind.work(operands, language)
     if result != solution:

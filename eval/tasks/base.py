@@ -38,8 +38,8 @@ def score_row(
     """One score of `count` documents or questions; `chance` is what guessing would give.
 
     `value` is a share (0 to 1) of `count` where higher is better, else a number in the measure's own unit. `group`
-    leads from a whole to its parts, as in "level 1 / addition / en"; the whole has rows of its own. Nobody needs what
-    is in `extra`; where it has a `protocol`, a phrase that tells how it was measured, that is shown with the scores.
+    leads from a whole to its parts, as in "level 1 / addition / en"; the whole has rows of its own. What is in `extra`
+    is optional; where it has a `protocol`, a phrase that describes how it was measured, that is shown with the scores.
     """
     row = {"measure": measure, "group": group, "value": value, "better": better, "count": count, "chance": chance}
     return row | extra

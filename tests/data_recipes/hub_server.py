@@ -80,8 +80,8 @@ class Hub(BaseHTTPRequestHandler):
     ) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
-        for name, said in (headers or {}).items():
-            self.send_header(name, said)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         if code:

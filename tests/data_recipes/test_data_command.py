@@ -43,8 +43,8 @@ def run(*arguments: str, monkeypatch, capsys) -> tuple[int, str, str]:
         code = 0
     except SystemExit as stop:
         code = int(stop.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
 
 
 @pytest.fixture

@@ -153,14 +153,14 @@ def test_a_context_that_the_model_does_not_have_is_refused(model_folder, corpus,
 def test_questions_that_were_cut_are_counted_and_said(model_folder, corpus, tmp_path, monkeypatch, capsys):
     """The model's context is 160; worked answers may take 128 of it, which leaves 32 for the question."""
     assert call(monkeypatch, "run", model_folder, "--data", corpus, "--json", *QUESTIONS) == 0
-    said = capsys.readouterr()
-    scores = json.loads(said.out)
+    captured = capsys.readouterr()
+    scores = json.loads(captured.out)
     cut = {row["group"]: row["cut"] for row in scores["rows"]}
     assert cut["level 1"] == cut["level 2"] == 0 < cut["level 3"]
     assert sum(number for group, number in cut.items() if group.count("/") == 2) == cut["level 3"]
     assert (
         f"{cut['level 3']} of {len(all_kinds())} questions are longer than the model's context leaves room for"
-        in said.err
+        in captured.err
     )
 
 

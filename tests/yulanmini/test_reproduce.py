@@ -1,4 +1,4 @@
-"""`yulanmini reproduce` as a user meets it: killed in any stage it ends with the same weights; bad input is said."""
+"""`yulanmini reproduce` as a user meets it: killed in any stage it ends with equal weights; bad input is reported."""
 
 import hashlib
 import json

@@ -19,8 +19,8 @@ IGNORED = -100
 class MicroBatch:
     """`input_ids` and `labels` int64 [rows, context]; `subset_ids` int64 [rows], indices of the phase's subsets.
 
-    Labels are not shifted (the model does that); -100 where nothing is to be predicted. `document_arguments` tell the
-    model where documents begin; empty without a document mask.
+    Labels are not shifted (the model does that); -100 where nothing is to be predicted. `document_arguments` mark
+    where documents begin; empty without a document mask.
     """
 
     input_ids: torch.Tensor
@@ -51,7 +51,7 @@ class StepRows:
 
 
 def check_divisible(curriculum: Curriculum, ranks: int) -> None:
-    """TrainError where a phase's rows per step cannot be shared by the ranks in micro-batches of the asked size."""
+    """TrainError where a phase's rows per step cannot be shared by the ranks in micro-batches of the given size."""
     for phase in curriculum.phases:
         if phase.rows_per_step % ranks:
             fitting = [count for count in range(1, phase.rows_per_step + 1) if phase.rows_per_step % count == 0]
@@ -118,7 +118,7 @@ class StepReader:
             labels = labels.masked_fill(torch.from_numpy(tail), IGNORED)
         if phase.document_mask:
             positions = _positions(rows.doc_lengths, phase.context_length)
-            # Flash attention takes document lengths; position ids alone it would read for a single row only.
+            # Flash attention takes document lengths; with position ids alone it separates documents of one row only.
             arguments = _flash_arguments(rows.doc_lengths) if self._flash else {"position_ids": positions}
             # The first token of a document is no target: under the mask nothing that it depends on is visible.
             labels = labels.masked_fill(positions == 0, IGNORED)

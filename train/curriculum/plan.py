@@ -32,7 +32,7 @@ class PhaseRows:
 
     @property
     def packed(self) -> PackedRows:
-        """The rows themselves; a dry run of phases that are only declared never asks for them."""
+        """The rows themselves; a dry run of phases that are only declared never needs them."""
         assert self.built is not None, f"phase {self.name} is declared, not built"
         return self.built
 

@@ -1,1 +1,1 @@
-"""Processes: device and ranks, starting them, and what a launched script owes its launcher."""
+"""Processes: device and ranks, starting them, and how a launched script stops and reports its exit code."""

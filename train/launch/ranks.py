@@ -21,9 +21,9 @@ from train.errors import TrainError
 
 
 def start_missing_ranks(check: Callable[[int], None]) -> int | None:
-    """Run this command on as many ranks as accelerate was to start; rank 0's exit code, or None if all are there.
+    """Run this command on as many ranks as accelerate was asked for; rank 0's exit code, or None if all are there.
 
-    `check` is called with that number first, and raises if it cannot be.
+    `check` is called with that number first, and raises if so many ranks are not possible.
     """
     if "RANK" in os.environ or "MASTER_ADDR" not in os.environ or "ACCELERATE_MIXED_PRECISION" not in os.environ:
         return None

@@ -32,7 +32,7 @@ _LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 def announce() -> None:
     """Tell the driver which process to signal, and end this process within a second of the driver's death.
 
-    A script that went on after its driver was killed would write into the folder that the next run resumes.
+    A script that outlived its driver would write into the folder that the next run resumes.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is None or int(os.environ.get("LOCAL_RANK", "0")) != 0:
@@ -91,7 +91,7 @@ class StopSignal:
 
 
 def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
-    """Print what the user or the machine is to blame for as one sentence, and return its exit code; raise the rest."""
+    """Print an error caused by input or machine as one sentence and return its exit code; re-raise any other."""
     text = str(error)
     if isinstance(error, TrainError | DataError | CheckpointError | OSError):
         return print_error(text)
@@ -106,7 +106,7 @@ def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
 
 
 def print_error(message: str, *, code: int = 2) -> int:
-    """Print an error that every rank meets from rank 0 only: before the other ranks would, the launcher ends them."""
+    """Print an error that occurs on every rank from rank 0 only: the others wait, and the launcher ends them first."""
     if os.environ.get("RANK", "0") != "0":
         time.sleep(8)
     tqdm.write(f"error: {message}", file=sys.stderr)

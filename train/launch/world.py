@@ -52,12 +52,12 @@ class World:
 
 def enter_world(config: PretrainConfig) -> World:
     """Set threads and device, join the process group if there is one; TrainError for a device that is not there."""
-    wants_cpu = config.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
+    cpu_requested = config.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true"
     if config.device == "cuda" and not torch.cuda.is_available():
         raise TrainError("device: cuda is requested, but torch sees no CUDA device. Use device=cpu or auto.")
-    if config.device == "cuda" and wants_cpu:
+    if config.device == "cuda" and cpu_requested:
         raise TrainError("device: cuda in the config, but accelerate runs on the CPU. Drop one of the two.")
-    on_cpu = wants_cpu or not torch.cuda.is_available()
+    on_cpu = cpu_requested or not torch.cuda.is_available()
     if config.threads:
         torch.set_num_threads(config.threads)
     # gloo beside nccl: asynchronous checkpoints are written from host memory.

@@ -1,4 +1,4 @@
-"""Monitors of what flows through the layers: hidden-state variance, variance behind the norms, attention logits."""
+"""Monitors of what flows through the layers: hidden-state variance, variance after the norms, attention logits."""
 
 from functools import partial
 from typing import Any
@@ -49,7 +49,7 @@ class HiddenStateVariance(LayerMonitor):
                 if growth[layer] > self.config.spikes.variance_growth:
                     warnings.append(
                         f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times "
-                        "its recent median; a divergence often begins so (watch grad_norm, consider a lower rate)"
+                        "its recent median; divergence often begins like this (watch grad_norm, consider a lower rate)"
                     )
             self._history = [*self._history[-self.HISTORY + 1 :], measured]
         return warnings
@@ -137,16 +137,16 @@ class AttentionLogits(LayerMonitor):
         scaling: float,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, None]:
-        """query, key [1, heads, tokens, head_dim]; returns an output of the right shape that nobody reads."""
+        """query, key [1, heads, tokens, head_dim]; returns an output of the right shape, which is not used."""
         tokens = query.shape[2]
         device = query.device
-        asked = torch.linspace(0, tokens - 1, min(self.QUERIES, tokens), device=device).long()
-        grouped = query[0, :, asked].unflatten(0, (key.shape[1], -1))  # [kv heads, group, queries, head_dim]
+        sampled = torch.linspace(0, tokens - 1, min(self.QUERIES, tokens), device=device).long()
+        grouped = query[0, :, sampled].unflatten(0, (key.shape[1], -1))  # [kv heads, group, queries, head_dim]
         logits = torch.einsum("kgqd,ktd->kgqt", grouped, key[0]).float() * scaling
         places = torch.arange(tokens, device=device)
-        visible = places[None] <= asked[:, None]
+        visible = places[None] <= sampled[:, None]
         if self._document_starts is not None:
-            visible &= places[None] >= self._document_starts[asked][:, None]
+            visible &= places[None] >= self._document_starts[sampled][:, None]
         self._found = logits.masked_fill(~visible, -torch.inf).amax()
         return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
 

@@ -72,7 +72,7 @@ class InnerHooks:
     """Hooks on modules inside the decoder layers, in place for measured steps only.
 
     torch.compile would trace a hook into its layer's graph and, as every hook knows its layer, compile each layer
-    anew until it gives up. While any are in place the layers run plain (train/model_setup/recomputation.py).
+    anew until it gives up. While any are in place the layers run uncompiled (train/model_setup/recomputation.py).
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Monitor of the training loss by source: which subset of the recipe, and which domain, is learned how well."""
+"""Monitor of the training loss by source: how well each subset of the recipe, and each domain, is learned."""
 
 from typing import Any
 

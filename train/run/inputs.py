@@ -1,4 +1,4 @@
-"""What a run is and reads: its identity; packed phases, tokenizer and held-out text, checked before training."""
+"""A run's identity and inputs: packed phases, tokenizer and held-out text, checked before training."""
 
 import json
 from pathlib import Path

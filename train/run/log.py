@@ -34,7 +34,7 @@ class RunLog:
         write_whole(self.path, "".join(kept))
 
     def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Write the lines in one go, so that a reader never sees half of them in the ordinary case."""
+        """Write the lines in one go, so that a reader hardly ever sees half of them."""
         if self._active and lines:
             with self.path.open("a") as file:
                 file.write("".join(json.dumps(_finite(line)) + "\n" for line in lines))
@@ -124,7 +124,7 @@ class PendingRecords:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: a value that is not finite is written as null, however deep it lies."""
+    """JSON has no NaN: a value that is not finite is written as null, at any depth."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -55,7 +55,7 @@ def score_tasks(command: str, model: Path, scores: Path) -> str | None:
 
 
 def evaluate(run: Run, phase: str) -> None:
-    """Held-out loss of every domain into heldout.jsonl, unless it is there."""
+    """Held-out loss of every domain into heldout.jsonl, unless already there."""
     done = {line["domain"] for line in run.heldout_log.lines() if line["step"] == run.step}
     if not run.broadcast_from_main(bool({domain.name for domain in run.heldout} - done)):
         return
@@ -70,7 +70,7 @@ def evaluate(run: Run, phase: str) -> None:
 
 
 def finish(run: Run) -> None:
-    """Last checkpoint, then the manifest, which is there when the run is whole."""
+    """Last checkpoint, then the manifest, which marks the run as finished."""
     run.save()
     run.checkpoints.finish()
     run.progress.close()

@@ -1,4 +1,4 @@
-"""Where a run begins: at step 0, or at a checkpoint of its own. Nothing of later steps stays in its folder."""
+"""Where a run begins: at step 0, or at a checkpoint of its own. What later steps left is removed."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def start_or_resume(run: Run, *, force: bool) -> None:
         raise TrainError(
             f"{run.checkpoints.path_of(step)} belongs to a run with other settings:\n  "
             + "\n  ".join(changed[:12])
-            + "\nTake them back, choose another output_dir, or add --force to resume with the new ones."
+            + "\nRestore them, choose another output_dir, or add --force to resume with the new ones."
         )
     return_to(run, step, trainer)
     run.say(f"resuming from step {step:,} of {run.last_step:,}")

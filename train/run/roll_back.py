@@ -39,15 +39,15 @@ def roll_back(run: Run, spiked: dict[int, Finding | None]) -> None:
             named += name_rows(plan, loss, rows=finding["rows"] if finding else None)
     findings = {step: finding for step, finding in spiked.items() if finding is not None}
     run.spikes.add_rollback(guilty, to_step=to_step, worst_rows=named, not_finite=findings)
-    said = f"{len(plans)} spikes within {run.config.spikes.within} steps: rolling back to step {to_step:,}"
+    message = f"{len(plans)} spikes within {run.config.spikes.within} steps: rolling back to step {to_step:,}"
     if findings:
-        said += f"; step {min(findings) + 1} was {describe(findings[min(findings)])}"
+        message += f"; step {min(findings) + 1} was {describe(findings[min(findings)])}"
     if guilty:
-        said += (
+        message += (
             f"; the rows of {len(guilty)} of these steps are never read again. The worst is row {named[0]['row']} of "
             f"phase {named[0]['phase']} ({run.folder / 'spikes.json'} names the documents)"
         )
-    run.say(said)
+    run.say(message)
     return_to(run, to_step, trainer)
 
 

@@ -30,7 +30,7 @@ from train.run.log import PendingRecords, RunLog, Trackers
 from train.spikes.guard import SpikeGuard, SpikeRecord
 from train.spikes.not_finite import Finding, describe, first_not_finite
 
-EXPLAINED = 3  # steps in a row that are not finite are each looked into; further ones are taken to be like them
+EXPLAINED = 3  # steps in a row that are not finite are each looked into; more are assumed to have the same cause
 
 
 class Run:
@@ -161,7 +161,7 @@ class Run:
         return self.spikes.update(records)
 
     def _explain(self, records: list[dict[str, Any]]) -> None:
-        """Say which steps were spikes and why; what was not finite goes into their records."""
+        """Report which steps were spikes and why; what was not finite goes into their records."""
         for record in records:
             plan = self.curriculum.at(record["step"] - 1)
             reason = self.guard.explain(record, plan)

@@ -1,1 +1,1 @@
-"""Scores of a model while it trains: held-out loss, and downstream tasks at the ends of phases."""
+"""Held-out loss of a model, the same while it trains and in evaluation."""

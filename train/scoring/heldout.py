@@ -24,7 +24,7 @@ from train.launch.world import World
 
 @dataclass(frozen=True)
 class HeldoutDomain:
-    """The documents of a domain as token ids, without what stands before them, and their size as UTF-8 text."""
+    """The documents of a domain as token ids, without the start token, and their size as UTF-8 text."""
 
     name: str
     documents: list[list[int]]
@@ -131,7 +131,7 @@ def _nats(model: Any, windows: list[Window], device: torch.device) -> torch.Tens
 
 
 def _batches(windows: list[Window], tokens_per_batch: int) -> list[list[Window]]:
-    """Windows of like length together, at most `tokens_per_batch` padded tokens a batch."""
+    """Windows of similar length together, at most `tokens_per_batch` padded tokens a batch."""
     batches: list[list[Window]] = []
     for window in sorted(windows, key=lambda window: len(window.ids), reverse=True):
         if not batches or (len(batches[-1]) + 1) * len(batches[-1][0].ids) > tokens_per_batch:

@@ -23,7 +23,7 @@ from train.spikes.not_finite import Finding
 class SpikePolicy:
     """Base of the policies that decide, within a step and on the device, whether it is a spike; hooks do nothing here.
 
-    To add one, write a subclass with a `name` into a module of this package: it is found, and asked by default.
+    To add one, write a subclass with a `name` into a module of this package: it is found, and on by default.
     """
 
     name: ClassVar[str]
@@ -63,7 +63,7 @@ class SpikePolicy:
 
 
 class SpikeGuard:
-    """The policies that the config names, or all of them: a step is a spike when one of them says so."""
+    """The policies that the config names, or all of them: a step is a spike when one of them finds one."""
 
     def __init__(self, settings: SpikeSettings, model: Any, world: World) -> None:
         known = named_subclasses(SpikePolicy)

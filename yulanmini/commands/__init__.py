@@ -1,1 +1,1 @@
-"""One file per verb group. Each is thin: parse, call the room, print."""
+"""One file per group of commands. Each is thin: parse options, call the package that does the work, print."""

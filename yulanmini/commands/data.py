@@ -59,7 +59,7 @@ def trace(
     tokenizer: Annotated[str | None, typer.Option("--tokenizer", help="Where the tokenizer is, if it moved.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the documents of a row or of a training step: source, file, row, token span, and their very text."""
+    """Show the documents of a row or of a training step: source, file, row, token span, and their exact text."""
     from data_recipes.rows.trace import trace_rows
 
     found = trace_rows(folder, row=row, step=step, batch_size=batch_size, text=text, tokenizer=tokenizer)
@@ -129,7 +129,7 @@ def publish(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write built phases as a Hub dataset: Parquet shards, one config a phase, card from the manifests. No upload."""
+    """Write built phases as a Hub dataset: Parquet shards, one config per phase, card from the manifests. No upload."""
     from data_recipes.manifest import check_new_folder
     from data_recipes.rows.reader import PackedRows
     from data_recipes.rows.verify import phases_in
@@ -154,9 +154,9 @@ def publish(
 
 @app.command(epilog=f"Example: yulanmini data tokenizer runs/tiny/{CORPUS} --out tokenizer --vocab-size 3000")
 def tokenizer(
-    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus folder, as the main job makes it.")],
+    corpus: Annotated[Path, typer.Argument(metavar="CORPUS", help="A corpus folder, as in `yulanmini reproduce`.")],
     out: Annotated[Path, typer.Option("--out", help="The tokenizer's folder; must not exist.")],
-    vocab_size: Annotated[int, typer.Option("--vocab-size", help="Special and byte tokens counted.")] = 3000,
+    vocab_size: Annotated[int, typer.Option("--vocab-size", help="Tokens, special and byte tokens included.")] = 3000,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,

@@ -24,21 +24,21 @@ def build(
         str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: the recipe's, else the published one.")
     ] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", help="Where tokenised sources are kept for all builds; default OUT/store.")
+        Path | None, typer.Option("--store", help="Tokenised sources; builds can share them; default OUT/store.")
     ] = None,
     corpus: Annotated[
         Path | None,
         typer.Option("--corpus", help="Read every published subset from this folder's train/DOMAIN.jsonl instead."),
     ] = None,
-    scale: Annotated[float | None, typer.Option("--scale", help="Times the tokens of the recipe, e.g. 1e-6.")] = None,
+    scale: Annotated[float | None, typer.Option("--scale", help="Size relative to the recipe, e.g. 1e-6.")] = None,
     tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of each phase, instead of --scale.")] = None,
     context_length: Annotated[
         int | None,
-        typer.Option("--context-length", help="Of the 4K phases (28K phases: 7 times as much), or of the recipe."),
+        typer.Option("--context-length", help="Of the 4K phases (28K phases get 7 times as much), or of the recipe."),
     ] = None,
     packing: Annotated[str, typer.Option("--packing", help="concat (the original's) or best_fit.")] = "concat",
     bos: Annotated[bool, typer.Option("--bos", help="Put BOS before every document.")] = False,
-    dropout: Annotated[float, typer.Option("--bpe-dropout", help="Chance of leaving out a merge, e.g. 0.1.")] = 0.0,
+    dropout: Annotated[float, typer.Option("--bpe-dropout", help="Probability of omitting a merge, e.g. 0.1.")] = 0.0,
     missing: Annotated[
         str, typer.Option("--missing", help="A source that cannot be read: fail, skip, or substitute.")
     ] = "fail",
@@ -167,7 +167,7 @@ def _say_left_out(entries: list[dict[str, Any]]) -> None:
 
 
 def _notes(manifests: list[dict[str, Any]]) -> list[str]:
-    """What a user should know of the sources: rows that gave nothing, repeats, a slower back end."""
+    """What a user should know of the sources: rows that gave no document, repeats, a slower back end."""
     about: dict[str, set[str]] = {}
     epochs: dict[str, float] = {}
     for source in (source for manifest in manifests for source in manifest["sources"]):

@@ -48,7 +48,7 @@ def sources(
 
 
 def _stop_without_hub(statuses: "list[HubStatus]") -> None:
-    """An error, after all that can be shown, when not one dataset could be asked about."""
+    """Raise an error, after the table was printed, when the Hub gave no answer for any dataset."""
     from data_recipes.errors import DataError
 
     if statuses and all(status.unanswered for status in statuses):

@@ -23,7 +23,7 @@ def run(
     suite: Annotated[str, typer.Option(help="A task (heldout, problems, ...), or miniature: all of these.")] = (
         "miniature"
     ),
-    chat: Annotated[bool, typer.Option("--chat", help="Ask through the chat template (an instruct model).")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="Prompt through the chat template (instruct models).")] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for scores.json.")] = None,
     changes: Annotated[
         list[str] | None,

@@ -23,8 +23,8 @@ def hub() -> None:
 @app.command(epilog="Example: yulanmini hub card runs/tiny --model instruct --repo-id me/tiny > README.md")
 def card(
     run: Annotated[Path, typer.Argument(help=f"Run folder of `yulanmini reproduce`, or its {MERGED} or {SFT}.")],
-    model: Annotated[str | None, typer.Option(help="base or instruct; known where a stage's folder is given.")] = None,
-    repo_id: Annotated[str, typer.Option(help="What the base model's repo is called; links follow from it.")] = (
+    model: Annotated[str | None, typer.Option(help="base or instruct; not needed for a stage's folder.")] = None,
+    repo_id: Annotated[str, typer.Option(help="Repo id of the base model; links are derived from it.")] = (
         "your-name/yulanmini"
     ),
     licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",

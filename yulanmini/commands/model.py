@@ -104,14 +104,15 @@ def rebalance(
     src: Source,
     dst: Destination,
     rms: Annotated[
-        float | None, typer.Option(help="Root mean square of each matrix; default: the mean of what they have.")
+        float | None, typer.Option(help="Root mean square of each matrix; default: their geometric mean.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Move norm between each matrix and its learnable scale; the function stays the same.
 
-    SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along. Training goes on
-    from the default nearly as before; another RMS changes how far a step moves the weights, by the ratios reported.
+    SRC is a model folder, or a checkpoint of a training run, whose optimizer state is moved along. With the
+    default, training continues nearly as before; another RMS changes how far a step moves the weights, by the ratios
+    reported.
     """
     from modeling_yulanmini.rebalance import rebalance as rebalance_model
     from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint

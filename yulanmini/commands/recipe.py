@@ -76,7 +76,7 @@ def show(
 
 @app.command(epilog="Example: yulanmini recipe check --json")
 def check(as_json: AsJson = False) -> None:
-    """Prove the 28 mixes against the published totals, and predict the published end-of-phase steps.
+    """Check the 28 mixes against the published totals, and predict the published end-of-phase steps.
 
     Exit 2 when a mix differs from its published sums or a step from its published one by more than 0.5 %.
     """

@@ -1,4 +1,4 @@
-"""`yulanmini train`: what one does with training runs, and the studies of training dynamics.
+"""`yulanmini train`: reports and exports of training runs, and the studies of training dynamics.
 
 Training itself is `accelerate launch train/pretrain.py CONFIG`.
 """

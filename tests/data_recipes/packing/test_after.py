@@ -87,9 +87,9 @@ def test_what_comes_after_something_unknown_or_built_otherwise_is_refused(place)
 def test_two_commands_that_begin_the_same_source_say_so(place):
     (place / "next.yaml").write_text((place / "next.yaml").read_text().replace("after: base\n", ""))
     assert "both begin" not in build(place, "base").stderr
-    said = build(place, "next").stderr
-    assert "next and base both begin at the first row of text/a.jsonl: rows are used twice" in said
-    assert "'after: base'" in said
+    messages = build(place, "next").stderr
+    assert "next and base both begin at the first row of text/a.jsonl: rows are used twice" in messages
+    assert "'after: base'" in messages
 
 
 def test_subsets_that_read_the_same_documents_are_named(tmp_path, tokenizer_dir):

@@ -41,7 +41,7 @@ def all_are_long(monkeypatch):
 
 
 def files(rows: PackedRows) -> dict:
-    return {name: said for name, said in rows.manifest["files"].items() if name.endswith(".arrow")}
+    return {name: entry for name, entry in rows.manifest["files"].items() if name.endswith(".arrow")}
 
 
 @pytest.mark.parametrize("options", [{}, {"bos": True}, {"dropout": 0.1}], ids=["plain", "BOS", "dropout"])

@@ -184,11 +184,11 @@ def other_drops(record: Path) -> None:
 
 def other_sizes(record: Path) -> None:
     content = json.loads(record.read_text())
-    for said in content["files"].values():
-        said["bytes"] += 100
+    for entry in content["files"].values():
+        entry["bytes"] += 100
     record.write_text(json.dumps(content))
-    for name, said in content["files"].items():
-        os.truncate(record.with_name(name), said["bytes"])
+    for name, entry in content["files"].items():
+        os.truncate(record.with_name(name), entry["bytes"])
 
 
 def no_json(record: Path) -> None:

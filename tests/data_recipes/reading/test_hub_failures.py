@@ -86,7 +86,7 @@ def test_the_hubs_own_time_to_wait_is_kept(hub, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fault", "where", "said"),
+    ("fault", "where", "message"),
     [
         ("404 RepoNotFound", "", r"gone \(not found, or private\)"),
         ("401 RepoNotFound", "", r"gone \(not found, or private\)"),
@@ -98,23 +98,23 @@ def test_the_hubs_own_time_to_wait_is_kept(hub, monkeypatch):
         ("404 EntryNotFound", "train-0.parquet", r"cannot be loaded \(RemoteEntryNotFoundError"),
     ],
 )
-def test_what_the_hub_says_is_believed_at_once(hub, fault, where, said):
+def test_what_the_hub_says_is_believed_at_once(hub, fault, where, message):
     Datasets.breaks(fault, where)
-    with pytest.raises(SourceMissing, match=rf"a/tables: {said}"):
+    with pytest.raises(SourceMissing, match=rf"a/tables: {message}"):
         HubSupply.find(Source(hub="a/tables"))
     assert hub == []
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({"config": "fr"}, "BuilderConfig 'fr' not found"),
         ({"split": "test"}, "Bad split: test"),
         ({"data_files": "data/*.csv"}, "No .supported. data files found"),
     ],
 )
-def test_what_a_repository_does_not_have_is_missing(hub, entry, said):
-    with pytest.raises(SourceMissing, match=said):
+def test_what_a_repository_does_not_have_is_missing(hub, entry, message):
+    with pytest.raises(SourceMissing, match=message):
         HubSupply.find(Source(hub="a/tables", **entry))
     assert hub == []
 

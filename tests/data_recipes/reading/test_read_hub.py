@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
     result = build(*subsets, missing="skip")
     assert result.returncode == 0, result.stderr
     assert [subset["name"] for subset in PackedRows(tmp_path / "out" / "mix").manifest["subsets"]] == ["plain"]
-    for said in (
+    for message in (
         "needs the column 'math_score', the rows have text, score. Score its rows with b/scorer",
         "the text needs the column 'content', the rows have text, score.",
         "a/nothing: gone (not found, or private)",
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_said_and_left_out_when_asked(tmp_path, build):
         "script-based, and the entry does not name its files",
         "Name its files: access: script-based, data_files: [...].",
     ):
-        assert said in result.stderr
+        assert message in result.stderr
     assert result.stderr.count(" skipped (640 tokens): ") == 7
 
 

@@ -129,7 +129,7 @@ def test_every_back_end_gives_the_whole_part_by_part(loaded, text):
 
 @pytest.mark.usefixtures("small_chunks")
 def test_no_cut_is_made_where_a_merge_could_join(tmp_path):
-    """Trained without any pre-tokenizer, a vocabulary has tokens that go on from a letter to a sign."""
+    """Trained without any pre-tokenizer, a vocabulary has tokens that reach from a letter into a sign."""
     trainee = Tokenizer(models.BPE())
     trainee.train_from_iterator(CORPUS * 3, trainers.BpeTrainer(vocab_size=900, show_progress=False))
     model = json.loads(trainee.to_str())["model"]

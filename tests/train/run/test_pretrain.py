@@ -184,8 +184,8 @@ def test_a_run_goes_on_after_re_balancing_as_one_without(tmp_path: Path, capsys:
             checkpoint={},
         )
         assert pretrain(config) == 0
-    said = capsys.readouterr().err
-    assert re.search(r"phase 1: \d+ tensors re-balanced to an RMS of .* times what it was", said)
+    output = capsys.readouterr().err
+    assert re.search(r"phase 1: \d+ tensors re-balanced to an RMS of .* times what it was", output)
 
     matrices = {name: rms for name, rms in root_mean_squares(tmp_path / "moved").items() if "_proj.weight" in name}
     assert max(matrices.values()) == pytest.approx(min(matrices.values()), rel=1e-5)

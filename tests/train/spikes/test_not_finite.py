@@ -162,7 +162,7 @@ def test_a_row_that_breaks_every_time_is_named_and_only_its_step_is_left_out(
     assert [line["step"] for line in metrics(tmp_path / "run") if line.get("skipped")] == [4]
 
 
-def test_a_checkpoint_with_damaged_weights_is_passed_over(
+def test_a_checkpoint_with_damaged_weights_is_skipped(
     inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A token that no row of the steps at hand has is damaged before the checkpoint of step 8 is written."""

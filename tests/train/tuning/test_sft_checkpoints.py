@@ -1,4 +1,4 @@
-"""Which checkpoint a tuning run goes on from, and which it refuses."""
+"""Which checkpoint a tuning run resumes from, and which it refuses."""
 
 from pathlib import Path
 

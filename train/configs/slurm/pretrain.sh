@@ -29,7 +29,7 @@ srun --kill-on-bad-exit=1 bash -c '
     --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" \
     train/pretrain.py "$@"' bash "$@" --max-hours "$HOURS"
 
-# A finished run has a manifest; one stopped by --max-hours has not and goes on in the next job.
+# A finished run has a manifest; one stopped by --max-hours has none and resumes in the next job.
 OUTPUT=$(python - "$@" <<'PYTHON'
 import sys
 from train.config import PretrainConfig
