@@ -1,5 +1,6 @@
 """What a subset of a phase takes from its source, and which stretch of which unit each of its rows holds."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -48,7 +49,7 @@ def in_slot_order(parts: Sequence[Stretches]) -> Stretches:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Draw(ABC):
     """The rows of one subset. `position` and `after`: the source's ledger before and after it; `tokens` drawn."""
 
     store: TokenStore
@@ -59,13 +60,13 @@ class Draw:
     seed: int
     tokens: int
 
+    @abstractmethod
     def stretches(self, places: np.ndarray) -> Stretches:
         """What fills the rows at these places in the subset's order; `slot` counts in the order of `places`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def documents(self) -> int:
         """Documents drawn from, a piece left over from an earlier draw included."""
-        raise NotImplementedError
 
 
 def concat(

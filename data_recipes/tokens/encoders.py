@@ -1,6 +1,7 @@
 """The back ends that turn texts into ids: the fastest one whose ids are those of `tokenizers`, checked every time."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -43,13 +44,13 @@ class Encoder(Protocol):
         ...
 
 
-class _ByParts:
+class _ByParts(ABC):
     """Encodes a long document part by part, cut where the ids are those of the whole."""
 
     tokenizer: LoadedTokenizer
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
+    @abstractmethod
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]: ...
 
     def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
         for extra, part in self.tokenizer.parts(text):
