@@ -293,11 +293,14 @@ def whole_folder(destination: Path) -> Iterator[Path]:
         # The lock goes with the process, however it ends. A folder that another has renamed or removed since it was
         # opened here is not this one any more.
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not partial.exists() or not os.path.samestat(os.fstat(held), partial.stat()):
-            raise BlockingIOError
-    except BlockingIOError as error:
+        is_ours = partial.exists() and os.path.samestat(os.fstat(held), partial.stat())
+    except BlockingIOError:
+        is_ours = False
+    except OSError:  # a file system without locks
+        is_ours = True
+    if not is_ours:
         os.close(held)
-        raise DataError(f"{destination}: another process is making it. Wait for that, or choose another.") from error
+        raise DataError(f"{destination}: another process is making it. Wait for that, or choose another.")
     try:
         for left_over in partial.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
