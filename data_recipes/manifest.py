@@ -166,13 +166,15 @@ def claim_folder(folder: Path, *, kind: str, made_from: Mapping[str, Any] | None
     """As `folder_state`, and a new folder is made and marked with this kind before anything else is written there."""
     state = folder_state(folder, kind=kind, made_from=made_from)
     if state != "new":
+        for left_over in folder.glob(f".{CLAIM_NAME}.*.partial"):
+            left_over.unlink(missing_ok=True)
         return state
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{CLAIM_NAME}.{os.getpid()}.partial"
     partial.write_text(json.dumps({"kind": kind, "made_from": made_from or {}}, indent=2, ensure_ascii=False) + "\n")
     try:
         os.link(partial, folder / CLAIM_NAME)  # unlike a rename this fails where another process was quicker
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):  # the latter where the quicker one has cleared this up already
         return folder_state(folder, kind=kind, made_from=made_from)
     except OSError:  # a file system without hard links
         partial.rename(folder / CLAIM_NAME)

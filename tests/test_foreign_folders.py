@@ -242,6 +242,7 @@ def test_what_a_kill_leaves_of_a_claim_does_not_stand_in_the_way(tmp_path: Path)
     (tmp_path / "folder" / ".claim.json.123.partial").write_text('{"ki')
     assert claim_folder(tmp_path / "folder", kind="corpus") == "new"
     assert claim_folder(tmp_path / "folder", kind="corpus") == "begun"
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["claim.json"]
 
 
 def test_a_place_that_cannot_be_a_folder_is_refused(tmp_path: Path) -> None:
