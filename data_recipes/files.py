@@ -6,10 +6,12 @@ one, which would take longer than making them; what a crash of the machine has d
 again.
 """
 
+import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,17 @@ def write_whole(path: Path, content: str | bytes) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def only_process(lock: Path, busy: Exception) -> Iterator[None]:
+    """Hold a lock file, which ends with the process; raises `busy` where another process holds it."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise busy from None
+        yield
 
 
 class HashedFile(io.RawIOBase):

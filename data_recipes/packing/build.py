@@ -6,17 +6,17 @@ A phase is a function of its sources' contents, the recipe, the tokenizer and th
 number of workers, interrupted or not.
 """
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from data_recipes.errors import DataError
+from data_recipes.files import only_process
 from data_recipes.manifest import (
     claim_folder,
     fingerprint_of,
@@ -45,7 +45,9 @@ def build(request: BuildRequest) -> list[Path]:
     """Build what is asked. A finished folder of the same build is left as it is; another's is a `DataError`."""
     claim_folder(request.out, kind=PHASES_KIND)
     claim_folder(request.store_folder, kind=STORE_KIND)
-    with only_one(request.out), closing(maps):
+    # Two builds must not write into each other's shards.
+    busy = DataError(f"{request.out}: another build is writing here. Wait for it, or choose another --out.")
+    with only_process(request.out / ".build.lock", busy), closing(maps):
         phases = plan_phases(request)
         folders = [request.out / phase.recipe.folder for phase in phases]
         identities = [identity_of(phase, request) for phase in phases]
@@ -111,14 +113,3 @@ def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-@contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that two builds do not write into each other's shards."""
-    with (out / ".build.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(f"{out}: another build is writing here. Wait for it, or choose another --out.") from error
-        yield

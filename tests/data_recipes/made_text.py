@@ -56,6 +56,13 @@ def make_documents(domain: str, count: int, *, longest: int = 120) -> list[str]:
     return texts
 
 
+def write_corpus(folder: Path) -> Path:
+    """700 texts of each of three domains, one file a domain."""
+    for domain in ("web-en", "web-zh", "code"):
+        write_jsonl(folder / f"{domain}.jsonl", make_documents(domain, 700, longest=200))
+    return folder
+
+
 def write_jsonl(path: Path, texts: list[str], *, column: str = "text") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({column: text, "id": number}, ensure_ascii=False) for number, text in enumerate(texts))

@@ -1,11 +1,9 @@
 """Run the stages in order, each once: a finished stage is a folder with a manifest, and is not run again."""
 
-import fcntl
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
+from data_recipes.files import only_process
 from data_recipes.manifest import MANIFEST_NAME, claim_folder, folder_state, verify_files
 from yulanmini.console import say
 from yulanmini.errors import RunError
@@ -15,17 +13,6 @@ from yulanmini.run_layout import TIMINGS_FILE
 
 KIND = "reproduction"
 LOCK_FILE = ".lock"
-
-
-@contextmanager
-def only_one_run(out: Path) -> Iterator[None]:
-    """Hold the folder's lock; a second run on the same folder is refused at once."""
-    with (out / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(f"{out}: another run is at work there. Wait for it, or stop it first.") from error
-        yield
 
 
 def is_finished(stage: Stage, run: Run) -> bool:
@@ -52,7 +39,8 @@ def reproduce(run: Run, *, stages: Sequence[Stage] = STAGES, dry_run: bool = Fal
             say(f"{stage.name:<12} {'done' if done else 'to do':<6} {stage.summary}")
         return
     claim_folder(run.out, kind=KIND, made_from=run.identity())
-    with only_one_run(run.out):
+    busy = RunError(f"{run.out}: another run is at work there. Wait for it, or stop it first.")
+    with only_process(run.out / LOCK_FILE, busy):
         for number, stage in enumerate(stages, start=1):
             heading = f"[{number}/{len(stages)}] {stage.name}: {stage.summary}"
             if is_finished(stage, run):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_text import make_documents, write_jsonl
+from made_text import write_corpus
 
 # Small units and shards, so that a small build has many moments to die at.
 SCRIPT = """
@@ -43,10 +43,7 @@ for _ in range(2):  # the second time there is nothing left to do
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for domain in ("web-en", "web-zh", "code"):
-        write_jsonl(folder / f"{domain}.jsonl", make_documents(domain, 700, longest=200))
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def start(corpus: Path, tokenizer: Path, out: Path, *, workers: int = 1, packing: str = "concat", **options):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from made_text import make_documents, write_jsonl
+from made_text import write_corpus
 
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
@@ -57,10 +57,7 @@ build_phases([recipe], Path(out), tokenizer=tokenizer, store=Path(store), seed=5
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("corpus")
-    for domain in ("web-en", "web-zh", "code"):
-        write_jsonl(folder / f"{domain}.jsonl", make_documents(domain, 700, longest=200))
-    return folder
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 class Place:
