@@ -1,4 +1,4 @@
-"""What several tasks read of a corpus folder: lines of JSON, held-out text by domain; and its fingerprint."""
+"""What tasks read of a corpus folder: lines of JSON; and its fingerprint."""
 
 import json
 from collections.abc import Iterator
@@ -21,25 +21,6 @@ def read_lines(path: Path, *, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]
             if missing:
                 raise EvalError(f"{path}, line {number}: no '{missing[0]}'; expected {', '.join(keys)}.")
             yield record
-
-
-def heldout_texts(corpus: Path, *, bytes_per_domain: int | None) -> dict[str, list[str]]:
-    """Held-out documents by domain, the first ones of each up to a number of UTF-8 bytes, at least one."""
-    files = sorted((corpus / "heldout").glob("*.jsonl"))
-    if not files:
-        raise EvalError(f"{corpus}: no heldout/<domain>.jsonl. Give a corpus folder (`yulanmini reproduce` makes one).")
-    texts: dict[str, list[str]] = {}
-    for path in files:
-        size = 0
-        chosen: list[str] = []
-        for record in read_lines(path, keys=("text",)):
-            length = len(record["text"].encode())
-            if length and (not chosen or bytes_per_domain is None or size + length <= bytes_per_domain):
-                chosen.append(record["text"])
-                size += length
-        if chosen:
-            texts[path.stem] = chosen
-    return texts
 
 
 def data_fingerprint(folder: Path) -> str:

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-from eval.corpus_folder import heldout_texts
 from eval.generation import generate_greedy, tokens_cut
 from eval.model_loading import LoadedModel
 from eval.tasks.base import Task, TaskResult
+from train.scoring.heldout import heldout_texts
 
 CHARACTERS = {"en": 160, "zh": 60}
 NEW_TOKENS = 48
+SAMPLED_BYTES = 8_000  # an eighth of it holds the beginning of a document
 
 
 class Continuations(Task):
@@ -18,7 +19,7 @@ class Continuations(Task):
     name = "continuations"
 
     def read(self, data: Path) -> dict[str, list[str]]:
-        return heldout_texts(data, bytes_per_domain=1)
+        return heldout_texts(data / "heldout", bytes_per_domain=SAMPLED_BYTES)
 
     def score(self, loaded: LoadedModel, inputs: dict[str, list[str]], *, progress: bool = False) -> TaskResult:
         samples: list[dict[str, Any]] = []

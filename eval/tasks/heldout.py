@@ -4,12 +4,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
 from eval.model_loading import LoadedModel
 from eval.tasks.base import Task, TaskResult, score_row
 from train.launch.world import World
-from train.scoring.heldout import HeldoutDomain, Protocol, heldout_scores
+from train.scoring.heldout import HeldoutDomain, Protocol, heldout_scores, heldout_texts
 
 
 class Heldout(Task):
@@ -23,7 +22,7 @@ class Heldout(Task):
     tokens_per_batch: int = Field(default=8_192, ge=1)
 
     def read(self, data: Path) -> dict[str, list[str]]:
-        return heldout_texts(data, bytes_per_domain=self.bytes_per_domain)
+        return heldout_texts(data / "heldout", bytes_per_domain=self.bytes_per_domain)
 
     def score(self, loaded: LoadedModel, inputs: dict[str, list[str]], *, progress: bool = False) -> TaskResult:
         """A row a domain, with `loss` (nats a token), `tokens` and `bytes`."""

@@ -100,7 +100,7 @@ def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, mon
         (["run", tmp_path / "empty", "--data", corpus], "no config.json"),
         (["run", no_weights, "--data", corpus], "no weights"),
         (["run", broken, "--data", corpus, *SMALL], "cannot be loaded"),
-        (["run", model_folder, "--data", tmp_path / "empty"], "no heldout/<domain>.jsonl"),
+        (["run", model_folder, "--data", tmp_path / "empty"], "no <domain>.jsonl of held-out text"),
         (["run", model_folder, "--data", corpus, "--set", "per_kind=0"], "per_kind: Input should be greater than or"),
         (["run", model_folder, "--data", corpus, "--set", "per_knd=1"], "Did you mean 'per_kind'?"),
         (["run", model_folder, "--data", corpus, "--set", "per_kind"], "expected key=value"),

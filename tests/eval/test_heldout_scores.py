@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_recipes.errors import DataError
-from eval.corpus_folder import heldout_texts
 from eval.errors import EvalError
 from eval.suites import make_tasks
 from eval.tasks.heldout import Heldout
-from train.scoring.heldout import Protocol
+from train.scoring.heldout import Protocol, heldout_texts
 
 TEXTS = {
     "web-en": ["A short text.", "Another one, longer than the first. " * 12],
@@ -84,11 +83,16 @@ def test_without_a_start_token_the_first_token_is_not_scored(loaded):
 
 
 def test_text_is_limited_by_bytes_but_never_to_nothing(corpus):
-    whole, part, least = (heldout_texts(corpus, bytes_per_domain=size) for size in (None, 1_000, 1))
+    sizes = (None, 1_000, 1)
+    whole, part, least = (heldout_texts(corpus / "heldout", bytes_per_domain=size) for size in sizes)
     assert set(whole) == set(part) == set(least)
-    for domain in whole:
+    for domain, documents in whole.items():
         assert len(least[domain]) == 1
-        assert sum(len(text.encode()) for text in part[domain]) <= max(1_000, len(least[domain][0].encode()))
+        assert sum(len(text.encode()) for text in part[domain]) <= 1_000
+        for document, text in zip(documents, part[domain], strict=False):
+            assert text
+            assert document.startswith(text)
+            assert len(text.encode()) <= 125
 
 
 @pytest.mark.parametrize(

@@ -140,35 +140,46 @@ def _batches(windows: list[Window], tokens_per_batch: int) -> list[list[Window]]
     return batches
 
 
-def load_heldout(folder: Path, tokenizer: Any, *, bytes_per_domain: int) -> list[HeldoutDomain]:
-    """Tokenise the first documents of each `<domain>.jsonl`, up to `bytes_per_domain` UTF-8 bytes each."""
+def load_heldout(folder: Path, tokenizer: Any, *, bytes_per_domain: int | None) -> list[HeldoutDomain]:
+    """The texts of `heldout_texts` as token ids."""
+    return [
+        HeldoutDomain(
+            name, tokenizer(texts, add_special_tokens=False)["input_ids"], sum(len(text.encode()) for text in texts)
+        )
+        for name, texts in heldout_texts(folder, bytes_per_domain=bytes_per_domain).items()
+    ]
+
+
+def heldout_texts(folder: Path, *, bytes_per_domain: int | None) -> dict[str, list[str]]:
+    """Documents of each `<domain>.jsonl` of a folder, all of them or the first ones up to a number of UTF-8 bytes.
+
+    Training and `eval` both choose by this function, so that they score the same text. Documents vary in length by
+    orders of magnitude: of a limited sample none is longer than an eighth, so that it is many beginnings and not one
+    long book.
+    """
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise TrainError(f"heldout.dir: no <domain>.jsonl file in {folder}. Set heldout to null to do without.")
-    domains = []
-    for path in files:
-        if texts := first_texts(path, bytes_per_domain):
-            documents = tokenizer(texts, add_special_tokens=False)["input_ids"]
-            domains.append(HeldoutDomain(path.stem, documents, sum(len(text.encode()) for text in texts)))
-    return domains
+        raise TrainError(
+            f"{folder}: no <domain>.jsonl file of held-out text (`yulanmini reproduce` makes a folder of them)."
+        )
+    return {path.stem: texts for path in files if (texts := _first_texts(path, bytes_per_domain))}
 
 
-def first_texts(path: Path, limit: int) -> list[str]:
-    """The first documents of a file, `limit` UTF-8 bytes of them, none longer than an eighth of that."""
+def _first_texts(path: Path, limit: int | None) -> list[str]:
     texts, size = [], 0
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:
                 text = json.loads(line)["text"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
+            except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
                 raise TrainError(f"{path}, line {number}: expected an object with a 'text' ({error}).") from error
-            if not text:
-                continue
-            room = limit - size
-            # Documents vary by orders of magnitude: a domain's sample is many beginnings, not one long book.
-            text = text[: max(1, min(room, max(limit // 8, 1)))]
-            texts.append(text)
-            size += len(text.encode())
-            if size >= limit:
+            if limit is not None:
+                # Cut between characters; the first document keeps at least one.
+                room = max(min(limit - size, limit // 8), 0 if texts else 4)
+                text = text.encode()[:room].decode(errors="ignore")
+            if text:
+                texts.append(text)
+                size += len(text.encode())
+            if limit is not None and size >= limit - 3:  # a character may need more than what is left
                 break
     return texts

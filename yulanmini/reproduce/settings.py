@@ -28,7 +28,6 @@ class Settings(BaseModel):
     sft_max_length: int
     sft_overrides: dict[str, Any] = {}
     problems_per_kind: int
-    heldout_bytes: int
     free_bytes: int
 
 

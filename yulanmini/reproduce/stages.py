@@ -197,17 +197,20 @@ def instruct(run: Run) -> None:
 
 def score(run: Run) -> None:
     import torch
+    import yaml
 
     from eval.suites import run_suite
 
     torch.set_num_threads(run.threads)
+    trained = yaml.safe_load((run.folder(PRETRAIN) / "config.yaml").read_text())
     models = {"base": (run.folder(MERGED), "question"), "instruct": (run.folder(SFT), "chat")}
     with whole_folder(run.folder(SCORES)) as partial:
         for name, (model, prompt) in models.items():
             settings = {
                 "prompt": prompt,
                 "context": min(run.settings.context_lengths.values()),
-                "bytes_per_domain": run.settings.heldout_bytes,
+                # as in pretraining: one figure a domain, whichever measured it
+                "bytes_per_domain": trained["heldout"]["bytes_per_domain"],
                 "per_kind": run.settings.problems_per_kind,
             }
             run_suite(model, data=run.folder(CORPUS), settings=settings, out=partial / name, progress=True)

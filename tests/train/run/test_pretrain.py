@@ -40,7 +40,7 @@ from train.model_setup.recomputation import recomputed_layers, set_layer_executi
 from train.monitors.base import Monitor
 from train.pretrain import update
 from train.run.run import Run
-from train.scoring.heldout import Protocol, first_texts, heldout_scores, load_heldout
+from train.scoring.heldout import Protocol, heldout_scores, load_heldout
 
 ONE = World(torch.device("cpu"), 0, 1)
 
@@ -272,8 +272,8 @@ def test_the_manifest_of_each_phase_is_read_once(inputs: Path, tmp_path: Path, m
 
 
 def test_a_run_and_an_evaluation_of_its_model_measure_the_same(inputs: Path, finished: Path) -> None:
-    texts = {path.stem: first_texts(path, 800) for path in sorted((inputs / "heldout").glob("*.jsonl"))}
-    result = Heldout(context=32).score(load_model(finished / "models" / "phase-26", device="cpu"), texts)
+    task = Heldout(context=32, bytes_per_domain=800)
+    result = task.score(load_model(finished / "models" / "phase-26", device="cpu"), task.read(inputs))
     scores = {row["group"]: row for row in result.rows}
     logged = {line["domain"]: line for line in metrics(finished, "heldout.jsonl") if line["step"] == TOTAL_STEPS}
     assert set(logged) == set(scores) == {"code", "math"}
