@@ -159,9 +159,7 @@ def heldout_texts(folder: Path, *, bytes_per_domain: int | None) -> dict[str, li
     """
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise TrainError(
-            f"{folder}: no <domain>.jsonl file of held-out text (`yulanmini reproduce` makes a folder of them)."
-        )
+        raise TrainError(f"{folder}: no <domain>.jsonl of held-out text. `yulanmini reproduce` makes such a folder.")
     return {path.stem: texts for path in files if (texts := _first_texts(path, bytes_per_domain))}
 
 
