@@ -1,0 +1,21 @@
+"""What a result says of the machine it was made on."""
+
+import getpass
+import json
+import os
+import platform
+import socket
+
+from data_recipes.machine import this_machine
+
+
+def test_a_machine_is_described_without_names_of_host_user_or_folder() -> None:
+    found = this_machine()
+    assert found["python"] == platform.python_version()
+    assert 1 <= found["cores"] <= (os.cpu_count() or 1)
+    assert found["memory_bytes"] > 2**28
+    text = json.dumps(found)
+    assert os.getcwd() not in text
+    for name in (socket.gethostname(), os.path.expanduser("~")):
+        assert len(name) < 4 or name not in text
+    assert len(getpass.getuser()) < 5 or getpass.getuser() not in text
