@@ -1,5 +1,6 @@
-"""Load a causal language model to score: any local Hugging Face folder or Hub id, with a fingerprint of its files."""
+"""Load a causal language model: any local Hugging Face folder (a LoRA adapter's too) or Hub id, with a fingerprint."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,15 @@ from data_recipes.manifest import fingerprint_of, sha256_file
 from eval.errors import EvalError
 
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
-READ_PATTERNS = ("config.json", "generation_config.json", "tokenizer*.json", "chat_template*", *WEIGHT_PATTERNS)
+ADAPTER_NAME = "adapter_config.json"
+READ_PATTERNS = (
+    "config.json",
+    ADAPTER_NAME,
+    "generation_config.json",
+    "tokenizer*.json",
+    "chat_template*",
+    *WEIGHT_PATTERNS,
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,10 @@ def load_model(
     import modeling_yulanmini  # noqa: F401  (registers the architecture)
 
     folder = Path(name)
+    base = None
     if folder.exists():
         check_folder(folder)
+        base = base_of_adapter(folder)
     elif str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
         raise EvalError(f"{name}: no such folder. Give a model folder (config.json and weights) or a Hub id.")
     if device == "auto":
@@ -60,7 +71,8 @@ def load_model(
     if not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise EvalError(f"dtype '{dtype}': expected auto, float32, bfloat16 or float16.")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        has_tokenizer = base is None or (folder / "tokenizer_config.json").is_file()
+        tokenizer = AutoTokenizer.from_pretrained(name if has_tokenizer else base, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
@@ -74,6 +86,7 @@ def load_model(
     provenance = {
         "name": folder.name if folder.exists() else str(name),
         "model_type": model.config.model_type,
+        "adapter": base is not None,
         "fingerprint": fingerprint(folder) if folder.exists() else None,
         "revision": getattr(model.config, "_commit_hash", None),
         "parameters": sum(weight.numel() for weight in model.parameters()),
@@ -85,10 +98,28 @@ def load_model(
 
 def check_folder(folder: Path) -> None:
     """`EvalError` when a folder cannot hold a model."""
-    if not (folder / "config.json").is_file():
-        raise EvalError(f"{folder}: no config.json, so not a model folder.")
+    if not any((folder / file).is_file() for file in ("config.json", ADAPTER_NAME)):
+        inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("*/config.json"))
+        found = f" Model folders in it: {', '.join(inside)}." if inside else ""
+        raise EvalError(f"{folder}: no config.json, so not a model folder.{found}")
     if not any(any(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
         raise EvalError(f"{folder}: no weights (expected model.safetensors). Was the export interrupted?")
+
+
+def base_of_adapter(folder: Path) -> str | None:
+    """The model that a LoRA adapter belongs to, a folder or Hub id; None for a folder that holds a whole model."""
+    if (folder / "config.json").is_file() or not (folder / ADAPTER_NAME).is_file():
+        return None
+    try:
+        base = json.loads((folder / ADAPTER_NAME).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvalError(f"{folder / ADAPTER_NAME}: names no model ('base_model_name_or_path').") from error
+    if not isinstance(base, str) or not base:
+        raise EvalError(f"{folder / ADAPTER_NAME}: base_model_name_or_path is {base!r}; expected a folder or Hub id.")
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        beside = f" {folder.parent} holds the two in one." if (folder.parent / "config.json").is_file() else ""
+        raise EvalError(f"{folder}: the model that this adapter belongs to is not at {base} any more.{beside}")
+    return base
 
 
 def fingerprint(folder: Path) -> str:

@@ -20,6 +20,7 @@ GROUPS = {
     "data": "Sources, tokenizer, build, verify, trace, stats.",
     "model": "Create, merge, rebalance, average, convert.",
     "train": "Reports and studies of training runs.",
+    "chat": "Talk to a model in the terminal.",
     "eval": "Score a model, compare runs.",
     "hub": "Cards, checks, publishing.",
 }
@@ -43,6 +44,9 @@ def build_app(verb: str | None) -> typer.Typer:
     for name, summary in GROUPS.items():
         if name == verb:
             group = importlib.import_module(f"yulanmini.commands.{name}").app
+            if group.registered_callback is None:  # one command, which takes arguments, and no group of them
+                app.registered_commands += group.registered_commands
+                continue
         else:
             group = typer.Typer(invoke_without_command=True)
         app.add_typer(group, name=name, help=summary)
