@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PhaseName = int | str
+VARIANCE_HISTORY = 16  # measurements whose median a layer's hidden-state variance is compared with
 
 
 class Settings(BaseModel):
@@ -192,7 +193,7 @@ class SpikeSettings(Settings):
 
     Its update is left out; `rollback_after` of them within `within` steps go back to the last good checkpoint and
     never read those rows again. `variance_growth`: warn when a layer's hidden-state variance has grown by this
-    factor over the median of its recent past."""
+    factor over the median of its last `VARIANCE_HISTORY` measurements."""
 
     policies: list[str] | None = None
     sigma: float = Field(default=6.0, gt=0)

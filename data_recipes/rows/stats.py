@@ -51,3 +51,22 @@ def phase_stats(folder: Path) -> dict[str, Any]:
         "drops": {source["name"]: source["drops"] for source in manifest["sources"]},
         "missing": manifest["config"]["missing"],
     }
+
+
+def continued_share(rows: PackedRows, *, last: float = 0.2) -> float:
+    """Of the tokens in the last part of a phase, the share whose document has a piece in an earlier row of the phase.
+
+    Rows are mixed within a phase, so by then a model has read other parts of that very document.
+    """
+    seen: set[tuple[int, int, int]] = set()
+    start = int(rows.num_rows * (1 - last))
+    counted = continued = 0
+    for row in range(rows.num_rows):
+        pieces = rows.documents(row)
+        names = [(piece["source"], piece["file"], piece["row"]) for piece in pieces]
+        if row >= start:
+            lengths = [piece["end"] - piece["start"] for piece in pieces]
+            counted += sum(lengths)
+            continued += sum(length for length, name in zip(lengths, names, strict=True) if name in seen)
+        seen.update(names)
+    return continued / max(counted, 1)

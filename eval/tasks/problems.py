@@ -28,8 +28,7 @@ MAX_NEW_TOKENS = {1: 16, 2: 32}
 MAX_NEW_TOKENS_WORKED = 128
 HARDER_AT_LEAST = 4
 PROTOCOL = "greedy answers to generated problems that are in no training data"
-SAMPLES = 8
-SAMPLE_KEYS = ("prompt", "output", "expected", "correct", "language", "tokens_cut")
+SAMPLE_KEYS = ("prompt", "output", "expected", "correct", "kind", "level", "language", "tokens_cut")
 
 
 class Problems(Task):
@@ -153,13 +152,9 @@ def tally(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def choose_samples(answers: Sequence[dict[str, Any]], *, count: int = SAMPLES) -> list[dict[str, Any]]:
-    """The first answer of kinds spread over the levels, right or wrong, English and Chinese in turn; easiest first."""
-    chosen: list[dict[str, Any]] = []
-    kinds = sorted({(answer["level"], answer["kind"]) for answer in answers})
-    step = max(1, len(kinds) // count)
-    for index, (_, kind) in enumerate(kinds[::step][:count]):
-        language = ("en", "zh")[index % 2]
-        of_kind = [answer for answer in answers if answer["kind"] == kind]
-        chosen.append(next((answer for answer in of_kind if answer["language"] == language), of_kind[0]))
-    return [{key: answer[key] for key in SAMPLE_KEYS} for answer in chosen]
+def choose_samples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first answer of each kind in each language, right or wrong, easiest kinds first."""
+    first: dict[tuple[int, str, str], dict[str, Any]] = {}
+    for answer in answers:
+        first.setdefault((answer["level"], answer["kind"], answer["language"]), answer)
+    return [{key: first[place][key] for key in SAMPLE_KEYS} for place in sorted(first)]

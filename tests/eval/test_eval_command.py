@@ -9,11 +9,11 @@ import pytest
 from data_recipes.errors import DataError
 from data_recipes.synthesis.draw import all_kinds
 from eval import suites
-from eval.errors import EvalError
 from eval.model_loading import load_model
 from eval.scores import compare
 from eval.suites import run_suite
 from eval.tasks.heldout import Heldout
+from train.errors import TrainError
 from yulanmini import cli
 
 SMALL = ["--set", "per_kind=1", "--set", "bytes_per_domain=500"]
@@ -168,5 +168,5 @@ def test_a_damaged_line_of_the_data_is_named(corpus, tmp_path):
     shutil.copytree(corpus, tmp_path / "corpus")
     path = tmp_path / "corpus" / "heldout" / "code.jsonl"
     path.write_text('{"text": "fine"}\n{"txt": "not"}\n')
-    with pytest.raises(EvalError, match="line 2: no 'text'"):
+    with pytest.raises(TrainError, match="line 2: expected an object with a 'text'"):
         run_suite("unused", data=tmp_path / "corpus", suite="heldout")

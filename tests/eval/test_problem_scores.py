@@ -110,11 +110,12 @@ def test_fewer_of_the_harder_problems_are_taken_but_never_none(corpus):
         assert {count for (level, _), count in counts[per_kind].items() if level > 1} == {harder}
 
 
-def test_samples_spread_over_levels_and_say_whether_they_are_right(loaded, corpus):
-    answers = Problems().answers(loaded, Problems(per_kind=2).read(corpus))
-    samples = choose_samples(answers, count=6)
-    assert [sample["language"] for sample in samples] == ["en", "zh"] * 3
-    assert len({sample["prompt"] for sample in samples}) == 6
+def test_samples_are_of_every_kind_and_language_and_say_whether_they_are_right(loaded, corpus):
+    answers = Problems().answers(loaded, Problems(per_kind=3).read(corpus))
+    samples = choose_samples(answers)
+    places = [(sample["level"], sample["kind"], sample["language"]) for sample in samples]
+    assert places == sorted({(answer["level"], answer["kind"], answer["language"]) for answer in answers})
+    assert len({sample["prompt"] for sample in samples}) == len(samples)
     assert all(isinstance(sample["correct"], bool) for sample in samples)
     shown = Continuations().score(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]}).samples
     assert [len(sample["prompt"]) for sample in shown] == [159, 60]

@@ -25,6 +25,11 @@ STAGES = ("corpus", "tokenizer", "data", "pretrain", "merge", "sft", "scores", "
 FOLDERS = ("01-corpus", "02-tokenizer", "03-data", "04-pretrain", "05-merged", "06-sft", "07-scores", "08-hub")
 MIXES = [str(phase) for phase in range(1, 26)] + ["26-4k", "26", "27"]
 PARAMETERS = 3 * 128 * 256
+PROTOCOL = "overlapping windows of 128 tokens, stride 64"
+
+
+def heldout_bytes(level: float) -> int:
+    return round(20_000 * (2.2 + level / 3))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -119,8 +124,8 @@ def write_pretraining(folder: Path, random_numbers: random.Random, *, phases: in
                     "loss": bits * 2.9 * math.log(2),
                     "bits_per_byte": bits,
                     "tokens": 20_000,
-                    "bytes": round(20_000 * (2.2 + level / 3)),
-                    "protocol": "overlapping windows of 128 tokens, stride 64",
+                    "bytes": heldout_bytes(level),
+                    "protocol": PROTOCOL,
                 }
             )
     write_lines(folder / "heldout.jsonl", held)
@@ -148,11 +153,13 @@ KINDS = (
     ("comparison", 1, "en", 0.97, 0.5),
     ("counting", 1, "zh", 0.81, 0.1),
     ("calendar", 2, "zh", 0.35, 0.14),
+    ("sorting", 2, "en", 0.0, 0.0),
+    ("even or odd", 1, "en", 0.2, 0.5),
 )
 SAMPLES = (
-    ("What is 3 + 4?", "3 + 4 = 7. The answer is 7.", "7", True, "en"),
-    ("小明有 5 个苹果，又买了 2 个，现在有几个？", "5 + 2 = 7，答案是 7。", "7", True, "zh"),
-    ("What is 17 + 28?", "17 + 28 = 44. <b>The answer</b> is 44.", "45", False, "en"),
+    ("What is 3 + 4?", "3 + 4 = 7. The answer is 7.", "7", True, "addition", 1, "en"),
+    ("小明有 5 个苹果，又买了 2 个，现在有几个？", "5 + 2 = 7，答案是 7。", "7", True, "counting", 1, "zh"),
+    ("What is 17 + 28?", "17 + 28 = 44. <b>The answer</b> is 44.", "45", False, "addition", 2, "en"),
 )
 
 
@@ -177,16 +184,26 @@ def scores_of(model: str) -> dict[str, Any]:
             "output": output if tuned else "the the of and",
             "expected": expected,
             "correct": correct and tuned,
+            "kind": kind,
+            "level": level,
             "language": language,
         }
-        for prompt, output, expected, correct, language in SAMPLES
+        for prompt, output, expected, correct, kind, level, language in SAMPLES
     ]
     if not tuned:
         beginning = {"prompt": "def area(width):", "output": " return width", "expected": None, "correct": None}
         samples.append({**beginning, "language": "en", "domain": "code"})
     rows = [
         {"task": "heldout"}
-        | score_row("bits per byte", domain, level * 0.55, better="lower", count=20, protocol="windows")
+        | score_row(
+            "bits per byte",
+            domain,
+            level * (0.9 if tuned else 0.55),
+            better="lower",
+            count=20,
+            protocol=PROTOCOL,
+            bytes=heldout_bytes(level),
+        )
         for domain, (_, level) in DOMAINS.items()
     ]
     rows += [{"task": "problems"} | row for row in tally(answers)]

@@ -13,7 +13,8 @@ from synthetic_run import DOMAINS, FOLDERS, PARAMETERS, write_run
 
 from yulanmini.errors import RunError
 from yulanmini.report import collect, render, write_report
-from yulanmini.report.sections import score_tables
+from yulanmini.report.scores import gains, samples, score_tables
+from yulanmini.report.units import change, significant
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -81,12 +82,71 @@ def test_problems_are_pooled_by_level_with_their_chance(run: Path) -> None:
     assert [row["name"] for row in heldout["rows"]] == list(DOMAINS)
     levels = problems["rows"]
     assert [level["name"] for level in levels] == ["level 1", "level 2"]
-    assert [row["name"] for row in problems["parts"]] == ["comparison", "addition", "counting", "addition", "calendar"]
+    assert [row["name"] for row in problems["parts"]] == [
+        "comparison",
+        "addition",
+        "counting",
+        "even or odd",
+        "addition",
+        "calendar",
+    ]
+    assert problems["none_right"] == ["sorting (level 2)"]
+    assert problems["below_chance"] == ["even or odd"]
     assert problems["columns"] == ["en", "zh"]
-    assert levels[0]["count"] == 150
-    assert levels[0]["chance"] == pytest.approx((0.05 + 0.5 + 0.1) / 3)
-    assert levels[0]["instruct"] == pytest.approx((round(50 * 0.93) + round(50 * 0.97) + round(50 * 0.81)) / 150)
+    assert levels[0]["count"] == 200
+    assert levels[0]["chance"] == pytest.approx((0.05 + 0.5 + 0.1 + 0.5) / 4)
+    right = sum(round(50 * share) for share in (0.93, 0.97, 0.81, 0.2))
+    assert levels[0]["instruct"] == pytest.approx(right / 200)
     assert levels[0]["base"] < levels[0]["chance"]
+
+
+def test_there_is_one_held_out_figure_a_domain_and_one_loss_of_the_end(run: Path, page: str) -> None:
+    report = collect(run)
+    assert [table["task"] for table in score_tables(report["scores"], report["heldout"])] == ["problems"]
+    for row in gains(report["heldout"], report["scores"]):
+        level = DOMAINS[row["domain"]][1]
+        assert row["tuned"] == pytest.approx(level * 0.9)
+        assert row["cost"] == change(level * 0.9 / row["last"] - 1)
+    losses = [
+        line["loss"] for line in map(json.loads, (run / "04-pretrain" / "metrics.jsonl").read_text().splitlines())
+    ]
+    final = sum(losses[-7:]) / 7
+    assert report["pretraining"]["loss_end"] == pytest.approx(final, rel=1e-6)
+    assert report["pretraining"]["phases"][-1]["loss_end"] == report["pretraining"]["loss_end"]
+    loss = re.search(r'<figure id="figure-loss">.*?</figure>', page, flags=re.S)
+    assert loss is not None
+    labels = re.findall(r'class="label"[^>]*>([^<]*)<', loss[0])
+    assert set(labels) == {significant(final)}
+    assert "the mean of the last 7 steps" in loss[0]
+
+
+def test_scores_on_other_text_do_not_stand_beside_those_of_pretraining(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", phases=2, steps_per_phase=4)
+    path = run / "07-scores" / "base" / "scores.json"
+    content = json.loads(path.read_text())
+    content["rows"][2]["bytes"] += 1
+    path.write_text(json.dumps(content))
+    report = collect(run)
+    assert all(row["tuned"] is None for row in gains(report["heldout"], report["scores"]))
+    assert [table["task"] for table in score_tables(report["scores"], report["heldout"])] == ["heldout", "problems"]
+
+
+def test_captions_tell_of_what_was_run(tmp_path: Path, page: str) -> None:
+    short = render(collect(write_run(tmp_path / "run", phases=2, steps_per_phase=6)))
+    assert "this run ends before annealing" in short
+    assert "Shaded: annealing" not in short
+    assert "annealing from" not in short
+    assert "By annealing" not in short
+    assert "By annealing" in page
+    assert "Shaded: annealing" in page
+
+
+def test_samples_are_of_what_was_learnt_and_of_what_was_not(run: Path) -> None:
+    shown = samples(collect(run)["scores"])
+    assert [pair["group"] for pair in shown["right"]] == ["level 1 / addition", "level 1 / counting"]
+    assert [pair["group"] for pair in shown["wrong"]] == ["level 2 / addition"]
+    assert shown["right"][0]["score"]["correct"] == round(50 * 0.93)
+    assert all(pair["instruct"]["correct"] for pair in shown["right"])
 
 
 def test_schedule_is_read_off_the_learning_rates(run: Path) -> None:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from yulanmini.report import units
 from yulanmini.report.line_chart import Band, Plot, Series, draw_lines
-from yulanmini.report.sections import interval
+from yulanmini.report.scores import interval
 from yulanmini.report.svg import Scale, element, linear_ticks, log_ticks, path, smooth, spread
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from yulanmini.report import collect
-from yulanmini.report.sections import commands, samples
+from yulanmini.report.scores import samples
+from yulanmini.report.sections import commands
 
 
 def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
@@ -42,8 +43,9 @@ def test_phases_trained_are_the_phases_built(smoke_run: Path) -> None:
 
 def test_samples_are_of_both_models_and_both_languages(smoke_run: Path) -> None:
     shown = samples(collect(smoke_run)["scores"])
-    assert {sample["language"] for sample in shown["answered"]} == {"en", "zh"}
-    assert all(sample["base"] and sample["instruct"] for sample in shown["answered"])
+    answered = shown["right"] + shown["wrong"]
+    assert {sample["language"] for sample in answered} == {"en", "zh"}
+    assert all(sample["base"] and sample["instruct"] for sample in answered)
     assert len({sample["domain"] for sample in shown["continued"]}) == 6
 
 

@@ -102,9 +102,9 @@ def test_a_monitor_has_a_line_for_each_layer_or_name(tmp_path: Path) -> None:
     assert monitors["hidden_state_variance"] == {
         "step": [2, 4, 6, 8],
         "lines": {
-            "layer 1": pytest.approx([0.2, 0.4, 0.6, 0.8]),
-            "layer 2": pytest.approx([0.4, 0.8, 1.2, 1.6]),
-            "layer 3": [None] * 4,
+            "layer 0": pytest.approx([0.2, 0.4, 0.6, 0.8]),
+            "layer 1": pytest.approx([0.4, 0.8, 1.2, 1.6]),
+            "layer 2": [None] * 4,
         },
     }
     assert monitors["loss_by_domain"]["lines"] == {"code": [3.0, 3.1, 3.0, 3.1], "math": [None, 2.0, None, 2.0]}

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
+from train.config import VARIANCE_HISTORY
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.monitors.base import InnerHooks, LayerMonitor, variance
@@ -14,7 +15,8 @@ from train.monitors.base import InnerHooks, LayerMonitor, variance
 
 class HiddenStateVariance(LayerMonitor):
     """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks;
-    `variance_growth`: the largest ratio, over the layers, of it to its median in the last 16 measurements.
+    `variance_growth`: the largest ratio, over the layers, of it to its median in the last `VARIANCE_HISTORY`
+    measurements.
 
     It rises before the loss does in diverging runs (the report's Figure 3), so growth beyond
     `spikes.variance_growth` is a warning.
@@ -22,7 +24,6 @@ class HiddenStateVariance(LayerMonitor):
 
     name = "hidden_state_variance"
     keys = ("hidden_state_variance",)
-    HISTORY = 16
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -41,7 +42,7 @@ class HiddenStateVariance(LayerMonitor):
             measured = record.get("hidden_state_variance")
             if measured is None:
                 continue
-            if len(self._history) == self.HISTORY:
+            if len(self._history) == VARIANCE_HISTORY:
                 medians = torch.tensor(self._history).median(dim=0).values
                 growth = (torch.tensor(measured) / medians.clamp_min(1e-30)).tolist()
                 layer = max(range(len(growth)), key=growth.__getitem__)
@@ -51,7 +52,7 @@ class HiddenStateVariance(LayerMonitor):
                         f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times "
                         "its recent median; divergence often begins like this (watch grad_norm, consider a lower rate)"
                     )
-            self._history = [*self._history[-self.HISTORY + 1 :], measured]
+            self._history = [*self._history[-VARIANCE_HISTORY + 1 :], measured]
         return warnings
 
     def state_dict(self) -> dict[str, Any]:

@@ -164,7 +164,8 @@ def heldout_texts(folder: Path, *, bytes_per_domain: int | None) -> dict[str, li
 
 
 def _first_texts(path: Path, limit: int | None) -> list[str]:
-    texts, size = [], 0
+    texts: list[str] = []
+    size = 0
     with path.open(encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             try:

@@ -5,8 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from data_recipes.errors import DataError
 from data_recipes.manifest import CLAIM_NAME
 from data_recipes.recipes.phases import is_annealing, phase_key, training_order
+from data_recipes.rows.reader import PackedRows
+from data_recipes.rows.stats import continued_share
 from eval.scores import SCORES_NAME, is_share, side_by_side
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
@@ -34,13 +37,14 @@ def collect(run: Path) -> dict[str, Any]:
         "corpus": corpus(manifests["corpus"]),
         "tokenizer": tokenizer(manifests["tokenizer"]),
         "mixture": mixture(folder),
+        "continued_documents": continued_documents(folder),
         "pretraining": pretraining(folder, PRETRAIN, PANELS),
         "heldout": heldout(folder, PRETRAIN),
         "merge": folder.json(f"{MERGED}/merge_certificate.json"),
         "sft": instruction_tuning(folder, SFT),
         "scores": scores(folder),
         "hub": hub(folder, manifests["hub"]),
-        "provenance": provenance(manifests),
+        "provenance": provenance(folder, manifests),
     }
     report["headline"] = headline(report)
     report["notes"] = folder.notes
@@ -150,6 +154,16 @@ def mixture(folder: RunFolder) -> list[dict[str, Any]] | None:
     return sorted(mixes, key=lambda mix: training_order(mix["phase"])) or None
 
 
+def continued_documents(folder: RunFolder) -> dict[str, Any] | None:
+    """How much of the end of the last stable phase belongs to documents begun in it: what its loss gains by."""
+    phases = [name for name in folder.folders(f"{DATA}/phase-*") if not is_annealing(phase_key(Path(name).name))]
+    try:
+        rows = PackedRows(folder.root / phases[-1])
+        return {"phase": phase_key(Path(phases[-1]).name), "share": continued_share(rows)}
+    except (IndexError, KeyError, DataError):
+        return None
+
+
 def scores(folder: RunFolder) -> dict[str, Any] | None:
     """The scores of base and instruct as `eval` wrote them."""
     found = {model: folder.json(f"{SCORES}/{model}/{SCORES_NAME}") for model in ("base", "instruct")}
@@ -164,8 +178,9 @@ def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | 
     return {"repos": [card.parent.relative_to(folder.root).as_posix() for card in cards], "counts": manifest["counts"]}
 
 
-def provenance(manifests: dict[str, Any]) -> dict[str, Any]:
-    """What was made of what: a fingerprint a stage, the packages that made it."""
+def provenance(folder: RunFolder, manifests: dict[str, Any]) -> dict[str, Any]:
+    """What was made of what: a fingerprint a stage, the packages and the machines that made it."""
+    machines = [line["machine"] for line in folder.lines(TIMINGS_FILE) if line.get("machine")]
     present = {stage: manifest for stage, manifest in manifests.items() if manifest}
     packages: dict[str, str] = {}
     for manifest in present.values():
@@ -175,6 +190,7 @@ def provenance(manifests: dict[str, Any]) -> dict[str, Any]:
         "inputs": {stage: manifest["inputs"] for stage, manifest in present.items()},
         "seeds": {stage: manifest["seed"] for stage, manifest in present.items() if manifest.get("seed") is not None},
         "packages": dict(sorted(packages.items())),
+        "machines": [machine for at, machine in enumerate(machines) if machine not in machines[:at]],
     }
 
 

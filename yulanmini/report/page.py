@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from data_recipes.files import write_whole
-from yulanmini.report import sections, units
+from yulanmini.report import scores, sections, units
 from yulanmini.report.collect import collect, collect_training
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
 from yulanmini.report.figure import colour, domain_name
@@ -50,9 +50,10 @@ def render(report: dict[str, Any]) -> str:
         mixture=mixture_figure(report["mixture"]) if report["mixture"] else None,
         tuning=tuning_figure(report["sft"]) if report["sft"] else None,
         parity=sections.parity(report["merge"]),
-        score_tables=sections.score_tables(report["scores"]),
-        samples=sections.samples(report["scores"]),
+        score_tables=scores.score_tables(report["scores"], report["heldout"]),
+        samples=scores.samples(report["scores"]),
         text=sections.text(report["corpus"], report["tokenizer"]),
+        leads=sections.leads(report),
         commands=sections.commands(report),
     )
 
@@ -65,6 +66,7 @@ def render_training(report: dict[str, Any]) -> str:
         title="Training dynamics",
         summary=sections.training_summary(report["pretraining"]),
         tiles=sections.training_tiles(report["pretraining"]),
+        leads=sections.leads(report | {"settings": None}),
     )
 
 
@@ -88,9 +90,11 @@ def page(template: str, report: dict[str, Any], **values: Any) -> str:
     return environment.get_template(f"{template}.html.jinja").render(
         report=report,
         styles=Markup(styles),
-        training=training_figures(report["pretraining"]) if report["pretraining"] else {},
+        training=training_figures(report["pretraining"], report.get("continued_documents"))
+        if report["pretraining"]
+        else {},
         heldout=heldout_figure(measured) if measured else None,
-        gains=sections.gains(measured),
+        gains=scores.gains(measured, report.get("scores")),
         **values,
     )
 

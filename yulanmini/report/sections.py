@@ -1,12 +1,10 @@
 """The texts and tables of the page's sections: summary, headline numbers, rows. Numbers in, words and rows out."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
-from eval.scores import SEPARATOR, is_share, rows_by_measure
-from yulanmini.report import units
+from yulanmini.report import scores, units
 from yulanmini.report.collect import in_order
 from yulanmini.run_layout import MERGED, PRETRAIN, SFT
 
@@ -88,7 +86,7 @@ def training_tiles(run: dict[str, Any]) -> list[dict[str, Any]]:
     """The headline numbers of a training run."""
     largest, skipped = units.significant(run["grad_norm_max"]), units.integer(run["skipped_steps"])
     numbers = [
-        tile("Loss", run["loss_end"], "nats per token, mean of the last twentieth of the steps"),
+        tile("Training loss", run["loss_end"], f"nats per token, mean of the last {run['loss_end_steps']} steps"),
         tile("Gradient norm", run["grad_norm_median"], f"median before clipping; largest {largest}"),
         tile("Spikes", run["spikes"], f"and {skipped} steps left out", units.integer),
         tile("Variance growth", run["largest_variance_growth"], "largest over its recent median, any layer"),
@@ -160,71 +158,21 @@ def text(corpus: dict[str, Any] | None, tokenizer: dict[str, Any] | None) -> lis
     ]
 
 
-def interval(share: float, count: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share: how far the number of problems leaves it open."""
-    z = 1.96
-    middle = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return max(middle - half, 0.0), min(middle + half, 1.0)
-
-
-def score_tables(scored: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """A table for each measure of each task, base beside instruct: the whole groups, and below them their parts.
-
-    A part has a column for each name that its own parts have, such as the languages; best ones first.
-    """
-    shown = []
-    for entries in rows_by_measure([(scored or {}).get(model) for model in ("base", "instruct")]):
-        share, rows = is_share(entries[0]), {}
-        for entry in entries:
-            whole, _, name = entry["group"].rpartition(SEPARATOR)
-            base, instruct = entry["values"]
-            row = entry | {"whole": whole, "name": name, "base": base, "instruct": instruct, "parts": {}}
-            row["interval"] = interval(instruct, entry["count"]) if share and instruct is not None else None
-            rows[entry["group"]] = row
-            if whole in rows:
-                rows[whole]["parts"][name] = row
-        parts = [row for row in rows.values() if row["whole"] and SEPARATOR not in row["whole"]]
-        shown.append(
-            entries[0]
-            | {
-                "share": share,
-                "chances": any(row["chance"] is not None for row in rows.values()),
-                "rows": [row for row in rows.values() if not row["whole"]],
-                "parts": sorted(parts, key=lambda row: (row["whole"], -(row["instruct"] or 0))),
-                "columns": sorted({name for row in parts for name in row["parts"]}),
-            }
-        )
-    return shown
-
-
-def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
-    """Problems with the answers of both models, and beginnings of held-out text with what base made of them."""
-    answered: dict[str, dict[str, Any]] = {}
-    continued = []
-    for model, result in (scored or {}).items():
-        for sample in (result or {}).get("samples", []):
-            if sample["expected"] is None:
-                continued.append(sample)
-                continue
-            pair = answered.setdefault(sample["prompt"], {**sample, "base": None, "instruct": None})
-            pair[model] = sample
-    return {"answered": list(answered.values()), "continued": continued}
-
-
-def gains(measured: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """By domain: bits per byte before training, before annealing, at the end, and the change of annealing."""
-    if not measured:
-        return []
-    stable = [at for at, phase in enumerate(measured["phase"]) if not is_annealing(phase or "")]
-    rows = []
-    for domain in in_order(measured["domains"]):
-        values = measured["domains"][domain]["bits_per_byte"]
-        before, last = values[stable[-1]] if stable else None, values[-1]
-        annealed = bool(before) and last is not None and stable[-1] < len(values) - 1
-        change = units.change(last / before - 1) if annealed else None
-        rows.append({"domain": domain, "first": values[0], "before": before, "last": last, "change": change})
-    return rows
+def leads(report: dict[str, Any]) -> dict[str, str]:
+    """The sentence under some headings, of what was run."""
+    run = report["pretraining"] or {}
+    annealed = any(is_annealing(phase["phase"]) for phase in run.get("phases", ()))
+    mixed = [mix["phase"] for mix in report.get("mixture") or ()]
+    falls = ", until the learning rate falls in the last two" if annealed else ""
+    rate = "Warm-up, then a constant learning rate"
+    return {
+        "curriculum": "The published mixes of YuLan-Mini, scaled down with their proportions kept: what changes from "
+        f"phase to phase is the data{falls}." + (f" This run has {len(mixed)} of the 28." if len(mixed) < 28 else ""),
+        "pretraining": f"{rate} through the stable phases, then 1-sqrt annealing with a longer context."
+        if annealed
+        else f"{rate}; this run ends before annealing (phases 26 and 27).",
+        "spread": scores.spread((report["settings"] or {}).get("scale")),
+    }
 
 
 def parity(certificate: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -63,11 +63,11 @@ def schedule_points(steps: Sequence[int], rates: Sequence[float | None]) -> dict
 
 
 def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry a phase, in the order trained: steps, tokens, loss at its start and end, speed."""
+    """One entry a phase, in the order trained: steps, tokens, loss at its start and end (a fifth of it each), speed."""
     phases = []
     for phase, group in groupby(records, key=lambda record: str(record["phase"])):
         inside = list(group)
-        tenth = max(len(inside) // 5, 1)
+        fifth = max(len(inside) // 5, 1)
         norms = [record["grad_norm"] for record in inside if record.get("grad_norm") is not None]
         speeds = [value for record in inside if (value := rate(record)) is not None]
         phases.append(
@@ -76,8 +76,9 @@ def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "first_step": inside[0]["step"],
                 "last_step": inside[-1]["step"],
                 "tokens": sum(record.get("tokens") or 0 for record in inside),
-                "loss_start": mean(record.get("loss") for record in inside[:tenth]),
-                "loss_end": mean(record.get("loss") for record in inside[-tenth:]),
+                "loss_start": mean(record.get("loss") for record in inside[:fifth]),
+                "loss_end": mean(record.get("loss") for record in inside[-fifth:]),
+                "loss_end_steps": fifth,
                 "lr_end": inside[-1].get("lr"),
                 "grad_norm_median": median(norms) if norms else None,
                 "grad_norm_max": max(norms, default=None),
@@ -102,14 +103,14 @@ def monitored(records: Sequence[dict[str, Any]], key: str) -> dict[str, Any] | N
 
 
 def by_name(value: Any) -> dict[str, Any]:
-    """A monitor's value in one step with a name for each number of it."""
+    """A monitor's value in one step with a name for each number of it; layers count from 0, as in parameter names."""
     if isinstance(value, dict):
         return value
-    return {f"layer {n}": item for n, item in enumerate(value, 1)} if isinstance(value, list) else {"": value}
+    return {f"layer {n}": item for n, item in enumerate(value)} if isinstance(value, list) else {"": value}
 
 
 def dynamics(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The run in a few numbers; the loss is the mean of the last twentieth of the steps."""
+    """The run in a few numbers."""
     norms = [record["grad_norm"] for record in records if record.get("grad_norm") is not None]
     tokens = sum(record.get("tokens") or 0 for record in records)
     seconds = sum(record.get("seconds") or 0 for record in records)
@@ -117,7 +118,6 @@ def dynamics(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "steps": records[-1]["step"],
         "tokens": tokens,
         "seconds": seconds,
-        "loss_end": mean(record.get("loss") for record in records[-max(len(records) // 20, 1) :]),
         "grad_norm_median": median(norms) if norms else None,
         "grad_norm_max": max(norms, default=None),
         "spikes": sum(bool(record.get("spike")) or record.get("loss") is None for record in records),
@@ -138,14 +138,17 @@ def pretraining(folder: RunFolder, name: str, monitors: Iterable[str]) -> dict[s
     manifest = folder.json(f"{name}/manifest.json")
     shown = thinned(records)
     models = folder.folders(f"{name}/models/*")
+    phases = phase_figures(records)
     return {
         "finished": manifest is not None,
         **dynamics(records),
+        # The one loss of the run's end, wherever it is shown.
+        **{key: phases[-1][key] for key in ("loss_end", "loss_end_steps")},
         "tokens_per_step": config.get("tokens_per_step") or records[-1].get("tokens"),
         "parameters": folder.safetensors_parameters(models[-1]) if models else None,
         "models": models,
         "schedule": schedule_points([r["step"] for r in records], [r.get("lr") for r in records]),
-        "phases": phase_figures(records),
+        "phases": phases,
         "curves": {
             "step": [record["step"] for record in shown],
             "phase": [str(record["phase"]) for record in shown],

@@ -7,6 +7,7 @@ from statistics import fmean, median
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
+from train.config import VARIANCE_HISTORY
 from yulanmini.report.figure import DOMAIN_NAMES, Figure, colour, line_figure, short_name
 from yulanmini.report.line_chart import FULL, HALF, Band, Plot, Series
 from yulanmini.report.svg import smooth
@@ -31,11 +32,7 @@ class Panel:
 
 # By the key in metrics.jsonl; a monitor that was off has no panel.
 PANELS = {
-    "hidden_state_variance": Panel(
-        "Hidden-state variance by layer",
-        "The early warning of a run that will diverge: it rises while the loss still looks well (Figures 3 and 4).",
-        "variance of the hidden states",
-    ),
+    "hidden_state_variance": Panel("Hidden-state variance by layer", "", "variance of the hidden states"),
     "norm_output_variance": Panel(
         "Variance behind the attention norm", "Near 1 while weight and scale are (Figures 5 and 7).", "variance"
     ),
@@ -79,11 +76,16 @@ def window_over(run: dict[str, Any], points: int) -> int:
 
 
 def raw_and_smooth(
-    name: str, steps: Sequence[float], values: Values, window: int, average: Callable[[list[float]], float] = fmean
+    name: str,
+    steps: Sequence[float],
+    values: Values,
+    window: int,
+    average: Callable[[list[float]], float] = fmean,
+    *,
+    label: str = "",
 ) -> list[Series]:
-    """Every value faint, and over it a moving average with the name; the loss has its last value at the end."""
+    """Every value faint, and over it a moving average with the name; `label` stands at its end."""
     smoothed = smooth(values, window, average)
-    label = significant(smoothed[-1]) if name == "loss" else ""
     return [Series("", steps, values, faint=True), Series(name, steps, smoothed, label=label)]
 
 
@@ -98,11 +100,11 @@ def step_figure(run: dict[str, Any], identity: str, title: str, series: Sequence
     return line_figure(Plot(identity, title, series=series, x_caption="step", **(usual | options)))
 
 
-def loss_figure(run: dict[str, Any]) -> Figure:
-    """Training loss: every step faint, a moving average over it."""
+def loss_figure(run: dict[str, Any], continued: dict[str, Any] | None = None) -> Figure:
+    """Training loss: every step faint, a moving average over it; `continued` as `collect.continued_documents` gives."""
     curves, phases = run["curves"], run["phases"]
     window = window_over(run, len(curves["step"]))
-    first, last = significant(phases[0]["loss_start"]), significant(phases[-1]["loss_end"])
+    first, last = significant(phases[0]["loss_start"]), significant(run["loss_end"])
     rows = [
         [
             phase["phase"],
@@ -118,17 +120,20 @@ def loss_figure(run: dict[str, Any]) -> Figure:
         for before, after in pairwise(phases)
         if after["loss_start"] is not None and before["loss_end"] is not None
     ]
-    teeth = (
-        " The saw-tooth: a phase's rows are shuffled, so its later rows continue documents that it began before."
-        if jumps and median(jumps) > SAW_TOOTH
-        else ""
-    )
+    teeth = ""
+    if continued and jumps and median(jumps) > SAW_TOOTH:
+        teeth = (
+            " The saw-tooth: documents are longer than a row, and a phase's rows are mixed. In the last fifth of phase "
+            f"{continued['phase']}, {percent(continued['share'])} of the tokens belong to documents of which the model "
+            "has just read another part; the next phase begins new ones. Held-out text, below, shows what is learnt "
+            "for good."
+        )
     skipped = f" {run['skipped_steps']} steps were left out as spikes." if run["skipped_steps"] else ""
     return step_figure(
         run,
         "loss",
         "Training loss",
-        raw_and_smooth("loss", curves["step"], curves["loss"], window),
+        raw_and_smooth("loss", curves["step"], curves["loss"], window, label=last),
         description=(
             f"Loss over {integer(run['steps'])} steps and {len(phases)} phases: {first} at the start, "
             f"{last} at the end."
@@ -138,7 +143,10 @@ def loss_figure(run: dict[str, Any]) -> Figure:
         height=340,
         width=FULL,
         x_names=[f"step {step:,}, phase {p}" for step, p in zip(curves["step"], curves["phase"], strict=True)],
-        caption=f"Each step faint, the line their moving average over {window} points.{teeth}{skipped}",
+        caption=(
+            f"Each step faint, the line their moving average over {window} points; the number is the mean of the last "
+            f"{run['loss_end_steps']} steps.{teeth}{skipped}"
+        ),
         headers=["Phase", "Steps", "Tokens", "Loss, start", "Loss, end", "Grad norm, median", "max", "Tokens/s"],
         rows=rows,
     )
@@ -163,7 +171,8 @@ def learning_rate_figure(run: dict[str, Any]) -> Figure:
         "lr",
         "Learning rate",
         [Series("learning rate", curves["step"], curves["lr"])],
-        description=f"Linear warm-up to {significant(peak)} at step {warm}, constant, then annealing from {anneal}.",
+        description=f"Linear warm-up to {significant(peak)} at step {warm}, then constant"
+        + (f", annealing from step {anneal}." if anneal else "."),
         bands=bands,
         floor=0.0,
         y_caption="base rate",
@@ -188,7 +197,8 @@ def gradient_norm_figure(run: dict[str, Any]) -> Figure:
         limits=[(limit, f"clipped above {limit:g}")] if limit else [],
         log=True,
         y_caption="global norm before clipping, log scale",
-        caption=f"{clipped.capitalize()} of the steps shown were clipped. Shaded: annealing.",
+        caption=f"{clipped.capitalize()} of the steps shown were clipped."
+        + (" Shaded: annealing." if annealing_band(run) else ""),
         headers=["Phase", "Median", "Largest"],
         rows=[[p["phase"], significant(p["grad_norm_median"]), significant(p["grad_norm_max"])] for p in run["phases"]],
     )
@@ -236,13 +246,42 @@ def monitor_figure(run: dict[str, Any], key: str) -> Figure:
         panel.title,
         series,
         log=panel.log,
+        limits=variance_limit(run) if key == "hidden_state_variance" else (),
         y_caption=panel.unit + (", log scale" if panel.log else ""),
-        caption=panel.caption,
+        caption=variance_caption(run) if key == "hidden_state_variance" else panel.caption,
         headers=["", *(name or panel.title for name in names)],
         rows=[
             [end, *(significant(summary(lines[name])[place]) for name in names)]
             for place, end in enumerate(("First", "Smallest", "Largest", "Last"))
         ],
+    )
+
+
+def variance_limit(run: dict[str, Any]) -> list[tuple[float, str]]:
+    """Where the guard would warn now: so many times the recent median of the layer that has the largest variance."""
+    factor = (run["config"].get("spikes") or {}).get("variance_growth")
+    lines = run["monitors"]["hidden_state_variance"]["lines"].values()
+    recent = [[value for value in line[-VARIANCE_HISTORY:] if value is not None] for line in lines]
+    largest = max((median(values) for values in recent if values), default=None)
+    if not factor or not largest:
+        return []
+    return [(factor * largest, f"a warning: {factor:g} times the recent median")]
+
+
+def variance_caption(run: dict[str, Any]) -> str:
+    """What the variance of this run says beside that of a run which will diverge."""
+    factor, growth = (run["config"].get("spikes") or {}).get("variance_growth"), run["largest_variance_growth"]
+    here = ""
+    if factor and growth:
+        verdict = "healthy" if growth <= factor else "worth a look"
+        here = (
+            f" Here the largest value was {significant(growth, 2)} times the median of the {VARIANCE_HISTORY} before "
+            f"it ({verdict}; the run warns beyond {factor:g})."
+        )
+    return (
+        "Healthy: all layers level off or rise slowly together. A run that will diverge rises by orders of magnitude "
+        "within tens of steps, while its loss still looks well (the report's Figures 3 and 4; docs/stability.md)."
+        + here
     )
 
 
@@ -272,10 +311,10 @@ def shade(index: int, count: int) -> str:
     return f"color-mix(in oklab, var(--shallow), var(--deep) {100 * index // max(count - 1, 1)}%)"
 
 
-def training_figures(run: dict[str, Any]) -> dict[str, Figure]:
+def training_figures(run: dict[str, Any], continued: dict[str, Any] | None = None) -> dict[str, Figure]:
     """The charts of a training run by name, in the order of the page."""
     return {
-        "loss": loss_figure(run),
+        "loss": loss_figure(run, continued),
         **({"lr": learning_rate_figure(run)} if run["schedule"] else {}),
         "grad_norm": gradient_norm_figure(run),
         **{key: monitor_figure(run, key) for key in PANELS if key in run["monitors"]},

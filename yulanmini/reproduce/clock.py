@@ -10,6 +10,8 @@ from typing import Any
 
 import psutil
 
+from data_recipes.machine import this_machine
+
 SAMPLING_SECONDS = 0.25
 
 
@@ -26,7 +28,7 @@ def resident_bytes(process: psutil.Process) -> int:
 def stage_clock(stage: str, log: Path) -> Iterator[None]:
     """Time the body and sample its memory; append one line to `log` when it ends, interrupted or not.
 
-    Keys: stage, started (Unix seconds), seconds, peak_rss_bytes, finished (false when it was interrupted).
+    Keys: stage, started (Unix seconds), seconds, peak_rss_bytes, finished (false when it was interrupted), machine.
     """
     process = psutil.Process()
     peak = resident_bytes(process)
@@ -49,6 +51,6 @@ def stage_clock(stage: str, log: Path) -> Iterator[None]:
         ended.set()
         sampler.join()
         line: dict[str, Any] = {"stage": stage, "started": round(started, 3), "seconds": round(seconds, 3)}
-        line |= {"peak_rss_bytes": peak, "finished": finished}
+        line |= {"peak_rss_bytes": peak, "finished": finished, "machine": this_machine()}
         with log.open("a") as file:
             file.write(json.dumps(line) + "\n")
