@@ -110,14 +110,14 @@ def test_there_is_one_held_out_figure_a_domain_and_one_loss_of_the_end(run: Path
     losses = [
         line["loss"] for line in map(json.loads, (run / "04-pretrain" / "metrics.jsonl").read_text().splitlines())
     ]
-    final = sum(losses[-7:]) / 7
+    final = sum(losses[-8:]) / 8
     assert report["pretraining"]["loss_end"] == pytest.approx(final, rel=1e-6)
     assert report["pretraining"]["phases"][-1]["loss_end"] == report["pretraining"]["loss_end"]
     loss = re.search(r'<figure id="figure-loss">.*?</figure>', page, flags=re.S)
     assert loss is not None
     labels = re.findall(r'class="label"[^>]*>([^<]*)<', loss[0])
     assert set(labels) == {significant(final)}
-    assert "the mean of the last 7 steps" in loss[0]
+    assert "the mean of the last 8 steps" in loss[0]
 
 
 def test_scores_on_other_text_do_not_stand_beside_those_of_pretraining(tmp_path: Path) -> None:

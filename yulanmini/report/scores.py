@@ -43,7 +43,9 @@ def score_tables(scored: dict[str, Any] | None, measured: dict[str, Any] | None 
                 "rows": [row for row in rows.values() if not row["whole"]],
                 "parts": sorted(parts, key=lambda row: (row["whole"], -(row["instruct"] or 0))),
                 "none_right": [f"{row['name']} ({row['whole']})" for row in none_right],
-                "below_chance": [row["name"] for row in parts if is_below_chance(row)],
+                "below_chance": [
+                    row["name"] for row in rows.values() if is_below_chance(row) and (row in parts or not row["whole"])
+                ],
                 "columns": sorted({name for row in parts for name in row["parts"]}),
             }
         )
@@ -146,7 +148,7 @@ def spread(scale: str | None) -> str:
     if not measured:
         return ""
     runs = measured["runs"]
-    instruct, bits = [[run[key] for run in runs] for key in ("level_1_instruct", "bits_per_byte")]
+    instruct, bits = [[run[key] for run in runs] for key in ("level_1_instruct", "bits_per_byte_base")]
     return (
         f"Another seed, or another machine's text, gives other scores: in {len(runs)} runs that differed in their seed "
         f"alone, instruct had {units.percent(min(instruct))} to {units.percent(max(instruct))} of level 1 right, and "

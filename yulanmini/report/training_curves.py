@@ -63,11 +63,11 @@ def schedule_points(steps: Sequence[int], rates: Sequence[float | None]) -> dict
 
 
 def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry a phase, in the order trained: steps, tokens, loss at its start and end (a fifth of it each), speed."""
+    """One entry a phase, in the order trained: steps, tokens, loss at its start and end (a quarter of it each), speed."""
     phases = []
     for phase, group in groupby(records, key=lambda record: str(record["phase"])):
         inside = list(group)
-        fifth = max(len(inside) // 5, 1)
+        quarter = max(len(inside) // 4, 1)
         norms = [record["grad_norm"] for record in inside if record.get("grad_norm") is not None]
         speeds = [value for record in inside if (value := rate(record)) is not None]
         phases.append(
@@ -76,9 +76,9 @@ def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 "first_step": inside[0]["step"],
                 "last_step": inside[-1]["step"],
                 "tokens": sum(record.get("tokens") or 0 for record in inside),
-                "loss_start": mean(record.get("loss") for record in inside[:fifth]),
-                "loss_end": mean(record.get("loss") for record in inside[-fifth:]),
-                "loss_end_steps": fifth,
+                "loss_start": mean(record.get("loss") for record in inside[:quarter]),
+                "loss_end": mean(record.get("loss") for record in inside[-quarter:]),
+                "loss_end_steps": quarter,
                 "lr_end": inside[-1].get("lr"),
                 "grad_norm_median": median(norms) if norms else None,
                 "grad_norm_max": max(norms, default=None),
