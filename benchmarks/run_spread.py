@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from data_recipes.machine import this_machine
-from eval.scores import SCORES_NAME
+from eval.scores import SCORES_NAME, SEPARATOR
 from yulanmini.run_layout import SCORES
 
 RESULT = Path(__file__).resolve().parent.parent / "yulanmini" / "report" / "run_spread.json"
@@ -28,9 +28,8 @@ def scores_of(run: Path) -> dict[str, Any]:
     for model in ("base", "instruct"):
         rows = json.loads((run / SCORES / model / SCORES_NAME).read_text())["rows"]
         found[f"bits_per_byte_{model}"] = fmean(row["value"] for row in rows if row["task"] == "heldout")
-        levels = {
-            row["group"]: row["value"] for row in rows if row["group"].startswith("level") and "/" not in row["group"]
-        }
+        wholes = [row for row in rows if row["task"] == "problems" and SEPARATOR not in row["group"]]
+        levels = {row["group"]: row["value"] for row in wholes}
         found |= {f"{level.replace(' ', '_')}_{model}": value for level, value in levels.items()}
     return {key: round(value, 4) for key, value in found.items()}
 

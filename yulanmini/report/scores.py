@@ -44,7 +44,7 @@ def score_tables(scored: dict[str, Any] | None, measured: dict[str, Any] | None 
                 "parts": sorted(parts, key=lambda row: (row["whole"], -(row["instruct"] or 0))),
                 "none_right": [f"{row['name']} ({row['whole']})" for row in none_right],
                 "below_chance": [
-                    row["name"] for row in rows.values() if is_below_chance(row) and (row in parts or not row["whole"])
+                    row["name"] for row in rows.values() if row not in none_right and is_below_chance(row)
                 ],
                 "columns": sorted({name for row in parts for name in row["parts"]}),
             }
@@ -62,7 +62,8 @@ def interval(share: float, count: int) -> tuple[float, float]:
 
 def is_below_chance(row: dict[str, Any]) -> bool:
     """Whether even the upper end of the instruct model's interval is below what guessing in the right form gives."""
-    return bool(row["interval"]) and row["chance"] is not None and row["interval"][1] < row["chance"]
+    measured = row["interval"] and row["chance"] is not None and SEPARATOR not in row["whole"]
+    return bool(measured) and row["interval"][1] < row["chance"]
 
 
 def gains(measured: dict[str, Any] | None, scored: dict[str, Any] | None = None) -> list[dict[str, Any]]:

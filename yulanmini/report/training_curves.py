@@ -63,7 +63,7 @@ def schedule_points(steps: Sequence[int], rates: Sequence[float | None]) -> dict
 
 
 def phase_figures(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One entry a phase, in the order trained: steps, tokens, loss at its start and end (a quarter of it each), speed."""
+    """One entry a phase, in the order trained: steps, tokens, loss of its first and last quarter, speed."""
     phases = []
     for phase, group in groupby(records, key=lambda record: str(record["phase"])):
         inside = list(group)
