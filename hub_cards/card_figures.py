@@ -57,8 +57,9 @@ def heldout_table(figures: Figures) -> Table | None:
     return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 
-def score_tables(figures: Figures, models: Sequence[str]) -> list[dict[str, Any]]:
-    """For each measure of each task a table of its whole groups and one of the finest, of the models that were scored.
+def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """For each measure of each task a table of its whole groups and one of the finest, of the models that were scored;
+    `without` the tasks that the card shows elsewhere.
 
     Count, chance and protocol are those of the last model that has the row.
     """
@@ -83,6 +84,8 @@ def score_tables(figures: Figures, models: Sequence[str]) -> list[dict[str, Any]
 
     tables = []
     for entries in rows_by_measure([figures.value(file) for file in files]):
+        if entries[0]["task"] in without:
+            continue
         parts = [entry for entry in finest(entries) if SEPARATOR in entry["group"]]
         tables.append(
             {
@@ -94,6 +97,35 @@ def score_tables(figures: Figures, models: Sequence[str]) -> list[dict[str, Any]
             }
         )
     return tables
+
+
+def tuning_cost(figures: Figures) -> dict[str, str] | None:
+    """The held-out text that tuning costs most: its domain, and the model's value before and after; None where the two
+    models were not scored on it, or where it costs nothing."""
+    files = [figures.run.scores_file(model) for model in ("base", "instruct")]
+    if not all(map(figures.has, files)):
+        return None
+    places = [
+        {
+            (row["task"], row["measure"], row["group"]): (index, row)
+            for index, row in enumerate(figures.value(file, "/rows"))
+            if row["better"] == "lower"
+        }
+        for file in files
+    ]
+    costs = {
+        key: places[1][key][1]["value"] / row["value"]
+        for key, (_, row) in places[0].items()
+        if key in places[1] and row.get("protocol") == places[1][key][1].get("protocol")
+    }
+    worst = max(costs, key=costs.__getitem__, default=None)
+    if worst is None or costs[worst] <= 1:
+        return None
+    before, after = (
+        figures.figure(file, join("rows", found[worst][0], "value"), ".3f")
+        for file, found in zip(files, places, strict=True)
+    )
+    return {"measure": worst[1], "group": worst[2], "before": before, "after": after}
 
 
 def merge_table(figures: Figures) -> Table | None:

@@ -69,14 +69,15 @@ def render_model_card(
 
 def base_card(figures: Figures, names: Names, *, licence: str) -> str:
     """Card of the merged base model, a plain Llama."""
+    heldout = card_figures.heldout_table(figures)
     return render_model_card(
         "base",
         names,
         licence=licence,
         tags=["merged"],
         training=card_figures.training_table(figures),
-        heldout=card_figures.heldout_table(figures),
-        scores=card_figures.score_tables(figures, ["base"]),
+        heldout=heldout,
+        scores=card_figures.score_tables(figures, ["base"], without=["heldout"] if heldout else []),
         merge=card_figures.merge_table(figures),
     )
 
@@ -118,6 +119,7 @@ def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
         is_merged=parent == names.base,
         tuning=card_figures.tuning_table(figures),
         scores=card_figures.score_tables(figures, ["base", "instruct"]),
+        cost=card_figures.tuning_cost(figures),
         samples=card_figures.samples(figures, "instruct"),
     )
 

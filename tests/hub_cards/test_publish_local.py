@@ -130,6 +130,12 @@ def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, 
     )
 
 
+def test_a_held_out_figure_stands_once_on_the_base_card_and_tuning_s_cost_on_the_instruct_card(published):
+    base, instruct = ((published / name / "README.md").read_text() for name in ("tiny", "tiny-instruct"))
+    assert base.count("| math |") == 1
+    assert "bits per byte on held-out math went from 1.200 to\n1.700" in instruct
+
+
 def test_a_missing_stage_is_named_and_leaves_no_half_repo(tmp_path):
     run = write_small_run(tmp_path / "run")
     (run / "06-sft" / "config.json").unlink()
