@@ -97,7 +97,7 @@ def _activations(model: Any, input_ids: torch.Tensor) -> dict[str, torch.Tensor]
 
     def hook(index: int) -> Callable[..., None]:
         def note(layer: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-            seen[f"layer {index + 1}"] = output - args[0]
+            seen[f"layer {index}"] = output - args[0]
             seen["residual stream"] = output
 
         return note

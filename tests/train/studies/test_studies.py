@@ -196,7 +196,7 @@ def test_coordinate_check_is_flat_under_mup_and_steep_without(inputs: Inputs, tm
         base=small_base(tmp_path, "proxy-wide"),
         say=lambda text: None,
     )
-    for place in ("layer 1", "layer 2", "residual stream", "logits"):
+    for place in ("layer 0", "layer 1", "residual stream", "logits"):
         assert abs(result["columns"]["cerebras-gpt"]["slope"][place]) < 0.35, place
         assert result["columns"]["standard"]["slope"][place] > 0.6, place
     plot_coordinate_check(result, tmp_path / "check.svg")
