@@ -1,57 +1,101 @@
-"""Score a model on the tasks of a suite, and write what came out, with what it was made from, as scores.json."""
+"""Score a model on the tasks of suites, and write what came out, with what it was made from, as scores.json.
 
+Own tasks (`eval/tasks`) and published benchmarks (`eval/benchmarks`, through lm-eval) are run alike. Every finished one
+is in the file at once, so that the same command after a kill goes on with the next.
+"""
+
+import contextlib
 import json
-from collections.abc import Mapping, Sized
-from importlib.metadata import version
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from data_recipes.errors import nearest
-from data_recipes.files import write_whole
-from data_recipes.manifest import claim_folder, folder_state
+from data_recipes.errors import DataError, nearest
+from data_recipes.files import only_process, write_whole
+from data_recipes.manifest import claim_folder, fingerprint_of, folder_state, sha256_file
 from data_recipes.recipes.yaml_schema import validate
 from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
-from eval.model_loading import load_model
+from eval.harness.benchmark import Benchmark, all_benchmarks, all_suites
+from eval.harness.definitions import import_harness
+from eval.harness.scoring import BenchmarkTask
+from eval.model_loading import LoadedModel, load_model
 from eval.scores import KIND, SCHEMA_VERSION, SCORES_NAME
-from eval.tasks.base import Task
+from eval.tasks.base import Task, TaskResult
 
-PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers")
-# Every task is also a suite of its own.
-SUITES = {"miniature": ("heldout", "problems", "continuations")}
+PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers", "datasets", "lm-eval", "accelerate")
+DEFAULT_SUITE = "quick"
+LOCK_FILE = ".lock"
 
 
-def make_tasks(suite: str, settings: Mapping[str, Any]) -> list[Task]:
-    """The tasks of a suite; each takes the settings that it knows. `EvalError` for one that none of them knows."""
+def names_of(suites: Sequence[str], more: Mapping[str, Benchmark] | None = None) -> list[str]:
+    """The tasks and benchmarks of suites, each once, in their order. `EvalError` for what is none of them."""
+    singles = [*named_subclasses(Task), *all_benchmarks(), *(more or {})]
+    names: dict[str, None] = {}
+    for suite in suites:
+        if suite in all_suites():
+            names |= dict.fromkeys(all_suites()[suite].benchmarks)
+        elif suite in singles:
+            names[suite] = None
+        else:
+            raise EvalError(f"no suite or task '{suite}'.{nearest(suite, [*all_suites(), *singles])}")
+    return list(names)
+
+
+def make_tasks(
+    suite: str | Sequence[str], settings: Mapping[str, Any], more: Mapping[str, Benchmark] | None = None
+) -> list[Task]:
+    """The tasks of suites; each takes the settings that it knows. `EvalError` for one that none of them knows.
+
+    `more`: benchmarks beside the published ones, by name.
+    """
+    suites = [suite] if isinstance(suite, str) else list(suite)
     kinds = named_subclasses(Task)
-    suites = {name: (name,) for name in kinds} | SUITES
-    if suite not in suites:
-        raise EvalError(f"no suite '{suite}'.{nearest(suite, suites)}")
-    fields = {name: set(kinds[name].model_fields) for name in suites[suite]}
+    benchmarks = all_benchmarks() | dict(more or {})
+    names = names_of(suites, more)
+    known = {name: set((kinds.get(name) or BenchmarkTask).model_fields) - {"benchmark", "label"} for name in names}
     for key in settings:
-        if not any(key in known for known in fields.values()):
-            raise EvalError(f"no task of '{suite}' has a setting '{key}'.{nearest(key, set().union(*fields.values()))}")
-    return [
-        validate(kinds[name], {key: value for key, value in settings.items() if key in known}, where=f"task {name}")
-        for name, known in fields.items()
-    ]
+        if not any(key in fields for fields in known.values()):
+            listed = set().union(*known.values())
+            raise EvalError(f"no task of '{', '.join(suites)}' has a setting '{key}'.{nearest(key, sorted(listed))}")
+    tasks = []
+    for name in names:
+        values = {key: value for key, value in settings.items() if key in known[name]}
+        if name not in kinds:
+            values |= {"benchmark": benchmarks[name], "label": name}
+        tasks.append(validate(kinds.get(name, BenchmarkTask), values, where=f"task {name}"))
+    return tasks
 
 
-def prepare(data: Path, suite: str, settings: Mapping[str, Any] | None, out: Path | None) -> list[tuple[Task, Sized]]:
+def prepare(
+    data: Path | None,
+    suite: str | Sequence[str],
+    settings: Mapping[str, Any] | None,
+    out: Path | None,
+    more: Mapping[str, Benchmark] | None = None,
+) -> list[tuple[Task, Any]]:
     """The tasks of a suite with their inputs. Raises what `run_suite` raises before it loads a model."""
-    tasks = make_tasks(suite, settings or {})
+    tasks = make_tasks(suite, settings or {}, more)
     if out is not None:
         folder_state(Path(out), kind=KIND)
-    return [(task, task.read(Path(data))) for task in tasks]
+    for task in tasks:
+        if isinstance(task, BenchmarkTask):
+            import_harness()
+        elif data is None:
+            raise EvalError(f"{task.name}: is scored on a corpus folder; give one with --data.")
+    return [(task, None if data is None else task.read(Path(data))) for task in tasks]
 
 
 def run_suite(
     model: str | Path,
     *,
-    data: Path,
-    suite: str = "miniature",
+    data: Path | None = None,
+    suite: str | Sequence[str] = DEFAULT_SUITE,
     settings: Mapping[str, Any] | None = None,
     out: Path | None = None,
     device: str = "auto",
@@ -59,45 +103,134 @@ def run_suite(
     trust_remote_code: bool = False,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score a model on a data folder; returns the scores and writes them to `out`/scores.json if given.
+    """Score a model; returns the scores and writes them to `out`/scores.json if given, task by task.
 
-    Keys: "rows" of all tasks, "samples", "notes", "provenance". Greedy and without chance: the same files give the
-    same scores.
+    `data`: a corpus folder for own tasks, and what `yulanmini eval fetch` laid out for benchmarks, which are read from
+    the Hub without it. Keys of the result: "rows" of all tasks, "samples", "notes", "missing" tasks that are still to
+    be run, "provenance". The same files and batch size give the same scores on the same machine.
 
     Before a model is loaded: `EvalError` or `DataError` for settings or data that cannot be scored, `DataError` for an
-    `out` that holds anything but scores of the same model, data and settings.
+    `out` that holds anything but scores of the same model, data and settings. What is scored there already is kept.
     """
     tasks = prepare(data, suite, settings, out)
     loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
-    resolved: dict[str, Any] = {"suite": suite}
     for task, _ in tasks:
-        resolved |= task.model_dump()
+        task.check_model(loaded)
+    scores = new_scores(loaded, tasks, data, suite)
     made_from = {
         "model": loaded.provenance["fingerprint"] or [loaded.provenance["name"], loaded.provenance["revision"]],
-        "data": data_fingerprint(Path(data)),
-        "settings": resolved,
+        "dtype": loaded.provenance["dtype"],
+        "data": scores["provenance"]["data"],
+        "settings": scores["provenance"]["settings"],
+        "benchmarks": {task.name: task.model_dump() for task, _ in tasks if isinstance(task, BenchmarkTask)},
     }
-    if out is not None:
-        folder_state(Path(out), kind=KIND, made_from=made_from)
-    scores: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "model": loaded.provenance["name"]}
-    scores |= {"rows": [], "samples": [], "notes": []}
-    seconds = {}
-    for task, inputs in tasks:
-        began = perf_counter()
-        result = task.score(loaded, inputs, progress=progress)
-        scores["rows"] += [{"task": task.name, **row} for row in result.rows]
-        scores["samples"] += result.samples
-        scores["notes"] += result.notes
-        seconds[task.name] = round(perf_counter() - began, 2)
-    scores["provenance"] = {
-        "model": loaded.provenance,
-        "data": {"fingerprint": made_from["data"]},
-        "settings": resolved,
-        "decoding": "greedy",
-        "packages": {name: version(name) for name in PACKAGES},
-        "seconds": seconds,
-    }
-    if out is not None:
-        claim_folder(Path(out), kind=KIND, made_from=made_from)
-        write_whole(Path(out) / SCORES_NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+    with written_to(out, made_from):
+        if out is not None and (Path(out) / SCORES_NAME).is_file():
+            scores = json.loads((Path(out) / SCORES_NAME).read_text(encoding="utf-8"))
+        for task, inputs in tasks:
+            if task.name not in scores["missing"]:
+                continue
+            began = perf_counter()
+            result = task.score(loaded, inputs, progress=progress)
+            add_result(scores, task.name, result, seconds=perf_counter() - began)
+            if out is not None:
+                keep(scores, Path(out), task.name, result.log)
     return scores
+
+
+def new_scores(
+    loaded: LoadedModel, tasks: Sequence[tuple[Task, Any]], data: Path | None, suite: str | Sequence[str]
+) -> dict[str, Any]:
+    """A score file before its first task."""
+    own = [task for task, _ in tasks if not isinstance(task, BenchmarkTask)]
+    settings: dict[str, Any] = {"suite": suite if isinstance(suite, str) else ", ".join(suite)}
+    for task in own:
+        settings |= task.model_dump()
+    benchmarks = [task.benchmark for task, _ in tasks if isinstance(task, BenchmarkTask)]
+    repos = sorted({source.repo for benchmark in benchmarks for source in benchmark.data})
+    described: dict[str, Any] = {"fingerprint": data_fingerprint(Path(data)) if own and data is not None else None}
+    if repos and data is not None:
+        described["datasets"] = {repo: files_fingerprint(Path(data) / repo) for repo in repos}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": loaded.provenance["name"],
+        "rows": [],
+        "samples": [],
+        "notes": [],
+        "missing": [task.name for task, _ in tasks],
+        "provenance": {
+            "model": loaded.provenance,
+            "data": described,
+            "settings": settings,
+            "decoding": "greedy",
+            "benchmarks": {},
+            "packages": installed(PACKAGES),
+            "machine": machine(loaded),
+            "seconds": {},
+        },
+    }
+
+
+def add_result(scores: dict[str, Any], name: str, result: TaskResult, *, seconds: float) -> None:
+    """Take a finished task into the scores. `EvalError` for a score that is no number."""
+    for row in result.rows:
+        if not math.isfinite(row["value"]):
+            raise EvalError(
+                f"{name}: {row['measure']} of '{row['group']}' is {row['value']}; the model's outputs are no numbers. "
+                "Did its training diverge, or is the dtype too narrow?"
+            )
+    scores["rows"] += [{"task": name, **row} for row in result.rows]
+    scores["samples"] += result.samples
+    scores["notes"] += result.notes
+    scores["missing"].remove(name)
+    if result.details:
+        scores["provenance"]["benchmarks"][name] = result.details
+    scores["provenance"]["seconds"][name] = round(seconds, 2)
+
+
+def keep(scores: Mapping[str, Any], out: Path, name: str, log: Sequence[Mapping[str, Any]]) -> None:
+    """Write the log of a task, then the scores that count it as done."""
+    if log:
+        lines = (json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in log)
+        write_whole(out / f"samples-{name}.jsonl", "".join(lines))
+    write_whole(out / SCORES_NAME, json.dumps(scores, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def written_to(out: Path | None, made_from: Mapping[str, Any]) -> Iterator[None]:
+    """Hold a folder of scores, for this process alone. `DataError` where it is another's, or of something else."""
+    if out is None:
+        yield
+        return
+    claim_folder(Path(out), kind=KIND, made_from=made_from)
+    busy = DataError(f"{out}: another process is scoring into it. Wait for that, or choose another place.")
+    with only_process(Path(out) / LOCK_FILE, busy):
+        yield
+
+
+def files_fingerprint(folder: Path) -> str:
+    """A hash of the names and contents of a data set's files."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return fingerprint_of({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
+
+
+def installed(names: Sequence[str]) -> dict[str, str]:
+    """The versions of packages, of those that are there."""
+    versions = {}
+    for name in names:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
+
+
+def machine(loaded: LoadedModel) -> dict[str, Any]:
+    """What the scores were computed on; another kind of machine gives other last digits."""
+    import torch
+
+    device = loaded.device
+    return {
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "threads": torch.get_num_threads(),
+    }

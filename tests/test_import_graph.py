@@ -42,7 +42,13 @@ FLOORS = {
         ("run",),
         ("dry_run", "tuning"),
     ),
-    "eval": (("errors",), ("scores", "corpus_folder", "model_loading"), ("generation",), ("tasks",)),
+    "eval": (
+        ("errors",),
+        ("scores", "corpus_folder", "model_loading"),
+        ("generation",),
+        ("tasks",),
+        ("harness",),
+    ),
     "hub_cards": (
         ("errors",),
         ("run_files", "files"),

@@ -3,7 +3,6 @@
 The rows that a task returns are all that comparison, report, cards and command line read.
 """
 
-from collections.abc import Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -18,11 +17,14 @@ from train.config import Settings
 @dataclass(frozen=True)
 class TaskResult:
     """Rows (`score_row`); samples `{prompt, output, expected, correct, language}` to look at, `expected` None where
-    there is no right answer; and notes, sentences that the user should read beside the scores."""
+    there is no right answer; notes, sentences that the user should read beside the scores; `log`, every question with
+    its answer, for a file of its own; and `details`, what is needed to repeat the task beside its settings."""
 
     rows: list[dict[str, Any]]
     samples: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 def score_row(
@@ -57,9 +59,16 @@ class Task(Settings):
     start: Literal["eos", "bos", "none"] = "eos"
     batch_size: int = Field(default=64, ge=1)
 
-    def read(self, data: Path) -> Sized:
+    def read(self, data: Path) -> Any:
         """What is scored, read from the data folder before a model is loaded; `EvalError` where it is not there."""
         raise NotImplementedError
+
+    def plan(self, inputs: Any) -> Any:
+        """What a dry run says of this task's inputs: how many there are."""
+        return len(inputs)
+
+    def check_model(self, loaded: LoadedModel) -> None:
+        """`EvalError` for a model that this task cannot score; asked before any task of a suite begins."""
 
     def score(self, loaded: LoadedModel, inputs: Any, *, progress: bool = False) -> TaskResult:
         """The scores of a model on what `read` gave. The same model and inputs give the same scores."""

@@ -20,7 +20,7 @@ def tokenizer_folder(corpus):
     return corpus.parent / "tokenizer"
 
 
-def tiny_llama(vocab_size):
+def tiny_llama(vocab_size, context=160):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -32,7 +32,7 @@ def tiny_llama(vocab_size):
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=160,
+            max_position_embeddings=context,
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=102,
@@ -49,6 +49,18 @@ def model_folder(tokenizer_folder):
     folder = tokenizer_folder.parent / "model"
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     tiny_llama(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def roomy_model(tokenizer_folder):
+    """As `model_folder`, with the context that published benchmarks ask for."""
+    from transformers import AutoTokenizer
+
+    folder = tokenizer_folder.parent / "roomy"
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    tiny_llama(len(tokenizer), context=4_096).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -95,7 +95,7 @@ def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, mon
     no_weights.mkdir()
     shutil.copy(model_folder / "config.json", no_weights)
     cases = [
-        (["run", model_folder, "--data", corpus, "--suite", "minature"], "Did you mean 'miniature'?"),
+        (["run", model_folder, "--data", corpus, "--suite", "quik"], "Did you mean 'quick'?"),
         (["run", tmp_path / "absent", "--data", corpus], "no such folder"),
         (["run", tmp_path / "empty", "--data", corpus], "no config.json"),
         (["run", no_weights, "--data", corpus], "no weights"),

@@ -19,12 +19,17 @@ def eval() -> None:
 @app.command(epilog=f"Example: yulanmini eval run runs/tiny/{MERGED} --data runs/tiny/{CORPUS} --out scores/base")
 def run(
     model: Annotated[str, typer.Argument(help="Model folder or Hub id.")],
-    data: Annotated[Path, typer.Option(help="Corpus folder with heldout/ and dialogues/.")],
-    suite: Annotated[str, typer.Option(help="A task (heldout, problems, ...), or miniature: all of these.")] = (
-        "miniature"
-    ),
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Corpus folder (heldout/, dialogues/), or for benchmarks what `eval fetch` laid out."),
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(help="Suite, benchmark or task, as `eval suites` lists them; repeatable. By default quick."),
+    ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="Prompt through the chat template (instruct models).")] = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for scores.json.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many documents of each benchmark.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for scores.json and the logs of samples.")] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting of the tasks, such as context=1024; repeatable."),
@@ -35,29 +40,34 @@ def run(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score one model on the held-out part of a corpus folder."""
+    """Score one model on suites of tasks and published benchmarks; given again, goes on where it stopped."""
+    from eval.harness.listing import benchmark_lines
     from eval.model_loading import check_folder
     from eval.scores import SCORES_NAME, value_format
-    from eval.suites import prepare, run_suite
+    from eval.suites import DEFAULT_SUITE, prepare, run_suite
     from train.config_file import apply_override
 
     settings: dict[str, Any] = {"prompt": "chat"} if chat else {}
+    if limit is not None:
+        settings["limit"] = limit
     for change in changes or ():
         apply_override(settings, change)
+    names = [name for given in suite or [DEFAULT_SUITE] for name in given.split(",")]
     if dry_run:
-        inputs = {task.name: len(read) for task, read in prepare(data, suite, settings, out)}
+        inputs = {task.name: task.plan(read) for task, read in prepare(data, names, settings, out)}
         if Path(model).exists():
             check_folder(Path(model))
         plan = {"model": model, "tasks": inputs, "writes": str(out / SCORES_NAME) if out else None}
         if as_json:
             emit_json(plan)
         else:
-            emit_table(["would run", ""], [[key, str(value)] for key, value in plan.items()])
+            emit_table(["benchmark", "setting", "value", "source"], benchmark_lines(names))
+            emit_table(["would run", ""], [["model", model], ["writes", str(plan["writes"])]])
         return
     scores = run_suite(
         model,
         data=data,
-        suite=suite,
+        suite=names,
         settings=settings,
         out=out,
         device=device,
@@ -74,6 +84,24 @@ def run(
     emit_records(["task", "measure", "of=group", "value", "chance:.1%", "count"], rows)
     if out is not None:
         say(f"Wrote {out / SCORES_NAME}")
+
+
+@app.command(epilog="Example: yulanmini eval suites base")
+def suites(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Suites, benchmarks or tasks; by default all suites.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the suites, or what some contain: every setting, and where it is from."""
+    from eval.harness.listing import benchmark_lines, describe, suite_lines
+
+    if as_json:
+        emit_json(describe(names or ()))
+    elif names:
+        emit_table(["benchmark", "setting", "value", "source"], benchmark_lines(names))
+    else:
+        emit_table(["suite", "benchmarks", "description"], suite_lines())
 
 
 @app.command(epilog="Example: yulanmini eval compare scores/base scores/instruct")
