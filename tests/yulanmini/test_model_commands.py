@@ -93,3 +93,17 @@ def test_rebalance_average_and_params(created, yulanmini):
     assert averaged.code == 0, averaged.stderr
     counts = json.loads(yulanmini("params", created / "mean", "--json").stdout)
     assert counts["total"] == json.loads(yulanmini("params", created / "small.json", "--json").stdout)["total"]
+
+
+def test_dynamics_prints_a_row_a_checkpoint(created, yulanmini):
+    command = ("dynamics", created / "new", "--out", created / "dynamics")
+    planned = yulanmini(*command, "--dry-run", "--json")
+    assert (planned.code, json.loads(planned.stdout)) == (0, {"checkpoints": ["new"]})
+    assert not (created / "dynamics").exists()
+    result = yulanmini(*command, "--json")
+    assert result.code == 0, result.stderr
+    assert [row["checkpoint"] for row in json.loads(result.stdout)] == ["new"]
+    assert (created / "dynamics" / "dynamics.svg").is_file()
+    wrong = yulanmini("dynamics", created / "absent", "--out", created / "dynamics")
+    assert (wrong.code, wrong.stderr.count("\n")) == (2, 1)
+    assert "no such folder" in wrong.stderr

@@ -12,6 +12,9 @@ from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.monitors.base import InnerHooks, LayerMonitor, variance
 
+LOGIT_PROBE = "yulanmini_logit_probe"
+QUERIES_AT_ONCE = 64  # of one row: 31 MB of logits at 4,096 tokens and 30 heads
+
 
 class HiddenStateVariance(LayerMonitor):
     """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks;
@@ -88,9 +91,6 @@ class NormOutputVariance(LayerMonitor):
 class AttentionLogits(LayerMonitor):
     """`attention_logit_max`: each layer's largest attention logit (after scaling, before the softmax) over all heads
     and `QUERIES` evenly spaced queries of the first row of a step on each rank, within `TOKENS` tokens.
-
-    The layer's own forward is run once more on that row with an attention function that looks at q and k and
-    returns, so whatever the model does to them (alphas, RoPE, QK-LayerNorm) is in the figure.
     """
 
     name = "attention_logits"
@@ -98,13 +98,11 @@ class AttentionLogits(LayerMonitor):
     reduction = "max"
     QUERIES = 64
     TOKENS = 4096
-    _PROBE = "yulanmini_logit_probe"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._batches = 0
         self._document_starts: torch.Tensor | None = None
-        self._found: torch.Tensor | None = None
         self._hooks = InnerHooks()
         for index, layer in enumerate(self.layers):
             register = layer.self_attn.register_forward_pre_hook
@@ -114,42 +112,14 @@ class AttentionLogits(LayerMonitor):
     def _measure(self, index: int, attention: Any, args: Any, kwargs: dict[str, Any]) -> None:
         if self._batches != 1 or not attention.training:
             return
-        config = attention.config
-        implementation = config._attn_implementation
-        tokens = slice(0, self.TOKENS)
-        cos, sin = kwargs["position_embeddings"]
-        config._attn_implementation = self._PROBE
-        AttentionInterface.register(self._PROBE, self._probe)
-        try:
-            attention.forward(kwargs["hidden_states"][:1, tokens], (cos[:1, tokens], sin[:1, tokens]))
-        finally:
-            config._attn_implementation = implementation
-        assert self._found is not None
-        self.gauges["attention_logit_max"].add(index, self._found)
-
-    def _probe(
-        self,
-        module: Any,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attention_mask: Any,
-        *,
-        scaling: float,
-        **kwargs: Any,
-    ) -> tuple[torch.Tensor, None]:
-        """query, key [1, heads, tokens, head_dim]; returns an output of the right shape, which is not used."""
-        tokens = query.shape[2]
-        device = query.device
-        sampled = torch.linspace(0, tokens - 1, min(self.QUERIES, tokens), device=device).long()
-        grouped = query[0, :, sampled].unflatten(0, (key.shape[1], -1))  # [kv heads, group, queries, head_dim]
-        logits = torch.einsum("kgqd,ktd->kgqt", grouped, key[0]).float() * scaling
-        places = torch.arange(tokens, device=device)
-        visible = places[None] <= sampled[:, None]
-        if self._document_starts is not None:
-            visible &= places[None] >= self._document_starts[sampled][:, None]
-        self._found = logits.masked_fill(~visible, -torch.inf).amax()
-        return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
+        found = largest_attention_logit(
+            attention,
+            kwargs["hidden_states"][:1, : self.TOKENS],
+            kwargs["position_embeddings"],
+            queries=self.QUERIES,
+            document_starts=self._document_starts,
+        )
+        self.gauges["attention_logit_max"].add(index, found)
 
     def before_step(self, step: int) -> None:
         super().before_step(step)
@@ -167,3 +137,48 @@ class AttentionLogits(LayerMonitor):
         if ends is not None:
             return ends[torch.bucketize(places, ends, right=True) - 1]
         return None if batch.position_ids is None else places - batch.position_ids[0, : len(places)]
+
+
+def largest_attention_logit(
+    attention: Any,
+    hidden_states: torch.Tensor,
+    position_embeddings: tuple[torch.Tensor, torch.Tensor],
+    *,
+    queries: int | None = None,
+    document_starts: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The largest logit (after scaling, before the softmax) of one row, hidden_states [1, tokens, hidden]; 0-dim.
+
+    Over all heads and `queries` evenly spaced queries, by default all. The module's own forward is run on the row with
+    an attention function that looks at q and k and returns, so whatever the model does to them (alphas, RoPE,
+    QK-LayerNorm) is in the figure. `document_starts` [tokens]: where the document of each token begins.
+    """
+    tokens = hidden_states.shape[1]
+    places = torch.arange(tokens, device=hidden_states.device)
+    found = []
+
+    def probe(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, *, scaling: float, **_: Any
+    ) -> tuple[torch.Tensor, None]:
+        """query, key [1, heads, tokens, head_dim]; returns an output of the right shape, which is not used."""
+        sampled = torch.linspace(0, tokens - 1, min(queries or tokens, tokens), device=query.device).long()
+        for some in sampled.split(QUERIES_AT_ONCE):
+            grouped = query[0, :, some].unflatten(0, (key.shape[1], -1))  # [kv heads, group, queries, head_dim]
+            logits = torch.einsum("kgqd,ktd->kgqt", grouped, key[0]).float() * scaling
+            visible = places[None] <= some[:, None]
+            if document_starts is not None:
+                visible &= places[None] >= document_starts[some][:, None]
+            found.append(logits.masked_fill(~visible, -torch.inf).amax())
+        return query.new_zeros(1, tokens, query.shape[1], query.shape[3]), None
+
+    # [.., tokens, head_dim] of one row or of each row of a batch, the first of which it is.
+    cos, sin = (part[:1, ..., :tokens, :] for part in position_embeddings)
+    config = attention.config
+    implementation = config._attn_implementation
+    config._attn_implementation = LOGIT_PROBE
+    AttentionInterface.register(LOGIT_PROBE, probe)
+    try:
+        attention.forward(hidden_states, (cos, sin))
+    finally:
+        config._attn_implementation = implementation
+    return torch.stack(found).amax()

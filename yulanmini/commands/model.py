@@ -1,12 +1,12 @@
 """`yulanmini model`: everything that turns one model folder into another."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
-from yulanmini.run_layout import PRETRAIN
+from yulanmini.run_layout import CORPUS, PRETRAIN
 
 app = new_group()
 
@@ -177,3 +177,66 @@ def import_optimizer(
     result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)
     message = f"Wrote {dst}: step {result['step']:,}, {result['parameters']:,} parameters with their AdamW state"
     emit_result(message, result, as_json)
+
+
+@app.command(
+    epilog=f"Example: yulanmini model dynamics runs/tiny/{PRETRAIN}/models/* --text runs/tiny/{CORPUS} --out dynamics"
+)
+def dynamics(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT...", help="Model folders, RUN/checkpoints/step-N, Hub ids (owner/name@rev)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for rows and figure; the same command goes on after a stop.")],
+    text: Annotated[
+        Path | None,
+        typer.Option(help="A file, a folder or a corpus folder (its held-out text); without: weights only."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Tokens of the text, shared by its domains.")] = 8192,
+    context: Annotated[int, typer.Option(help="Tokens of a row, or the model's context if that is less.")] = 4096,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder with tokenizer.json, for checkpoints without.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    drop_downloads: Annotated[
+        bool, typer.Option("--drop-downloads", help="Remove each fetched checkpoint once it is measured.")
+    ] = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """How a series of checkpoints developed: norms and scales of the weights, and on a text variances, logits, loss."""
+    from train.dynamics.plots import FIGURE_NAME, plot_series
+    from train.dynamics.series import ROWS_NAME, TextRows, measure_series, plan
+
+    rows_of = None if text is None else TextRows(text, tokens, context)
+    if dry_run:
+        found = [reference.name for reference in plan(checkpoints, out, text=rows_of, tokenizer=tokenizer)]
+        emit_result(f"Would measure {', '.join(found)} into {out}", {"checkpoints": found}, as_json)
+        return
+    rows = measure_series(
+        checkpoints, out, text=rows_of, tokenizer=tokenizer, device=device, drop_downloads=drop_downloads, say=say
+    )
+    plot_series(rows, out / FIGURE_NAME)
+    say(f"Wrote {out / ROWS_NAME} and {out / FIGURE_NAME}")
+    if len({row["text"]["sha256"] for row in rows if row["text"]}) > 1:
+        say("The checkpoints cut the text into different tokens: their losses are not comparable.")
+    if as_json:
+        emit_json(rows)
+        return
+    emit_table(
+        ["checkpoint", "step", "loss", "last layer's variance", "largest logit", "largest spectral norm"],
+        [
+            [
+                row["checkpoint"],
+                "" if row["step"] is None else row["step"],
+                *([""] * 3 if not row["text"] else _on_text(row["text"])),
+                f"{max(max(sizes['effective_spectral_norm']) for sizes in row['weights'].values()):.4g}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _on_text(text: dict[str, Any]) -> list[str]:
+    largest = max(text["attention_logit_max"])
+    return [f"{text['loss']:.4f}", f"{text['hidden_state_variance'][-1]:.4g}", f"{largest:.4g}"]

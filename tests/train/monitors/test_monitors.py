@@ -180,6 +180,19 @@ def test_attention_logits_are_those_of_the_real_attention(
     assert model.config._attn_implementation == "sdpa"
 
 
+def test_attention_logits_of_rows_longer_than_what_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 28K phases have rows of seven times `TOKENS`."""
+    found = []
+    for tokens, looked_at in ((24, 10), (10, 10)):
+        monkeypatch.setattr(AttentionLogits, "TOKENS", looked_at)
+        model = make_model()
+        whole = make_batch(rows=1)
+        batch = MicroBatch(whole.input_ids[:, :tokens], whole.labels[:, :tokens], whole.subset_ids, 0, {})
+        monitor = AttentionLogits(model, make_optimizer(model), WORLD, make_config())
+        found.append(measure(monitor, batch)["attention_logit_max"].tolist())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 def test_documents_given_by_their_lengths_begin_where_they_begin() -> None:
     model = make_model()
     monitor = AttentionLogits(model, make_optimizer(model), WORLD, make_config())
