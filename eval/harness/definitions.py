@@ -4,14 +4,17 @@
 where the user has them: DIR/<owner>/<name> in place of the Hub's <owner>/<name>.
 """
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import first_line
 from eval.errors import EvalError
 from eval.harness.benchmark import BENCHMARKS, Benchmark
+from eval.harness.data_folder import load_local
 
 INSTALL = "the published benchmarks run on lm-evaluation-harness: pip install 'yulanmini[eval]'"
 OWN = "own"  # the folder of a benchmark whose definition is ours begins with it
@@ -24,6 +27,11 @@ def import_harness() -> Any:
     except ImportError as error:
         raise EvalError(f"{INSTALL} ({first_line(error)}).") from error
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    from lm_eval.utils import env
+
+    # It compiles a template anew for every document that is put into it: most of the time before a model is asked.
+    if not hasattr(env.from_string, "cache_info"):
+        env.from_string = lru_cache(maxsize=256)(env.from_string)
     return lm_eval
 
 
@@ -35,6 +43,28 @@ def definition_folder(benchmark: Benchmark) -> Path:
     return Path(import_harness().__file__).parent / "tasks" / benchmark.folder
 
 
+@contextlib.contextmanager
+def local_data(data: Path | None) -> Iterator[None]:
+    """While lm-eval makes its tasks: those whose data set is a folder below `data` read it there."""
+    from lm_eval.api.task import ConfigurableTask
+
+    download = ConfigurableTask.download
+
+    def read(task: Any, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        repo = task.DATASET_PATH
+        if data is None or not repo or task.config.custom_dataset is not None or not (data / repo).is_dir():
+            download(task, dataset_kwargs, **kwargs)
+            return
+        data_files = (dataset_kwargs or {}).get("data_files")
+        task.dataset = load_local((data / repo).resolve(), task.DATASET_NAME, data_files=data_files)
+
+    ConfigurableTask.download = read
+    try:
+        yield
+    finally:
+        ConfigurableTask.download = download
+
+
 def load_tasks(
     name: str, benchmark: Benchmark, *, data: Path | None, metadata: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -44,25 +74,14 @@ def load_tasks(
     """
     import_harness()
     from lm_eval.tasks import TaskManager
-    from lm_eval.tasks._factory import TaskFactory
-
-    class LocalData(TaskFactory):
-        """Puts the user's folder in the place of a Hub id, in every definition before its data is read."""
-
-        def _load_full_config(self, entry: Any, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-            config = super()._load_full_config(entry, overrides)
-            repo = config.get("dataset_path")
-            if data is not None and repo and (data / repo).is_dir():
-                config["dataset_path"] = str((data / repo).resolve())
-            return config
 
     folder = definition_folder(benchmark)
-    manager = TaskManager(include_path=str(folder), include_defaults=False)
-    manager._factory = LocalData(meta=dict(metadata or {}))
+    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=dict(metadata or {}))
     if benchmark.task not in manager.all_tasks:
         raise EvalError(f"{name}: {folder} defines no task '{benchmark.task}'.")
     try:
-        loaded = manager.load([benchmark.task])
+        with local_data(data):
+            loaded = manager.load([benchmark.task])
     except (OSError, ValueError, KeyError, RuntimeError) as error:  # of `datasets`: not on the disk, no network
         raise EvalError(
             f"{name}: its data cannot be read ({first_line(error)}). Where there is a network, "

@@ -25,6 +25,7 @@ WHOLE = "all"
 MEASURES = {
     "acc": "accuracy",
     "acc_norm": "accuracy by length",
+    "acc_mutual_info": "accuracy over an empty question",
     "exact_match": "exact match",
     "word_perplexity": "perplexity a word",
     "f1": "F1",
@@ -145,6 +146,7 @@ class BenchmarkTask(Task):
                 known = sorted({sample["filter"] for sample in results["samples"][name]})
                 raise EvalError(f"{self.name}: its task has no filter '{benchmark.filter}', but {', '.join(known)}.")
             for sample in samples:
+                sample["chance"] = chance_of(tasks[name], sample)
                 sample["tokens_cut"] = model.cut.get((name, sample["doc_id"]), 0)
                 sample["unfinished"] = (name, sample["doc_id"]) in model.unfinished
         protocol = self.protocol(model)
@@ -160,8 +162,9 @@ class BenchmarkTask(Task):
                         f"{', '.join(sorted(measured(results['results'][members[0]])))}."
                     )
                 documents = [sample for name in members for sample in logs[name]]
+                chances = [sample["chance"] for sample in documents if sample["chance"] is not None]
                 row |= {
-                    "chance": chance_of(documents),
+                    "chance": sum(chances) / len(chances) if chances else None,
                     "cut": sum(sample["tokens_cut"] > 0 for sample in documents),
                     "protocol": protocol,
                 }
@@ -246,7 +249,7 @@ def groups_of(
         yield path, members, results["results"].get(name, {})
         for child in loaded["group_map"][name]:
             label = results["results"].get(child, {}).get("alias") or child
-            plain = str(label).strip(" -").removeprefix(f"{name}_").replace("_", " ")
+            plain = str(label).rpartition("::")[2].strip(" -").removeprefix(f"{name}_").replace("_", " ")
             yield from walk(child, f"{path}{SEPARATOR}{plain}")
 
     tops = [name for name in [*groups, *loaded["tasks"]] if name not in inner]
@@ -300,11 +303,11 @@ def logged_samples(samples: Sequence[Mapping[str, Any]], filter_name: str) -> li
     ]
 
 
-def chance_of(documents: Sequence[Mapping[str, Any]]) -> float | None:
-    """The mean chance of a guess among the choices; None where answers are written freely."""
-    if not all(len(document["responses"]) > 1 for document in documents):
-        return None
-    return sum(1 / len(document["responses"]) for document in documents) / len(documents)
+def chance_of(task: Any, sample: Mapping[str, Any]) -> float | None:
+    """What a guess gets: its share of the choices, or what the task says; None where answers are written freely."""
+    if "chance" in sample["scores"]:
+        return float(sample["scores"]["chance"])
+    return 1 / len(task.doc_to_choice(sample["document"])) if task.OUTPUT_TYPE == "multiple_choice" else None
 
 
 def shown(sample: Mapping[str, Any]) -> dict[str, Any]:
