@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from eval.demonstration import demonstration, questions_asked
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.figures import Figures, join
 
@@ -166,3 +167,29 @@ def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, A
     """The first few answers as they came, right or wrong; text, so nothing to trace."""
     file = figures.run.scores_file(model)
     return figures.value(file, "/samples")[:count] if figures.has(file) else []
+
+
+def example(figures: Figures, model: str) -> dict[str, Any] | None:
+    """The question of the card's example, one that the model answered right, with the score of its kind; with "right"
+    False where no answer was. None for a model that was asked nothing."""
+    file = figures.run.scores_file(model)
+    if not figures.has(file) or not questions_asked(figures.value(file)):
+        return None
+    scores = figures.value(file)
+    shown = demonstration(scores)
+    if shown is None:
+        return {"right": False}
+    row = scores["rows"][shown["row"]]
+
+    def cell(key: str, form: str) -> str:
+        return figures.figure(file, join("rows", shown["row"], key), form)
+
+    return {
+        "right": True,
+        "prompt": shown["prompt"],
+        "text": shown["text"],
+        "group": row["group"],
+        "correct": cell("correct", ","),
+        "count": cell("count", ","),
+        "chance": None if row["chance"] is None else cell("chance", ".1%"),
+    }

@@ -1,7 +1,9 @@
 """Cards of models, README.md: metadata for the Hub on top, then a text whose every number has a file (figures.py)."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ def render(template: str, metadata: Mapping[str, Any], **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"table": table, "fenced": fenced}
+    environment.filters |= {"table": table, "fenced": fenced, "quoted": partial(json.dumps, ensure_ascii=False)}
     environment.globals["report"] = "https://arxiv.org/abs/2412.17743"
     header = yaml.safe_dump(dict(metadata), sort_keys=False, allow_unicode=True)
     return f"---\n{header}---\n\n{environment.get_template(f'{template}.md.jinja').render(**values)}"
@@ -75,6 +77,7 @@ def base_card(figures: Figures, names: Names, *, licence: str) -> str:
         names,
         licence=licence,
         tags=["merged"],
+        example=card_figures.example(figures, "base"),
         training=card_figures.training_table(figures),
         heldout=heldout,
         scores=card_figures.score_tables(figures, ["base"], without=["heldout"] if heldout else []),
@@ -117,6 +120,7 @@ def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
         base_model=parent,
         parent=parent,
         is_merged=parent == names.base,
+        example=card_figures.example(figures, "instruct"),
         tuning=card_figures.tuning_table(figures),
         scores=card_figures.score_tables(figures, ["base", "instruct"]),
         cost=card_figures.tuning_cost(figures),

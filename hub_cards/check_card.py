@@ -13,6 +13,7 @@ from data_recipes.errors import nearest
 from hub_cards.eval_results import FOLDER as EVAL_FOLDER
 
 FRONT_MATTER = re.compile(r"\A---\s*\n(?P<yaml>.*?)\n---\s*\n", re.DOTALL)
+LICENCE_FILES = ("LICENSE", "LICENSE.md")
 CONFIG_NAME = re.compile(r"[A-Za-z0-9._-]+")
 REQUIRED = {
     "model": ("license", "language", "library_name", "pipeline_tag"),
@@ -63,6 +64,8 @@ def card_problems(folder: Path, kind: str) -> list[str]:
                 problems.append(f"{key}: the Hub does not know {value!r}.{nearest(str(value), vocabulary()[words])}")
     if "other" in listed(metadata.get("license")):
         problems += [f"license: other needs '{key}'" for key in ("license_name", "license_link") if key not in metadata]
+    if metadata.get("license_link") is not None:
+        problems += licence_link_problems(folder, metadata["license_link"])
     for key in ("base_model", "datasets"):
         problems += [f"{key}: {message}" for value in listed(metadata.get(key)) for message in id_problems(value)]
     if metadata.get("base_model_relation") and not metadata.get("base_model"):
@@ -70,6 +73,15 @@ def card_problems(folder: Path, kind: str) -> list[str]:
     if kind == "dataset":
         problems += config_problems(folder, metadata.get("configs") or [])
     return problems
+
+
+def licence_link_problems(folder: Path, link: Any) -> list[str]:
+    """The Hub takes a file of the repo by one of two names, or a URL."""
+    if link in LICENCE_FILES:
+        return [] if (folder / link).is_file() else [f"license_link: the repo has no file {link}"]
+    if isinstance(link, str) and re.fullmatch(r"https?://\S+", link):
+        return []
+    return [f"license_link {link!r}: expected {', '.join(LICENCE_FILES)} or a URL"]
 
 
 def listed(value: Any) -> list[Any]:

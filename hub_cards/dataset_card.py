@@ -21,8 +21,13 @@ from hub_cards.check_card import vocabulary
 from hub_cards.figures import Figures, join
 from hub_cards.run_files import Names
 
-LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "README.md"}
+LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "LICENSE"}
 ABOUT_LICENCES = "Each row records the source of each of its documents; the licence of that source applies."
+LICENCE_FILE = "LICENSE"  # what `license_link` names: the Hub takes this name, LICENSE.md or a URL
+LICENCE_TEXT = """\
+The rows of this dataset hold text of several sources, as tokens. No licence is granted by this file: to the text of
+each source the licence of that source applies. {where}
+"""
 ABOUT_ORIGINS = """\
 What the mixes were drawn from, by domain. Origins: `packages` (sources and documentation of installed Python packages),
 `python` (Python's own library), `messages` (translations of installed programs), `generated` (problems with computed
@@ -67,6 +72,19 @@ def run_dataset_card(figures: Figures, names: Names, *, mixes: list[Path], confi
         mixes={"headers": ["mix", "context", "rows", "tokens", "documents"], "rows": rows},
         sections=[("Text", ABOUT_ORIGINS, corpus)] if corpus else [],
     )
+
+
+def run_licence_text() -> str:
+    """The file that a run's card links to as its licence."""
+    return LICENCE_TEXT.format(where="The files that the rows are from are named in data/<mix>/sources.json.")
+
+
+def phases_licence_text(phases: Sequence[PackedRows]) -> str | None:
+    """The file that the card of built phases links to as its licence; None where the licence is one that it names."""
+    if _licence(phases) != LICENCE_OF_EACH_SOURCE:
+        return None
+    lines = [f"{name}: {licence}" for name, _, licence, *_ in _source_lines(phases)]
+    return LICENCE_TEXT.format(where="The sources and their licences:\n\n" + "\n".join(lines))
 
 
 def corpus_table(figures: Figures) -> Table | None:

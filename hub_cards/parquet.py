@@ -21,7 +21,7 @@ from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
 from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
-from hub_cards.dataset_card import PublishedSize, phases_card
+from hub_cards.dataset_card import LICENCE_FILE, PublishedSize, phases_card, phases_licence_text
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
@@ -56,6 +56,9 @@ def publish(
         for name, path in files.items():
             shutil.copyfile(path, partial / TOKENIZER / name)
         (partial / "README.md").write_text(phases_card(phases, sizes, title=title))
+        licence = phases_licence_text(phases)
+        if licence is not None:
+            (partial / LICENCE_FILE).write_text(licence, encoding="utf-8")
         return write_manifest(
             partial,
             kind="published-rows",

@@ -26,7 +26,7 @@ from data_recipes.recipes.phases import phase_number
 from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards import files
 from hub_cards.cards import checkpoints_card, model_card, parent_of
-from hub_cards.dataset_card import run_dataset_card
+from hub_cards.dataset_card import LICENCE_FILE, run_dataset_card, run_licence_text
 from hub_cards.errors import HubError
 from hub_cards.eval_results import write_eval_results
 from hub_cards.figures import PROVENANCE_NAME, Figures, load
@@ -155,6 +155,7 @@ def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None
         if recipe is not None:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run.root), encoding="utf-8")
+    (repo / LICENCE_FILE).write_text(run_licence_text(), encoding="utf-8")
     write_card(repo, run_dataset_card(figures, names, mixes=mixes, configs=configs), figures)
 
 

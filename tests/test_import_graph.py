@@ -45,6 +45,7 @@ FLOORS = {
     "eval": (
         ("errors",),
         ("scores", "corpus_folder", "model_loading"),
+        ("demonstration",),
         ("generation",),
         ("tasks",),
         ("harness",),

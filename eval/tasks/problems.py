@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field
 
 from eval.corpus_folder import read_lines
+from eval.demonstration import kind_group
 from eval.errors import EvalError
 from eval.generation import generate_greedy, tokens_cut
 from eval.model_loading import LoadedModel
@@ -28,7 +29,7 @@ MAX_NEW_TOKENS = {1: 16, 2: 32}
 MAX_NEW_TOKENS_WORKED = 128
 HARDER_AT_LEAST = 4
 PROTOCOL = "greedy answers to generated problems that are in no training data"
-SAMPLE_KEYS = ("prompt", "output", "expected", "correct", "kind", "level", "language", "tokens_cut")
+SAMPLE_KEYS = ("prompt", "text", "output", "expected", "correct", "kind", "level", "language", "tokens_cut")
 
 
 class Problems(Task):
@@ -68,8 +69,9 @@ class Problems(Task):
     def answers(
         self, loaded: LoadedModel, problems: Sequence[dict[str, Any]], *, progress: bool = False
     ) -> list[dict[str, Any]]:
-        """A record a problem: "prompt", "output", "expected", "correct", "kind", "level", "language", "chance", and
-        "tokens_cut" of the question, which did not fit into the model's context beside its answer."""
+        """A record a problem: "prompt", "output", "expected", "correct", "kind", "level", "language", "chance"; the
+        "text" that the model was given, special tokens included; and "tokens_cut" of the question, which did not fit
+        into the model's context beside its answer."""
         prompts = [self.prompt_ids(loaded, problem) for problem in problems]
         # Where the context is shorter than a worked answer, half of it is left to the question.
         longest = MAX_NEW_TOKENS_WORKED if loaded.max_length > MAX_NEW_TOKENS_WORKED else loaded.max_length // 2
@@ -86,6 +88,7 @@ class Problems(Task):
         return [
             {
                 "prompt": problem["messages"][-2]["content"],
+                "text": loaded.tokenizer.decode(ids),
                 "output": output.strip().split("\n\n")[0] if plain else output.strip(),
                 "expected": problem["answer"],
                 "correct": is_right(output, problem),
@@ -131,7 +134,8 @@ def tally(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for depth in (1, 2, 3):
         for answer in sorted(answers, key=lambda answer: (answer["level"], answer["kind"], answer["language"])):
-            names: tuple[str, ...] = (f"level {answer['level']}", answer["kind"].replace("-", " "), answer["language"])
+            kind = kind_group(answer["level"], answer["kind"])
+            names: tuple[str, ...] = (*kind.split(SEPARATOR), answer["language"])
             groups.setdefault(names[:depth], []).append(answer)
     rows = []
     for key, group in groups.items():
@@ -153,8 +157,18 @@ def tally(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def choose_samples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first answer of each kind in each language, right or wrong, easiest kinds first."""
+    """The first answer of each kind in each language, right or wrong, easiest kinds first; of a kind of which these are
+    all wrong, the first right one too, so that what the model does best can be shown (`eval/demonstration.py`)."""
     first: dict[tuple[int, str, str], dict[str, Any]] = {}
+    first_right: dict[tuple[int, str], dict[str, Any]] = {}
     for answer in answers:
-        first.setdefault((answer["level"], answer["kind"], answer["language"]), answer)
-    return [{key: first[place][key] for key in SAMPLE_KEYS} for place in sorted(first)]
+        kind = answer["level"], answer["kind"]
+        first.setdefault((*kind, answer["language"]), answer)
+        if answer["correct"]:
+            first_right.setdefault(kind, answer)
+    for place, answer in first.items():
+        if answer["correct"]:
+            first_right.pop(place[:2], None)
+    chosen = [*first.values(), *first_right.values()]
+    chosen.sort(key=lambda answer: (answer["level"], answer["kind"], answer["language"]))
+    return [{key: answer[key] for key in SAMPLE_KEYS} for answer in chosen]

@@ -117,6 +117,7 @@ def test_samples_are_of_every_kind_and_language_and_say_whether_they_are_right(l
     assert places == sorted({(answer["level"], answer["kind"], answer["language"]) for answer in answers})
     assert len({sample["prompt"] for sample in samples}) == len(samples)
     assert all(isinstance(sample["correct"], bool) for sample in samples)
+    assert all(loaded.tokenizer(sample["text"], add_special_tokens=False)["input_ids"][0] == 2 for sample in samples)
     shown = Continuations().score(loaded, {"web-en": ["word " * 90], "web-zh": ["字" * 90]}).samples
     assert [len(sample["prompt"]) for sample in shown] == [159, 60]
     assert all(sample["output"] for sample in shown)

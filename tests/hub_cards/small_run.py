@@ -68,12 +68,13 @@ def write_mix(folder: Path, run: Path) -> None:
 def scores(model: str) -> dict[str, Any]:
     right = 47 if model == "instruct" else 3
     counted = {"better": "higher", "count": 50, "chance": 0.05, "protocol": "greedy answers"}
-    sample = {"prompt": "3 + 4?", "output": "7 ``` so", "expected": "7", "correct": True, "language": "en"}
+    sample = {"prompt": '3 + "4"?', "output": "7 ``` so", "expected": "7", "correct": True, "language": "en"}
+    sample |= {"text": 'Question: 3 + "4"?\nAnswer:\n', "kind": "addition", "level": 1}
     return {
         "model": model,
         "rows": [
             *(
-                {"task": "problems"} | score_row("exact match", group, right / 50, **counted)
+                {"task": "problems"} | score_row("exact match", group, right / 50, correct=right, **counted)
                 for group in ("level 1", "level 1 / addition", "level 1 / addition / en")
             ),
             *(

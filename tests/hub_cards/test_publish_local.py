@@ -136,6 +136,24 @@ def test_a_held_out_figure_stands_once_on_the_base_card_and_tuning_s_cost_on_the
     assert "bits per byte on held-out math went from 1.200 to\n1.700" in instruct
 
 
+def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_its_kind(published, tmp_path):
+    base, instruct = ((published / name / "README.md").read_text() for name in ("tiny", "tiny-instruct"))
+    assert r'"content": "3 + \"4\"?"' in instruct
+    assert "answered 47 of 50 right, guessing gets 5.0%" in instruct
+    assert r'tokenizer("Question: 3 + \"4\"?\nAnswer:\n", add_special_tokens=False' in base
+    assert "answered 3 of 50 right" in base
+    run = write_small_run(tmp_path / "run")
+    path = run / "07-scores" / "instruct" / "scores.json"
+    scores = json.loads(path.read_text())
+    scores["samples"][0]["correct"] = False
+    path.write_text(json.dumps(scores))
+    card, _ = model_card(card_files(run), "instruct", Names.parse("someone/tiny"), licence="mit")
+    assert "This model answered none of the unseen questions below right" in card
+    path.unlink()
+    card, _ = model_card(card_files(run), "instruct", Names.parse("someone/tiny"), licence="mit")
+    assert "answered" not in card
+
+
 def test_a_missing_stage_is_named_and_leaves_no_half_repo(tmp_path):
     run = write_small_run(tmp_path / "run")
     (run / "06-sft" / "config.json").unlink()
@@ -181,7 +199,7 @@ def test_a_model_cut_short_is_not_published(tmp_path):
 
 def test_a_models_answer_cannot_break_out_of_its_block(published):
     card = (published / "tiny-instruct" / "README.md").read_text()
-    assert "````text\nuser: 3 + 4?\nassistant: 7 ``` so\n````" in card
+    assert '````text\nuser: 3 + "4"?\nassistant: 7 ``` so\n````' in card
 
 
 @pytest.mark.parametrize(

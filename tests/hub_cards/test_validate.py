@@ -29,6 +29,9 @@ def errors_of(repo: Path) -> str:
         ({"license": "apache2.0"}, "license: the Hub does not know 'apache2.0'. Did you mean 'apache-2.0'?"),
         ({"license": "other"}, "license: other needs 'license_name'"),
         ({"license": None}, "no 'license'"),
+        ({"license_link": "README.md"}, "license_link 'README.md': expected LICENSE, LICENSE.md or a URL"),
+        ({"license_link": "LICENSE"}, "license_link: the repo has no file LICENSE"),
+        ({"license_link": ["LICENSE"]}, "license_link ['LICENSE']: expected LICENSE"),
         ({"language": ["en", "chinese"]}, "language: the Hub does not know 'chinese'. Known: aa, ab,"),
         ({"pipeline_tag": "text_generation"}, "Did you mean 'text-generation'?"),
         ({"library_name": "transformer"}, "Did you mean 'transformers'?"),
@@ -43,6 +46,17 @@ def test_wrong_metadata_of_a_model_is_named_with_the_nearest_right_word(repo_cop
     repo = repo_copy("tiny-instruct")
     edit_metadata(repo, **changes)
     assert f"README.md: {message}" in errors_of(repo) or message in errors_of(repo)
+
+
+def test_the_licence_of_a_dataset_is_linked_by_a_name_that_the_hub_takes(repo_copy):
+    repo = repo_copy("tiny-data")
+    assert (repo / "LICENSE").is_file()
+    assert "license_link" not in errors_of(repo)
+    edit_metadata(repo, license_link="https://example.org/licence")
+    assert "license_link" not in errors_of(repo)
+    edit_metadata(repo, license_link="LICENSE")
+    (repo / "LICENSE").unlink()
+    assert "license_link: the repo has no file LICENSE" in errors_of(repo)
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,19 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eval.demonstration import kind_of
+from hub_cards.cards import model_card
+from hub_cards.run_files import Names
 from yulanmini.report import collect
 from yulanmini.report.scores import samples
 from yulanmini.report.sections import commands
+from yulanmini.run_layout import MERGED, SCORES, SFT, card_files
 
 
 def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
@@ -58,3 +64,36 @@ def test_python_on_the_page_runs_in_the_folder_of_the_run(
     for command in shown:
         exec(compile(command["code"], command["title"], "exec"), {})
         assert capsys.readouterr().out.strip()
+
+
+def test_the_question_on_page_and_cards_gets_the_answer_that_was_scored(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(smoke_run, tmp_path / "run"))
+    asked = {model: right_by_decree(run / SCORES / model / "scores.json") for model in ("base", "instruct")}
+    monkeypatch.chdir(run)
+
+    def printed(code: str) -> str:
+        exec(compile(code, "shown", "exec"), {})
+        return capsys.readouterr().out
+
+    [chat] = [shown["code"] for shown in commands(collect(run)) if "pipeline" in shown["code"]]
+    assert printed(chat).strip().startswith(asked["instruct"]["output"])
+    for model, folder in (("base", MERGED), ("instruct", SFT)):
+        names = Names.parse("someone/tiny")
+        card, _ = model_card(card_files(run), model, names, licence="mit")
+        code = card.split("```python\n")[1].split("```")[0]
+        answer = printed(code.replace(names.base if model == "base" else names.instruct, folder))
+        assert asked[model]["text"] + asked[model]["output"] in answer.replace("\n ", "\n")
+
+
+def right_by_decree(path: Path) -> dict[str, Any]:
+    """Count one answer of a model that has learnt nothing as right; returns it."""
+    scores = json.loads(path.read_text())
+    sample = next(sample for sample in scores["samples"] if sample["expected"] is not None and sample["output"].strip())
+    sample["correct"] = True
+    for row in scores["rows"]:
+        if row["group"] == kind_of(sample):
+            row |= {"correct": row["count"], "value": 1.0}
+    path.write_text(json.dumps(scores))
+    return sample

@@ -6,6 +6,7 @@ from importlib.resources import files
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
+from eval.demonstration import kind_of
 from eval.scores import SEPARATOR, is_share, rows_by_measure
 from yulanmini.report import units
 from yulanmini.report.collect import in_order
@@ -116,9 +117,7 @@ def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
             pair[model] = sample
     share = {row["group"]: row for row in ((scored or {}).get("instruct") or {}).get("rows", ()) if is_share(row)}
     for pair in answered.values():
-        # Samples of other tasks need not have levels and kinds.
-        known = "kind" in pair and "level" in pair
-        group = SEPARATOR.join((f"level {pair['level']}", pair["kind"].replace("-", " "))) if known else ""
+        group = kind_of(pair) or ""
         pair |= {"group": group, "score": share.get(group)}
 
     def best_first(pair: dict[str, Any]) -> tuple[float, str]:

@@ -1,9 +1,12 @@
 """The texts and tables of the page's sections: summary, headline numbers, rows. Numbers in, words and rows out."""
 
+import json
+import shlex
 from collections.abc import Callable
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
+from eval.demonstration import demonstration, questions_asked
 from yulanmini.report import scores, units
 from yulanmini.report.collect import in_order
 from yulanmini.run_layout import MERGED, PRETRAIN, SFT
@@ -197,11 +200,13 @@ model = AutoModelForCausalLM.from_pretrained("{MERGED}")
 tokenizer = AutoTokenizer.from_pretrained("{MERGED}")
 inputs = tokenizer("def main(", return_tensors="pt")
 print(tokenizer.decode(model.generate(**inputs, max_new_tokens=40)[0], skip_special_tokens=True))"""
-CHAT = f"""from transformers import pipeline
+TALK = """yulanmini chat {folder} --prompt {prompt}
+yulanmini chat {folder}"""
+CHAT = """from transformers import pipeline
 
-chat = pipeline("text-generation", "{SFT}")
-messages = [{{"role": "user", "content": "What is the first item? rain, apple, train."}}]
-print(chat(messages, max_new_tokens=40)[0]["generated_text"][-1]["content"])"""
+chat = pipeline("text-generation", "{folder}", dtype="float32")  # as it was scored
+messages = [{{"role": "user", "content": {prompt}}}]
+print(chat(messages, max_new_tokens=128, do_sample=False)[0]["generated_text"][-1]["content"])"""
 UNMERGED = """import modeling_yulanmini
 from transformers import AutoModelForCausalLM
 
@@ -217,13 +222,31 @@ def commands(report: dict[str, Any]) -> list[dict[str, str]]:
     if "merge" in done:
         shown.append(command("The merged base model: a plain Llama, without this package", "python", LOAD))
     if "sft" in done:
-        shown.append(command("The instruct model", "python", CHAT))
+        prompt, how_good = question_to_show((report["scores"] or {}).get("instruct"))
+        talk = TALK.format(folder=SFT, prompt=shlex.quote(prompt))
+        shown.append(command(f"The instruct model{how_good}", "bash", talk))
+        chat = CHAT.format(folder=SFT, prompt=json.dumps(prompt, ensure_ascii=False))
+        shown.append(command("The same in Python, with transformers alone", "python", chat))
     if report["pretraining"] and report["pretraining"]["models"]:
         path = report["pretraining"]["models"][-1]
         shown.append(command("The model as it was trained, with its scales", "python", UNMERGED.format(path=path)))
     if "pretrain" in done:
         shown.append(command("Pretraining again, with changes", "bash", AGAIN))
     return shown
+
+
+def question_to_show(scores: dict[str, Any] | None) -> tuple[str, str]:
+    """A question that this very model answered right, and how often it does; any one where it was right nowhere."""
+    if scores is None or not questions_asked(scores):
+        return "What is the last digit of 4821?", ""
+    shown = demonstration(scores)
+    if shown is None:
+        return "What is the last digit of 4821?", ": it answered none of its questions right, so expect no right answer"
+    row = scores["rows"][shown["row"]]
+    guessing = "" if row["chance"] is None else f" (guessing: {units.percent(row['chance'])})"
+    return shown["prompt"], (
+        f": a question that it answered right, as {row['correct']:,} of {row['count']:,} of this kind{guessing}"
+    )
 
 
 def command(title: str, language: str, code: str) -> dict[str, str]:
