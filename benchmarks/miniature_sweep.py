@@ -2,7 +2,7 @@
 
     python benchmarks/miniature_sweep.py runs/tiny --steps 324 --out benchmarks/results/miniature_sweep.json
 
-Every setting is changed alone against `train/configs/tiny/pretrain.yaml`, then the named combinations. Each trains
+Every setting is changed alone against `train/configs/tiny.yaml`, then the named combinations. Each trains
 the first phases at a constant rate and is judged by held-out bits per byte, the mean over domains. A setting that has
 been trained already is not trained again, so the sweep can be interrupted.
 """

@@ -98,7 +98,7 @@ class WatchedGuard(RowGuard):
 def watch(run: Path, steps: int, folder: Path) -> dict[str, Any]:
     """Train for `steps` steps with the watched guard."""
     train.run.run.RowGuard = WatchedGuard  # type: ignore[misc]
-    config = Path(train.run.run.__file__).parents[1] / "configs" / "tiny" / "pretrain.yaml"
+    config = Path(train.run.run.__file__).parents[1] / "configs" / "tiny.yaml"
     settings = [f"output_dir={folder}", f"tokenizer={run / TOKENIZER}", f"data.dir={run / DATA}", f"max_steps={steps}"]
     settings += ["heldout=null", "threads=1", "device=cpu", "monitors.names=[]", "export.phase_ends=false"]
     if pretrain([str(config), "--set", *settings]):

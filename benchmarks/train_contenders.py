@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-MINIATURE = "train/configs/tiny/pretrain.yaml"
+MINIATURE = "train/configs/tiny.yaml"
 WARMUP = 5
 
 

@@ -236,6 +236,16 @@ def _label_of(folder: Path) -> tuple[FolderState, dict[str, Any]]:
     return "begun", {}
 
 
+def outermost_stage_folder(folder: Path) -> Path:
+    """The outermost of `folder` and the folders right around it that stages have made or claimed: moved as one."""
+    outermost = folder
+    for parent in folder.parents:
+        if not _label_of(parent)[1]:
+            break
+        outermost = parent
+    return outermost
+
+
 def _contents(folder: Path, label: Mapping[str, Any]) -> str:
     if label:
         return f"a folder of kind '{label['kind']}'"
@@ -278,6 +288,15 @@ def fsync_tree(folder: Path) -> None:
             os.close(descriptor)
 
 
+def _open_to_readers(folder: Path) -> None:
+    """Give files that a library made for their owner alone (0600, as safetensors does) the access that the user's umask
+    has just given to `folder`."""
+    access = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o777 == 0o600:
+            path.chmod(access)
+
+
 @contextmanager
 def whole_folder(destination: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `destination` in one rename, or vanishes on an error.
@@ -307,6 +326,7 @@ def whole_folder(destination: Path) -> Iterator[Path]:
         for left_over in partial.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
         yield partial
+        _open_to_readers(partial)
         fsync_tree(partial)
         partial.rename(destination)
         parent = os.open(destination.parent, os.O_RDONLY)

@@ -82,6 +82,8 @@ def new_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         yield unfinished
         for path in [*unfinished.rglob("*"), unfinished]:
+            if path.is_file() and path.stat().st_mode & 0o777 == 0o600:  # safetensors: for the owner alone
+                path.chmod(unfinished.stat().st_mode & 0o666)
             flush_to_disk(path)
         unfinished.rename(destination)
         flush_to_disk(destination.parent)

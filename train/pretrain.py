@@ -1,6 +1,8 @@
 """Pretraining and annealing: one plain loop over the steps of a curriculum, from a laptop's CPU to several nodes.
 
-    accelerate launch train/pretrain.py CONFIG [--set key=value ...] [--dry-run] [--max-hours H] [--force]
+    yulanmini train pretrain CONFIG [--set key=value ...] [--dry-run] [--max-hours H] [--force]
+
+which is `accelerate launch train/pretrain.py CONFIG ...` from any folder (train/launch/launcher.py).
 
 Step t is a function of t alone: train/curriculum/plan.py defines what it reads and at which rate. A run that is killed
 and started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
@@ -158,9 +160,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="pretrain.py",
         description=__doc__.splitlines()[0] if __doc__ else None,
-        epilog="Example: accelerate launch train/pretrain.py train/configs/tiny/pretrain.yaml --set max_steps=100",
+        epilog="Example: accelerate launch train/pretrain.py tiny --set max_steps=100",
     )
-    parser.add_argument("config", type=Path, help="YAML file, or the config.yaml of a run")
+    parser.add_argument("config", type=Path, help="YAML file, or the name of a config such as tiny")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="change a key")
     parser.add_argument("--dry-run", action="store_true", help="print the curriculum and estimates, then stop")
     parser.add_argument(

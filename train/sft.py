@@ -1,4 +1,4 @@
-"""Instruction tuning: `accelerate launch train/sft.py CONFIG [--set key=value ...]`.
+"""Instruction tuning: `yulanmini train sft CONFIG [--set key=value ...]`, or `accelerate launch train/sft.py CONFIG`.
 
 Reads a model folder (merged Llama or yulanmini), a tokenizer with a chat template and a file of dialogues;
 leaves one folder with the tuned model. A killed run resumes from its last checkpoint and ends with the same weights.
@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from accelerate.utils import broadcast_object_list
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from data_recipes.manifest import (
     folder_fingerprint,
@@ -29,6 +31,7 @@ from data_recipes.manifest import (
 from train.checkpoints.export import copy_tokenizer
 from train.config_file import load_config, resolved, settings_text
 from train.errors import TrainError
+from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.run.log import RunLog
 from train.tuning.callbacks import StopOnSignal
@@ -43,7 +46,7 @@ from train.tuning.checkpoints import (
 from train.tuning.config import SftConfig
 from train.tuning.data import check_chat_template, write_rows
 from train.tuning.model import check_fit, load_model, save_model
-from train.tuning.trainer import build_trainer, ordered_rows, trainer_arguments
+from train.tuning.trainer import build_trainer, check_batch, ordered_rows, trainer_arguments
 
 KIND = "sft"
 ROWS_FILE = "rows.arrow"
@@ -56,17 +59,9 @@ class Interrupted(Exception):
 def run(config: SftConfig) -> Path:
     """Train with `config`, resuming where an interrupted run stopped; returns the finished folder."""
     output_dir, dialogues = config.output_dir, config.dialogues
-    model_dir = existing_folder(config.model, "model", needs="config.json")
-    tokenizer_dir = existing_folder(config.tokenizer or config.model, "tokenizer", needs="tokenizer.json")
-    if not dialogues.is_file():
-        raise TrainError(f"{dialogues}: no such file (key 'dialogues'); expected a .jsonl file of dialogues.")
-    inputs = {
-        "model": folder_fingerprint(model_dir),
-        "tokenizer": folder_fingerprint(tokenizer_dir),
-        "dialogues": sha256_file(dialogues),
-    }
+    model_dir, tokenizer_dir, made_from = read_inputs(config)
+    settings, inputs = made_from["config"], made_from["inputs"]
     work = work_folder(output_dir)
-    made_from = {"config": resolved(config), "inputs": inputs}
     if is_finished(output_dir, made_from):
         say(f"{output_dir}: finished before, nothing to do")
         if folder_state(work, kind=WORK_KIND) == "begun":
@@ -109,18 +104,56 @@ def run(config: SftConfig) -> Path:
                 shutil.copy(code, partial)
             copy_tokenizer(tokenizer_dir, partial)
             shutil.copy(work / METRICS_FILE, partial)
-            (partial / "config.yaml").write_text(settings_text(resolved(config)))
+            (partial / "config.yaml").write_text(settings_text(settings))
             write_manifest(
                 partial,
                 kind=KIND,
                 inputs=inputs,
-                config=resolved(config),
+                config=settings,
                 counts=counts,
                 seed=config.seed,
                 last_metrics=json.loads((work / METRICS_FILE).read_text().splitlines()[-1]),
             )
         shutil.rmtree(work)
     return output_dir
+
+
+def read_inputs(config: SftConfig) -> tuple[Path, Path, dict[str, Any]]:
+    """The folders of model and tokenizer, and what the tuned model is made from; TrainError for what is not there."""
+    model = existing_folder(config.model, "model", needs="config.json")
+    tokenizer = existing_folder(config.tokenizer or config.model, "tokenizer", needs="tokenizer.json")
+    if not config.dialogues.is_file():
+        raise TrainError(f"{config.dialogues}: no such file (key 'dialogues'); expected a .jsonl file of dialogues.")
+    inputs = {
+        "model": folder_fingerprint(model),
+        "tokenizer": folder_fingerprint(tokenizer),
+        "dialogues": sha256_file(config.dialogues),
+    }
+    return model, tokenizer, {"config": resolved(config, config.output_dir), "inputs": inputs}
+
+
+def plan(config: SftConfig) -> dict[str, Any]:
+    """What a run would do, after the checks that it makes: every dialogue is read, nothing is left behind."""
+    model_dir, tokenizer_dir, made_from = read_inputs(config)
+    finished = is_finished(config.output_dir, made_from)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    check_chat_template(tokenizer, tokenizer_dir)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_dir))
+    check_fit(config, model, tokenizer, model_dir)
+    with TemporaryDirectory(prefix="yulanmini-") as folder:
+        rows = Path(folder) / ROWS_FILE
+        counts = write_rows(
+            config.dialogues, rows, tokenizer=tokenizer_dir, max_length=config.max_length, workers=config.workers
+        )["counts"]
+        steps = len(ordered_rows(config, rows)[1])
+    return {
+        "output_dir": str(config.output_dir),
+        "finished": finished,
+        "parameters": model.num_parameters(),
+        **counts,
+        "steps": min(steps, config.max_steps or steps),
+    }
 
 
 def existing_folder(folder: Path, key: str, *, needs: str) -> Path:
@@ -160,6 +193,17 @@ def train(trainer: Any, work: Path) -> int:
     return trainer.state.global_step
 
 
+def show_plan(found: dict[str, Any], *, as_json: bool) -> None:
+    """The result of a dry run, on stdout."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    done = "; finished before, nothing would be done" if found["finished"] else ""
+    print(f"{found['output_dir']}: {found['steps']:,} steps for {found['parameters']:,} parameters{done}")
+    shown = ("dialogues", "truncated", "dropped", "tokens", "trained_tokens")
+    print(", ".join(f"{key.replace('_', ' ')} {found[key]:,}" for key in shown))
+
+
 def say(message: str) -> None:
     if int(os.environ.get("RANK", "0")) == 0:
         print(message, file=sys.stderr, flush=True)
@@ -168,13 +212,23 @@ def say(message: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 2 bad input, 130 interrupted (the same command resumes)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="YAML file, such as train/configs/sft-tiny.yaml")
+    parser.add_argument("config", type=Path, help="YAML file, or the name of a config such as sft-lora")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="overrides")
+    parser.add_argument("--dry-run", action="store_true", help="check the inputs, count rows and steps, then stop")
+    parser.add_argument("--json", action="store_true", help="print the result of --dry-run as JSON")
     parsed = parser.parse_args(arguments)
-    announce()
     try:
         started = time.monotonic()
-        folder = run(load_config(SftConfig, parsed.config, parsed.overrides))
+        config = load_config(SftConfig, parsed.config, parsed.overrides)
+        if parsed.dry_run:
+            show_plan(plan(config), as_json=parsed.json)
+            return 0
+        with_ranks = start_missing_ranks(lambda ranks: check_batch(config, ranks))
+        if with_ranks is not None:
+            report_exit_code(with_ranks)
+            return with_ranks
+        announce()
+        folder = run(config)
         say(f"{folder}: done in {time.monotonic() - started:.1f} s")
         code = 0
     except (Interrupted, KeyboardInterrupt) as error:

@@ -19,7 +19,7 @@ GROUPS = {
     "recipe": "The curriculum, as data: list, show, check, plot.",
     "data": "Sources, tokenizer, build, verify, trace, stats.",
     "model": "Create, merge, rebalance, average, convert.",
-    "train": "Reports and studies of training runs.",
+    "train": "Pretraining, tuning, reports and studies of training runs.",
     "chat": "Talk to a model in the terminal.",
     "eval": "Score a model, compare runs.",
     "hub": "Cards, checks, publishing.",

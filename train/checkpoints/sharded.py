@@ -26,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from data_recipes.manifest import fsync_tree
+from train.config_file import located
 from train.errors import TrainError
 from train.launch.world import World
 
@@ -161,6 +162,8 @@ def read_trainer(folder: Path) -> dict[str, Any]:
             raise TrainError(f"{path}: missing.")
         if path.stat().st_size != size:
             raise TrainError(f"{path}: {path.stat().st_size} bytes, expected {size}.")
+    if "tokenizer" in trainer:  # written so that it holds wherever the run is moved
+        trainer["tokenizer"] = str(located(Path(trainer["tokenizer"]), folder.resolve()).absolute())
     return trainer
 
 

@@ -34,7 +34,7 @@ def start_missing_ranks(check: Callable[[int], None]) -> int | None:
     if count is None:
         raise TrainError(
             "accelerate was asked for several processes on a CPU but started one. "
-            "Use `torchrun --standalone --nproc_per_node N train/pretrain.py CONFIG` instead."
+            f"Use `torchrun --standalone --nproc_per_node N {sys.argv[0]} CONFIG` instead."
         )
     if count == 1:
         return None
@@ -93,10 +93,11 @@ def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 5.0) -
 
 
 def _requested_ranks(command_line: list[str]) -> int | None:
-    """`--num_processes` in accelerate's own command line."""
+    """`--num_processes` in accelerate's own command line; of several the last, as accelerate has it."""
+    found = None
     for index, argument in enumerate(command_line):
         name, equals, value = argument.partition("=")
         if name.replace("-", "_") == "__num_processes":
             text = value if equals else command_line[index + 1] if index + 1 < len(command_line) else ""
-            return int(text) if text.isdigit() else None
-    return None
+            found = int(text) if text.isdigit() else None
+    return found

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,8 @@ from tqdm import tqdm
 from data_recipes.errors import DataError
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.errors import TrainError
+from train.launch.launcher import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
 
-FOLDER_VARIABLE = "YULANMINI_DRIVER_FOLDER"
-PID_VARIABLE = "YULANMINI_DRIVER_PID"
-PID_FILE = "pid"
-EXIT_CODE_FILE = "exit_code"
 # `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
 _LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 
@@ -52,10 +50,11 @@ def announce() -> None:
 
 
 def report_exit_code(code: int) -> None:
-    """Leave the exit code where the driver looks for it."""
+    """Leave the exit code where the driver looks for it; of several ranks' that of the first to end."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder is not None:
-        (Path(folder) / EXIT_CODE_FILE).write_text(str(code))
+        with suppress(FileExistsError), (Path(folder) / EXIT_CODE_FILE).open("x") as file:
+            file.write(str(code))
 
 
 class StopSignal:
@@ -108,6 +107,7 @@ def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
 def print_error(message: str, *, code: int = 2) -> int:
     """Print an error that occurs on every rank from rank 0 only: the others wait, and the launcher ends them first."""
     if os.environ.get("RANK", "0") != "0":
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the launcher ends them
         time.sleep(8)
     tqdm.write(f"error: {message}", file=sys.stderr)
     return code

@@ -26,7 +26,7 @@ def identity(
     config: PretrainConfig, curriculum: Curriculum, *, model: dict[str, Any], tokenizer: str
 ) -> dict[str, Any]:
     """All that must be equal for a checkpoint to be resumed: settings, model, fingerprints of tokenizer and data."""
-    settings = resolved(config)
+    settings = resolved(config, config.output_dir)
     found = {
         "config": {key: settings[key] for key in _IDENTITY},
         "model": {key: value for key, value in model.items() if key not in _NOT_OF_THE_MODEL},

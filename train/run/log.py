@@ -73,7 +73,7 @@ class Trackers:
             if hasattr(tracker, "start"):
                 tracker.start()
             # The values are one string: TensorBoard takes no nested ones, and the whole config is what one looks for.
-            tracker.store_init_configuration({"config": str(resolved(config))})
+            tracker.store_init_configuration({"config": str(resolved(config, config.output_dir))})
             atexit.register(tracker.finish)
             self._trackers.append(tracker)
 

@@ -81,7 +81,7 @@ def finish(run: Run) -> None:
         run.folder,
         kind=RUN_KIND,
         inputs={"tokenizer": run.tokenizer_fingerprint, **{p.name: p.fingerprint for p in phases}},
-        config=resolved(run.config),
+        config=resolved(run.config, run.folder),
         counts={
             "steps": run.step,
             "tokens": run.step * run.config.tokens_per_step,

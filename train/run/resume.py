@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME, differences
 from train.checkpoints.sharded import load_state
 from train.config_file import resolved, settings_text
@@ -76,4 +77,4 @@ def _cut_back(run: Run, step: int) -> None:
         log.cut_after(step)
     if run.world.is_main:
         (run.folder / MANIFEST_NAME).unlink(missing_ok=True)
-        (run.folder / "config.yaml").write_text(settings_text(resolved(run.config)))
+        write_whole(run.folder / "config.yaml", settings_text(resolved(run.config, run.folder)))

@@ -14,9 +14,10 @@ from typing import Any
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import claim_folder, fingerprint_of
+from data_recipes.manifest import claim_folder, fingerprint_of, outermost_stage_folder
 from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
+from train.config_file import movable
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
 from train.launch.world import World
@@ -114,6 +115,7 @@ class Run:
     def save(self) -> None:
         """Checkpoint of the current step."""
         self.flush()
+        whole = outermost_stage_folder(self.folder.resolve())
         self.checkpoints.save(
             self.step,
             self.model,
@@ -122,7 +124,7 @@ class Run:
                 "identity": self.identity,
                 "fingerprint": fingerprint_of(self.identity),
                 "model_config": self.model.config.to_dict(),
-                "tokenizer": str(self.config.tokenizer.absolute()),
+                "tokenizer": movable(self.config.tokenizer, self.checkpoints.path_of(self.step).resolve(), whole),
                 "ranks": self.world.size,
                 "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
                 "guard": self.guard.state_dict(),

@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from train.config_file import CONFIGS
 from train.errors import TrainError
-from train.studies.trials import CONFIGS, Inputs, parametrization_changes, run_trial, settings_of
+from train.studies.trials import Inputs, parametrization_changes, run_trial, settings_of
 
-BASE = CONFIGS / "proxy-wide" / "pretrain.yaml"
+BASE = CONFIGS / "proxy-wide.yaml"
 HEAD_DIM = 32
 FIRST_EXPONENT = -7.0
 LOWEST, HIGHEST = -15.0, 1.0

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
-from train.studies.trials import CONFIGS, Inputs, Trial, first_state, run_trial, settings_of
+from train.config_file import CONFIGS
+from train.studies.trials import Inputs, Trial, first_state, run_trial, settings_of
 
-BASE = CONFIGS / "proxy-deep" / "pretrain.yaml"
+BASE = CONFIGS / "proxy-deep.yaml"
 LEARNING_RATES = (2e-3, 1.6e-2, 1.28e-1)
 WEIGHT_DECAY = 0.1
 

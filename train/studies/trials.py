@@ -19,13 +19,11 @@ from data_recipes.recipes.yaml_schema import validate
 from data_recipes.rows.reader import PackedRows
 from train import pretrain
 from train.config import PretrainConfig
-from train.config_file import changed_settings, settings_text
+from train.config_file import changed_settings, resolved, settings_text
 from train.errors import TrainError
 from train.model_setup.build import build_model
 from train.model_setup.parameter_groups import parameter_groups
 from train.run.log import RunLog
-
-CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
 # The columns of Table 3, and YuLan-Mini's with the two factors that its coordinate check asks for: under WeSaR an
 # update of W~ acts through alpha ~ 1/sqrt(m_width), so 1/sqrt(m_width) is left for the rate; and a tied head whose
@@ -114,7 +112,8 @@ def run_trial(folder: Path, settings: dict[str, Any]) -> Trial:
     Raises TrainError when the training could not begin, KeyboardInterrupt when it was stopped.
     """
     config, log, done = folder / "trial.yaml", RunLog(folder / "run" / "metrics.jsonl"), folder / "done.json"
-    text = settings_text(settings | {"output_dir": str(folder / "run")})
+    settings = settings | {"output_dir": str(folder / "run")}
+    text = settings_text(resolved(validate(PretrainConfig, settings, where=str(config)), folder))
     if folder.exists() and (not config.is_file() or config.read_text() != text):
         shutil.rmtree(folder)
     if not done.is_file():

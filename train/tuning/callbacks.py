@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
@@ -76,6 +77,11 @@ class StopOnSignal(TrainerCallback):
         self.stop = stop
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.stop.wanted():
+        wanted = bool(self.stop.wanted())
+        if args.world_size > 1:  # the signal reaches one rank, and all have to stop at the same step
+            flag = torch.tensor(float(wanted), device=args.device)
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX)
+            wanted = bool(flag)
+        if wanted:
             control.should_save = True
             control.should_training_stop = True

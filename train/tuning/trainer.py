@@ -29,11 +29,7 @@ def trainer_arguments(config: SftConfig, work: Path) -> Any:
         torch.set_num_threads(config.threads)
     optimizer = config.optimizer
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.batch_size % (config.micro_batch_size * ranks):
-        raise TrainError(
-            f"batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size} "
-            f"x {ranks} processes."
-        )
+    check_batch(config, ranks)
     return TrlSftConfig(
         output_dir=str(work),
         seed=config.seed,
@@ -61,8 +57,18 @@ def trainer_arguments(config: SftConfig, work: Path) -> Any:
         logging_steps=1,
         disable_tqdm=True,
         report_to="none",
-        **config.trainer,
+        # Every parameter takes part in every step; looking for others costs a pass over the graph, and warns.
+        **{"ddp_find_unused_parameters": False, **config.trainer},
     )
+
+
+def check_batch(config: SftConfig, ranks: int) -> None:
+    """TrainError unless so many ranks can share a batch."""
+    if config.batch_size % (config.micro_batch_size * ranks):
+        raise TrainError(
+            f"batch_size {config.batch_size} is not a multiple of micro_batch_size {config.micro_batch_size} "
+            f"x {ranks} processes."
+        )
 
 
 def lays_rows_end_to_end(config: SftConfig) -> bool:

@@ -32,7 +32,7 @@ def reproduce(
     """
     import os
 
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; see reproduce/launch.py
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; see train/launch/launcher.py
 
     from yulanmini.console import say
     from yulanmini.reproduce.driver import reproduce as run_stages

@@ -1,7 +1,4 @@
-"""`yulanmini train`: reports and exports of training runs, and the studies of training dynamics.
-
-Training itself is `accelerate launch train/pretrain.py CONFIG`.
-"""
+"""`yulanmini train`: training, reports and exports of its runs, and the studies of training dynamics."""
 
 import json
 from pathlib import Path
@@ -10,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from yulanmini.commands import train_start
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN, study_inputs
 
@@ -23,7 +21,16 @@ Columns = Annotated[str, typer.Option(help="standard, minicpm, cerebras-gpt, yul
 
 @app.callback()
 def train() -> None:
-    """Report on runs, export checkpoints, study what keeps training stable."""
+    """Pretrain and tune, report on runs, export checkpoints, study what keeps training stable."""
+
+
+app.command(epilog="Example: yulanmini train pretrain tiny --set output_dir=runs/again max_steps=100")(
+    train_start.pretrain
+)
+app.command(epilog="Example: yulanmini train sft sft-lora --set model=merged dialogues=mine.jsonl output_dir=tuned")(
+    train_start.sft
+)
+app.command(epilog="Example: yulanmini train config sft-lora > mine.yaml")(train_start.config)
 
 
 @app.command(epilog=f"Example: yulanmini train report runs/tiny/{PRETRAIN} --out dynamics.html")

@@ -212,7 +212,7 @@ from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained("{path}")
 print(model.model.norm_alpha, model.model.layers[0].self_attn.q_proj_alpha)"""
-AGAIN = f"""accelerate launch -m train.pretrain {PRETRAIN}/config.yaml --set output_dir=again max_steps=100"""
+AGAIN = f"""yulanmini train pretrain {PRETRAIN}/config.yaml --set output_dir=again max_steps=100"""
 
 
 def commands(report: dict[str, Any]) -> list[dict[str, str]]:

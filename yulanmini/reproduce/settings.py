@@ -13,7 +13,7 @@ ALL_PHASES = 27
 
 
 class Settings(BaseModel):
-    """One scale. Training configs are files of `train/configs`; `*_overrides` change keys of theirs."""
+    """One scale. Training configs are named as for `yulanmini train`; `*_overrides` change keys of theirs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

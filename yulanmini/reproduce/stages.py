@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_recipes.files import write_whole
 from data_recipes.manifest import read_manifest, whole_folder, write_manifest
 from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
-from yulanmini.reproduce.launch import launch
 from yulanmini.reproduce.settings import Settings
 from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, TOKENIZER, card_files
 
@@ -124,34 +124,31 @@ def build_data(run: Run) -> None:
         )
 
 
-def write_config(run: Run, name: str, template: str, overrides: dict[str, Any]) -> Path:
-    """A training config of this run: the committed file with the run's paths and the scale's changes."""
-    import train
-    from train.config_file import changed_settings, settings_text
+def run_script(run: Run, script: str, config: str, overrides: dict[str, Any]) -> None:
+    """Start a training script, with a config of the package, the run's paths and the scale's changes.
 
-    values = changed_settings(Path(train.__file__).parent / "configs" / template, overrides)
-    path = run.out / f"{name}.yaml"
-    path.write_text(settings_text(values))
-    return path
+    The file lies in the run's folder and its paths count from there, so that it works wherever the run is moved.
+    """
+    from train.config_file import changed_settings, configs, settings_text
+    from train.launch.launcher import ONE_ON_THE_CPU, launch
 
-
-def script(name: str) -> Path:
-    import train
-
-    return Path(train.__file__).with_name(name)
+    values = changed_settings(configs()[config], overrides)
+    path = run.out / f"{script}.yaml"
+    write_whole(path, settings_text(values))
+    launch(script, [str(path)], options=ONE_ON_THE_CPU, environment={"HF_HUB_OFFLINE": "1"})
 
 
 def pretrain(run: Run) -> None:
-    config = write_config(
+    run_script(
         run,
         "pretrain",
         run.settings.pretrain_config,
         {
-            "output_dir": str(run.folder(PRETRAIN)),
-            "tokenizer": str(run.folder(TOKENIZER)),
-            "data.dir": str(run.folder(DATA)),
+            "output_dir": PRETRAIN,
+            "tokenizer": TOKENIZER,
+            "data.dir": DATA,
             "data.phases": run.phases,
-            "heldout.dir": str(run.folder(CORPUS) / "heldout"),
+            "heldout.dir": f"{CORPUS}/heldout",
             "seed": run.seed,
             "threads": run.threads,
             # Stopped before phase 26, a run stays at the constant rate, as the published one was until then.
@@ -159,7 +156,6 @@ def pretrain(run: Run) -> None:
             **run.settings.pretrain_overrides,
         },
     )
-    launch(script("pretrain.py"), config)
 
 
 def merge(run: Run) -> None:
@@ -177,22 +173,21 @@ def merge(run: Run) -> None:
 
 
 def instruct(run: Run) -> None:
-    config = write_config(
+    run_script(
         run,
         "sft",
         run.settings.sft_config,
         {
-            "output_dir": str(run.folder(SFT)),
-            "model": str(run.folder(MERGED)),
-            "tokenizer": str(run.folder(TOKENIZER)),
-            "dialogues": str(run.folder(CORPUS) / "dialogues" / "train.jsonl"),
+            "output_dir": SFT,
+            "model": MERGED,
+            "tokenizer": TOKENIZER,
+            "dialogues": f"{CORPUS}/dialogues/train.jsonl",
             "max_length": min(run.settings.sft_max_length, run.context_length),
             "seed": run.seed,
             "threads": run.threads,
             **run.settings.sft_overrides,
         },
     )
-    launch(script("sft.py"), config)
 
 
 def score(run: Run) -> None:

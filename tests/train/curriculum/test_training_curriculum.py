@@ -114,7 +114,7 @@ def test_phase_names_from_ranges_numbers_and_names() -> None:
 
 
 def test_the_full_size_run_has_the_published_steps_within_half_a_percent(capsys: pytest.CaptureFixture[str]) -> None:
-    config = REPOSITORY / "train" / "configs" / "yulanmini-2.4b" / "pretrain.yaml"
+    config = REPOSITORY / "train" / "configs" / "yulanmini-2.4b.yaml"
     assert pretrain(config, "--dry-run", "--json", "--hardware", "56xA800") == 0
     report = json.loads(capsys.readouterr().out)
     ends = {row["phase"]: row["end_step"] for row in report["phases"]}
@@ -131,7 +131,7 @@ def test_the_full_size_run_has_the_published_steps_within_half_a_percent(capsys:
 
 
 def test_phases_that_do_not_fit_are_named_together_with_what_would_fit(capsys: pytest.CaptureFixture[str]) -> None:
-    config = REPOSITORY / "train" / "configs" / "yulanmini-2.4b" / "pretrain.yaml"
+    config = REPOSITORY / "train" / "configs" / "yulanmini-2.4b.yaml"
     assert pretrain(config, "--dry-run", "--hardware", "8xH100") == 0
     warnings = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: phase")]
     assert any(
@@ -153,9 +153,7 @@ def test_a_dry_run_of_built_phases_counts_their_tokens_and_starts_nothing(
     assert "6,912 tokens in the phases" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "name", ["yulanmini-2.4b/pretrain", "yulanmini-2.4b/anneal", "proxy-0.05b", "proxy-0.2b", "tiny/pretrain"]
-)
+@pytest.mark.parametrize("name", ["yulanmini-2.4b", "anneal-yulanmini-2.4b", "proxy-0.05b", "proxy-0.2b", "tiny"])
 def test_shipped_configs_are_valid(name: str) -> None:
     config = load_config(PretrainConfig, REPOSITORY / "train" / "configs" / f"{name}.yaml")
     assert (config.optimizer.betas, config.optimizer.eps, config.optimizer.clip) == ((0.9, 0.95), 1e-15, 1.0)

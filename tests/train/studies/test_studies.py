@@ -11,6 +11,7 @@ import pytest
 import yaml
 from pretrain_miniature import write_inputs
 
+from train.config_file import CONFIGS
 from train.errors import TrainError
 from train.run.log import RunLog
 from train.studies import lr_transfer as transfer
@@ -18,7 +19,7 @@ from train.studies.coordinate_check import coordinate_check, slope
 from train.studies.lr_transfer import Sweep, search, width_settings
 from train.studies.plots import plot_coordinate_check, plot_lr_transfer, plot_stability
 from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study, without_curves
-from train.studies.trials import CONFIGS, Inputs, Trial, parametrization_changes, run_trial, settings_of
+from train.studies.trials import Inputs, Trial, parametrization_changes, run_trial, settings_of
 from yulanmini.run_layout import study_inputs
 
 
@@ -36,7 +37,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 def small_base(tmp_path: Path, name: str, **changes: Any) -> Path:
     """A proxy config cut down to what a test can wait for."""
-    config = yaml.safe_load((CONFIGS / name / "pretrain.yaml").read_text())
+    config = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())
     config["data"]["phases"] = [1, 2]
     config |= {"tokens_per_step": 128, "threads": 1}
     config["model"] |= changes
