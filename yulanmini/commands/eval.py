@@ -1,4 +1,4 @@
-"""`yulanmini eval`: score a model, compare runs."""
+"""`yulanmini eval`: score a model, compare runs, try the runner of generated programs."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -124,3 +124,43 @@ def compare(
     emit_table(["task", "measure", "of", *table["runs"]], rows)
     if not table["same_data"]:
         say("The runs were scored on different data: their scores are not comparable.")
+
+
+@app.command(epilog="Example: yulanmini eval runner --isolation all --json")
+def runner(
+    isolation: Annotated[
+        str | None, typer.Option(help="bubblewrap, namespaces, sandlock, or all; default: the one that is in use.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say how this machine isolates programs that a model wrote, and attack it. Exit 0 only when all is held."""
+    from tqdm import tqdm
+
+    from eval.code_runner.attacks import ATTACKS
+    from eval.code_runner.machine import attacked, chosen_backends, described
+
+    machine = described()
+    backends = chosen_backends(isolation)
+    with tqdm(total=len(backends) * len(ATTACKS), desc="attacking", unit="attack") as bar:
+        findings = attacked(backends, told=bar.update)
+    attacks: list[dict[str, Any]] = [
+        {"isolation": name, "attack": finding.attack.name, "tries": finding.attack.tries, "held": not finding.harms}
+        | {"ended_as": finding.result.status, "why": finding.result.reason, "harms": list(finding.harms)}
+        for name, finding in findings
+    ]
+    held = bool(attacks) and all(attack["held"] for attack in attacks)
+    if as_json:
+        emit_json({"machine": machine, "attacks": attacks, "held": held})
+    else:
+        shown = {key: value for key, value in machine.items() if key != "backends"} | machine["backends"]
+        emit_table(["this machine", ""], [[key.replace("_", " "), str(value)] for key, value in shown.items()])
+        words = {True: "held", False: "NOT HELD"}
+        rows = [attack | {"result": words[attack["held"]]} for attack in attacks]
+        emit_records(["isolation", "attack", "result", "ended as=ended_as", "tries"], rows)
+    if not backends:
+        say("No isolation works here, so generated programs are refused (docs/code-runner.md says what would help).")
+    for attack in attacks:
+        if not attack["held"]:
+            say(f"{attack['isolation']}, {attack['attack']}: {'; '.join(attack['harms'])}")
+    if not held:
+        raise typer.Exit(1)
