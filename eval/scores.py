@@ -65,27 +65,3 @@ def finest(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows whose group has no parts."""
     wholes = {row["group"].rpartition(SEPARATOR)[0] for row in rows}
     return [row for row in rows if row["group"] not in wholes]
-
-
-def compare(paths: Sequence[Path]) -> dict[str, Any]:
-    """{"runs": names, "same_data": bool, "rows": as `side_by_side`}.
-
-    Scores are comparable only on the same text: `same_data` is false when the corpora differ.
-    """
-    if not paths:
-        raise EvalError("nothing to compare; give folders or files of scores.")
-    runs = [read_scores(path) for path in paths]
-    return {
-        "runs": unique_names(paths, runs),
-        "same_data": len({run["provenance"]["data"]["fingerprint"] for run in runs}) == 1,
-        "rows": side_by_side(runs),
-    }
-
-
-def unique_names(paths: Sequence[Path], runs: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each run: its model's, else its folder's, else its path, whichever are all different first."""
-    folders = [path if path.is_dir() else path.parent for path in map(Path, paths)]
-    for names in ([run["model"] for run in runs], [folder.resolve().name for folder in folders]):
-        if len(set(names)) == len(names):
-            return names
-    return [str(path) for path in paths]

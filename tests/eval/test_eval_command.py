@@ -9,8 +9,8 @@ import pytest
 from data_recipes.errors import DataError
 from data_recipes.synthesis.draw import all_kinds
 from eval import suites
+from eval.comparison import compare
 from eval.model_loading import load_model
-from eval.scores import compare
 from eval.suites import run_suite
 from eval.tasks.heldout import Heldout
 from train.errors import TrainError
@@ -52,8 +52,8 @@ def test_chat_and_question_prompts_are_told_apart_and_compared(model_folder, cor
     )
     settings = {"prompt": "chat", "per_kind": 1}
     run_suite(model_folder, data=corpus, suite="problems", settings=settings, out=tmp_path / "instruct")
-    table = compare([tmp_path / "base", tmp_path / "instruct" / "scores.json"])
-    assert table["same_data"]
+    table = compare([tmp_path / "base", tmp_path / "instruct" / "scores.json"]).as_dict()
+    assert table["not_comparable"] == []
     assert table["runs"] == ["base", "instruct"]
     rows = {(row["measure"], row["group"]): row["values"] for row in table["rows"]}
     (code,) = (row["value"] for row in base["rows"] if row["group"] == "code")

@@ -104,26 +104,52 @@ def suites(
         emit_table(["suite", "benchmarks", "description"], suite_lines())
 
 
-@app.command(epilog="Example: yulanmini eval compare scores/base scores/instruct")
+@app.command(epilog="Example: yulanmini eval compare scores/phase-26 scores/phase-27 --published --out scores.html")
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="scores.json files or their folders.")],
+    published: Annotated[bool, typer.Option("--published", help="Beside the published scores, with figures.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write tables, and figures in a page: .html or .md.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for the figures as SVG files.")] = None,
+    tokens: Annotated[
+        list[float] | None, typer.Option(help="Tokens a run's model was trained on, in the runs' order; for Figure 1.")
+    ] = None,
     as_json: AsJson = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Show the scores of several runs side by side."""
-    from eval.scores import compare as compare_runs
-    from eval.scores import value_format
+    """Show the scores of several runs side by side; those measured in different ways apart, with the reason."""
+    from dataclasses import asdict
 
-    table = compare_runs(runs)
+    from data_recipes.manifest import check_new_file
+    from eval.comparison import compare as compare_runs
+    from eval.published_table import comparison_sheets, published_sheets
+    from eval.score_page import ENDINGS, write_sheets
+
+    if out is not None:
+        check_new_file(out, endings=ENDINGS)
+    comparison = compare_runs(runs)
+    beside = published_sheets(comparison) if published else []
+    all_rows = comparison_sheets(comparison)
+    if published and not beside:
+        say("Nothing that was measured stands in a published table (`eval suites base` lists what would).")
+    drawn = {}
+    if plots is not None or (published and out is not None):
+        from eval.score_plots import figures, write_figures
+
+        drawn = figures(comparison, tokens or ())
+        if plots is not None and not dry_run:
+            for path in write_figures(drawn, plots):
+                say(f"Wrote {path}")
+    if out is not None:
+        if not dry_run:
+            write_sheets(out, beside, all_rows, drawn)
+        say(f"{'Would write' if dry_run else 'Wrote'} {out}")
     if as_json:
-        emit_json(table)
+        emit_json(comparison.as_dict() | ({"published": [asdict(sheet) for sheet in beside]} if published else {}))
         return
-    rows = []
-    for row in table["rows"]:
-        values = ["" if value is None else format(value, value_format(row)) for value in row["values"]]
-        rows.append([row["task"], row["measure"], row["group"], *values])
-    emit_table(["task", "measure", "of", *table["runs"]], rows)
-    if not table["same_data"]:
-        say("The runs were scored on different data: their scores are not comparable.")
+    for sheet in beside + all_rows:
+        emit_table(sheet.headings, sheet.rows, title=sheet.title)
+        for note in sheet.notes:
+            say(note)
 
 
 @app.command(epilog="Example: yulanmini eval runner --isolation all --json")
