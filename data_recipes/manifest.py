@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, listed
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -157,8 +157,7 @@ def folder_state(folder: Path, *, kind: str, made_from: Mapping[str, Any] | None
         theirs = found.get("made_from", {}) if state == "begun" else {key: found.get(key) for key in made_from}
         changed = differences(theirs, json.loads(json.dumps(made_from)))
         if changed:
-            listed = "\n  ".join(changed[:12])
-            raise DataError(f"{folder}: made from something else:\n  {listed}\n{advice}")
+            raise DataError(f"{folder}: made from something else:\n{listed(changed)}\n{advice}")
     return state
 
 

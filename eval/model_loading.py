@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from data_recipes.errors import first_line
 from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.places import local_folder
 from eval.errors import EvalError
 
+DTYPES = ("float32", "bfloat16", "float16")
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
 ADAPTER_NAME = "adapter_config.json"
 READ_PATTERNS = (
@@ -50,33 +53,21 @@ def load_model(
 ) -> LoadedModel:
     """Load from a folder or the Hub. `dtype` "auto" is float32 on a CPU and bfloat16 on a GPU.
 
-    Raises `EvalError` when the folder is missing, has no config or weights, or cannot be read.
+    Raises what `check_model` raises, and `EvalError` when the model cannot be loaded.
     """
-    import safetensors
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     import modeling_yulanmini  # noqa: F401  (registers the architecture)
 
-    folder = Path(name)
-    base = None
-    if folder.exists():
-        check_folder(folder)
-        base = base_of_adapter(folder)
-    elif str(name).startswith((".", "/", "~")) or str(name).count("/") > 1:
-        raise EvalError(f"{name}: no such folder. Give a model folder (config.json and weights) or a Hub id.")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if dtype == "auto":
-        dtype = "bfloat16" if device.startswith("cuda") else "float32"
-    if not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise EvalError(f"dtype '{dtype}': expected auto, float32, bfloat16 or float16.")
+    folder, device, dtype = check_model(name, device=device, dtype=dtype)
+    base = base_of_adapter(folder) if folder else None
     try:
-        has_tokenizer = base is None or (folder / "tokenizer_config.json").is_file()
+        has_tokenizer = folder is None or base is None or (folder / "tokenizer_config.json").is_file()
         tokenizer = AutoTokenizer.from_pretrained(name if has_tokenizer else base, trust_remote_code=trust_remote_code)
         model = AutoModelForCausalLM.from_pretrained(
             name, dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise EvalError(f"{name}: cannot be loaded ({first_line(error)}). Is the folder complete?") from error
     if len(tokenizer) > model.config.get_text_config().vocab_size:
         raise EvalError(
@@ -84,16 +75,47 @@ def load_model(
             "they do not belong together."
         )
     provenance = {
-        "name": folder.name if folder.exists() else str(name),
+        "name": folder.name if folder else str(name),
         "model_type": model.config.model_type,
         "adapter": base is not None,
-        "fingerprint": fingerprint(folder) if folder.exists() else None,
+        "fingerprint": fingerprint(folder) if folder else None,
         "revision": getattr(model.config, "_commit_hash", None),
         "parameters": sum(weight.numel() for weight in model.parameters()),
         "dtype": dtype,
         "device": device.split(":")[0],
     }
     return LoadedModel(model.to(device).eval(), tokenizer, provenance)
+
+
+def check_model(name: str | Path, *, device: str = "auto", dtype: str = "auto") -> tuple[Path | None, str, str]:
+    """What can be known without loading: the folder (None for a Hub id), the device and the dtype, "auto" resolved.
+
+    Raises `DataError` for a folder that is not there, `EvalError` for one without a whole model, and for a device that
+    is not there or a dtype that weights cannot have.
+    """
+    folder = local_folder(name, "model folder")
+    if folder is not None:
+        check_folder(folder)
+        base_of_adapter(folder)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "bfloat16" if device.startswith("cuda") else "float32"
+    check_device(device)
+    if dtype not in DTYPES:
+        raise EvalError(f"--dtype {dtype}: expected auto, {', '.join(DTYPES)}.")
+    return folder, device, dtype
+
+
+def check_device(name: str) -> None:
+    """`EvalError` for what is no device of this machine."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # CUDA that was not compiled in asserts
+        count = torch.cuda.device_count()
+        known = ["auto", "cpu", *(f"cuda:{index}" for index in range(count))]
+        raise EvalError(f"--device {name}: no such device on this machine. Known: {', '.join(known)}.") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -104,6 +126,12 @@ def check_folder(folder: Path) -> None:
         raise EvalError(f"{folder}: no config.json, so not a model folder.{found}")
     if not any(any(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
         raise EvalError(f"{folder}: no weights (expected model.safetensors). Was the export interrupted?")
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, "pt"):  # compares the header with the length of the file
+                pass
+        except SafetensorError as error:
+            raise EvalError(f"{file}: not a whole safetensors file ({first_line(error)}). Copy it again.") from error
 
 
 def base_of_adapter(folder: Path) -> str | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from data_recipes.errors import listed
 from hub_cards.check_card import id_problems
 from hub_cards.errors import HubError
 from hub_cards.files import REVISIONS, repo_files
@@ -65,8 +66,10 @@ def publish(
     folder = Path(folder)
     errors = [finding for finding in check_repo(folder, repo_type=repo_type) if finding.severity == "error"]
     if errors:
-        listed = "\n".join(f"  {error.place}: {error.message}" for error in errors)
-        raise HubError(f"{folder}: not published, because the check found\n{listed}")
+        found = listed([f"{error.place}: {error.message}" for error in errors])
+        raise HubError(
+            f"{folder}: not published, because the check found\n{found}\nSee `yulanmini hub check {folder}`."
+        )
     for problem in id_problems(repo_id):
         raise HubError(f"--repo-id: {problem}.")
     kind = repo_type or repo_type_of(folder)

@@ -19,7 +19,7 @@ MOST_FILES = 20
 FLOORS = {
     "data_recipes": (
         ("errors",),
-        ("manifest",),
+        ("manifest", "places"),
         ("files", "ordering"),
         ("recipes",),
         ("reading",),

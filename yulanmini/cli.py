@@ -1,17 +1,21 @@
 """`yulanmini`: dispatch to the verb groups, and turn bad input into one message and an exit code.
 
-Exit 0 done; 2 bad input or config; 130 interrupted; 1 anything else.
+Exit 0 done; 2 bad input or config; 130 interrupted; 1 anything else. What is wrong, a mistyped command or option
+included, is one message of at most three lines on stderr that begins with `error: `.
 """
 
 import importlib
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
-import typer
+from train.launch import interrupt
 
-from data_recipes.errors import nearest
-from yulanmini.console import fail, say
+# Nothing else is imported up here: a Ctrl-C is caught from `main` on, and importing typer takes 0.1 s.
+if TYPE_CHECKING:
+    import typer
+    from typer.exceptions import TyperException
 
 ROOMS = ("modeling_yulanmini", "data_recipes", "train", "eval", "hub_cards", "yulanmini")
 GROUPS = {
@@ -26,8 +30,17 @@ GROUPS = {
 }
 
 
-def build_app(verb: str | None) -> typer.Typer:
+def build_app(verb: str | None) -> "typer.Typer":
     """The application with only `verb`'s group imported: `--help` stays fast, and so does every verb."""
+    import typer
+
+    def show_version(wanted: bool) -> None:
+        if wanted:
+            from importlib.metadata import version
+
+            print(f"yulanmini {version('yulanmini')}")
+            raise typer.Exit()
+
     app = typer.Typer(
         name="yulanmini",
         help="YuLan-Mini in the open: recipes, tokens, pretraining, merge, instruction tuning, scores, cards.",
@@ -35,10 +48,15 @@ def build_app(verb: str | None) -> typer.Typer:
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
     )
 
     @app.callback()
-    def root() -> None:
+    def root(
+        version: Annotated[
+            bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+        ] = False,
+    ) -> None:
         pass
 
     for name, summary in GROUPS.items():
@@ -55,36 +73,67 @@ def build_app(verb: str | None) -> typer.Typer:
 
 def is_bad_input(error: BaseException) -> bool:
     """An error class of our own rooms, or the operating system's: the input's fault, not a bug."""
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ROOMS
+    from data_recipes.errors import is_full_disk
+
+    return isinstance(error, OSError) or is_full_disk(error) or type(error).__module__.split(".")[0] in ROOMS
 
 
-def run(arguments: Sequence[str]) -> None:
+def usage_message(error: "TyperException") -> str:
+    """What is wrong with a command line, with the nearest command or option, and where the right ones are listed."""
+    from data_recipes.errors import nearest
+
+    context: Any = getattr(error, "ctx", None)
+    message = " ".join(error.format_message().split())
+    if context is None:
+        return message
+    option, commands = getattr(error, "option_name", None), getattr(context.command, "commands", None)
+    if option and message.startswith("No such option"):
+        known = [name for param in context.command.get_params(context) for name in param.opts if name[0] == "-"]
+        message = f"no option '{option}'.{nearest(option, known)}"
+    elif message.startswith("No such command"):
+        word = message.split("'")[1]
+        message = f"no command '{word}'.{nearest(word, commands)}" if commands else f"unexpected argument '{word}'."
+    return f"{message[0].lower()}{message[1:]}\nSee `{context.command_path} --help`."
+
+
+def run(arguments: Sequence[str]) -> NoReturn:
     """Carry out one command line; raises SystemExit with the exit code."""
-    verb = next(iter(arguments), None)
-    if verb == "--version":
-        from importlib.metadata import version
+    from typer.exceptions import TyperException
 
-        print(f"yulanmini {version('yulanmini')}")
-        sys.exit(0)
-    if verb is not None and verb not in GROUPS and not verb.startswith("-"):
-        say(f"error: no command '{verb}'.{nearest(verb, GROUPS)}")
-        sys.exit(2)
-    build_app(verb)(args=list(arguments), prog_name="yulanmini")
+    from yulanmini.console import fail
+
+    app = build_app(next(iter(arguments), None))
+    try:
+        code = app(args=list(arguments), prog_name="yulanmini", standalone_mode=False)
+    except TyperException as error:
+        if type(error).__name__ != "NoArgsIsHelpError":
+            fail(usage_message(error))
+        print(error.format_message())  # a command that has others below it, alone: the list of them is what is wanted
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Entry point of the `yulanmini` command."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt.catch()
     try:
         run(sys.argv[1:])
     except SystemExit as stop:
-        if stop.code == 130:
-            say("Interrupted. What was finished is kept; the same command resumes from there.")
-        raise
-    except Exception as error:
-        if is_bad_input(error):
+        code = stop.code
+    except BaseException as error:
+        if interrupt.is_interruption(error):
+            code = interrupt.EXIT_CODE
+        elif isinstance(error, Exception) and is_bad_input(error):
+            from yulanmini.console import fail
+
             fail(error)
-        raise
+        else:
+            raise
+    if code == interrupt.EXIT_CODE:
+        for number in interrupt.SIGNALS:  # a second one, while the interpreter ends, ends it at once
+            signal.signal(number, interrupt.leave)
+        print(interrupt.MESSAGE, file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

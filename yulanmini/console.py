@@ -67,12 +67,9 @@ def emit_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, title: 
     console.print(table, soft_wrap=True)
 
 
-def fail(error: BaseException) -> NoReturn:
+def fail(error: BaseException | str) -> NoReturn:
     """One message, no traceback, exit 2."""
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename else ""
-        message = f"{where}{error.strerror}"
-    else:
-        message = str(error)
-    print(f"error: {message}", file=sys.stderr)
+    from data_recipes.errors import error_line
+
+    print(f"error: {error_line(error)}", file=sys.stderr)
     sys.exit(2)

@@ -15,7 +15,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, listed
 from data_recipes.files import only_process
 from data_recipes.manifest import (
     claim_folder,
@@ -105,8 +105,7 @@ def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
     if manifest["seed"] != identity["seed"]:
         changed.append(f"seed: {manifest['seed']} then, {identity['seed']} now")
     if changed:
-        lines = "\n".join(f"  {line}" for line in changed)
-        raise DataError(f"{folder}: built from something else:\n{lines}\nRemove it, or choose another --out.")
+        raise DataError(f"{folder}: built from something else:\n{listed(changed)}\nRemove it, or choose another --out.")
     return True
 
 

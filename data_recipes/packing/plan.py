@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, listed
 from data_recipes.ordering import seed_of
 from data_recipes.packing.draw import Draw, best_fit_draw, concat
 from data_recipes.packing.ledger import Drawn, drawn_by
@@ -199,19 +199,18 @@ def _plan_draws(item: PlannedMix, before: PlannedPhase | None, request: BuildReq
 
 
 def check_epochs(planned: Sequence[PlannedMix]) -> None:
-    """`DataError` with a table when a subset would take its source through more epochs than it allows."""
+    """`DataError` that lists them when a subset would take its source through more epochs than it allows."""
     short = []
     for item, subset, store, before, tokens in planned_tokens(planned):
         cap, size = subset.max_epochs, size_of(store)
         if cap is not None and size is not None and tokens > cap * size - before:
             left = f"{'' if store.complete else 'about '}{max(0, cap * size - before):,}"
             epochs = f"{cap} epoch{'s' if cap > 1 else ''}"
-            short.append((item.recipe.key, subset.name, f"{tokens:,}", left, epochs))
+            short.append(f"{item.recipe.key}, {subset.name}: {tokens:,} tokens wanted, {left} left within {epochs}")
     if short:
         raise DataError(
-            "not enough text, nothing was written:\n"
-            + _table(("recipe", "subset", "tokens wanted", "left", "within"), short)
-            + "\nAsk for fewer tokens, give more text, or raise max_epochs of these subsets."
+            f"not enough text, nothing was written:\n{listed(short)}\n"
+            "Ask for fewer tokens, give more text, or raise max_epochs of these subsets."
         )
 
 
@@ -222,11 +221,3 @@ def size_of(store: TokenStore) -> int | None:
     if store.supply.unit_count is None or not store.records:
         return None
     return int(SIZE_ESTIMATE_MARGIN * total_tokens(store) / len(store.records) * store.supply.unit_count)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    return "\n".join(
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *rows]
-    )

@@ -74,8 +74,8 @@ def _message(model: type[BaseModel], error: ValidationError, where: str) -> str:
             lines.append(f"{place}: {item['ctx']['error']}")
         else:
             lines.append(f"{place}: {item['msg']}; found {item['input']!r:.80}.")
-    rest = f"\n({len(lines) - 8} more)" if len(lines) > 8 else ""
-    return "\n".join(lines[:8]) + rest
+    rest = f"\n(and {len(lines) - 2} more)" if len(lines) > 2 else ""
+    return "\n".join(lines[:2]) + rest
 
 
 def _walk(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[int | str]]:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from data_recipes.errors import DataError
+from data_recipes.places import local_folder
 from data_recipes.reading.documents import CHUNK_CHARACTERS, LongText, chunks_of
 from data_recipes.tokens.seams import Seams, seams_of
 
@@ -180,16 +181,14 @@ def load_tokenizer(location: str | Path) -> LoadedTokenizer:
 
 def tokenizer_files(location: str) -> dict[str, Path]:
     """The files of a tokenizer in a folder, or on the Hub (or in its cache). `DataError` where there is none."""
-    folder = Path(location)
-    if folder.is_dir():
+    folder = local_folder(location, "tokenizer folder")
+    if folder is not None and folder.is_dir():
         found = {name: folder / name for name in TOKENIZER_FILES if (folder / name).is_file()}
         if "tokenizer.json" not in found:
             raise DataError(f"{folder}: no tokenizer.json in it; give the folder of a fast (tokenizers) tokenizer.")
         return found
-    if folder.is_file():
+    if folder is not None:
         raise DataError(f"{folder}: a file; give the folder that holds tokenizer.json and tokenizer_config.json.")
-    if location.startswith((".", "/", "~")) or location.count("/") > 1:
-        raise DataError(f"{location}: no such tokenizer folder.")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 

@@ -96,10 +96,10 @@ def test_bad_input_is_one_message_and_exit_2(model_folder, corpus, tmp_path, mon
     shutil.copy(model_folder / "config.json", no_weights)
     cases = [
         (["run", model_folder, "--data", corpus, "--suite", "quik"], "Did you mean 'quick'?"),
-        (["run", tmp_path / "absent", "--data", corpus], "no such folder"),
+        (["run", tmp_path / "absent", "--data", corpus], "no such model folder"),
         (["run", tmp_path / "empty", "--data", corpus], "no config.json"),
         (["run", no_weights, "--data", corpus], "no weights"),
-        (["run", broken, "--data", corpus, *SMALL], "cannot be loaded"),
+        (["run", broken, "--data", corpus, *SMALL], "not a whole safetensors file"),
         (["run", model_folder, "--data", tmp_path / "empty"], "no <domain>.jsonl of held-out text"),
         (["run", model_folder, "--data", corpus, "--set", "per_kind=0"], "per_kind: Input should be greater than or"),
         (["run", model_folder, "--data", corpus, "--set", "per_knd=1"], "Did you mean 'per_kind'?"),

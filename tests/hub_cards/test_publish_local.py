@@ -180,7 +180,7 @@ def test_a_card_edited_by_hand_is_kept_and_named_when_the_run_is_laid_out_again(
     # A run that went on: its repos are others, and the old ones are not thrown away for them.
     manifest = json.loads((run / "06-sft" / "manifest.json").read_text())
     (run / "06-sft" / "manifest.json").write_text(json.dumps(manifest | {"fingerprint": "of a longer run"}))
-    with pytest.raises(DataError, match=r"made from something else:\n  inputs\.06-sft: was .* is 'of a longer run'"):
+    with pytest.raises(DataError, match=r"made from something else:\ninputs\.06-sft: was .* is 'of a longer run'"):
         again()
     assert {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()} == before
     card.parent.rename(tmp_path / "kept")

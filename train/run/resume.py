@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from data_recipes.errors import listed
 from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME, differences
 from train.checkpoints.sharded import load_state
@@ -28,9 +29,8 @@ def start_or_resume(run: Run, *, force: bool) -> None:
     changed = differences(trainer["identity"], run.identity)
     if changed and not force:
         raise TrainError(
-            f"{run.checkpoints.path_of(step)} belongs to a run with other settings:\n  "
-            + "\n  ".join(changed[:12])
-            + "\nRestore them, choose another output_dir, or add --force to resume with the new ones."
+            f"{run.checkpoints.path_of(step)} belongs to a run with other settings:\n{listed(changed)}\n"
+            "Restore them, choose another output_dir, or add --force to resume with the new ones."
         )
     return_to(run, step, trainer)
     run.say(f"resuming from step {step:,} of {run.last_step:,}")

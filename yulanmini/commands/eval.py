@@ -42,7 +42,7 @@ def run(
 ) -> None:
     """Score one model on suites of tasks and published benchmarks; given again, goes on where it stopped."""
     from eval.harness.listing import benchmark_lines
-    from eval.model_loading import check_folder
+    from eval.model_loading import check_model
     from eval.scores import SCORES_NAME, value_format
     from eval.suites import DEFAULT_SUITE, prepare, run_suite
     from train.config_file import apply_override
@@ -53,10 +53,9 @@ def run(
     for change in changes or ():
         apply_override(settings, change)
     names = [name for given in suite or [DEFAULT_SUITE] for name in given.split(",")]
+    check_model(model, device=device, dtype=dtype)
     if dry_run:
         inputs = {task.name: task.plan(read) for task, read in prepare(data, names, settings, out)}
-        if Path(model).exists():
-            check_folder(Path(model))
         plan = {"model": model, "tasks": inputs, "writes": str(out / SCORES_NAME) if out else None}
         if as_json:
             emit_json(plan)

@@ -80,7 +80,7 @@ def check(as_json: AsJson = False) -> None:
 
     Exit 2 when a mix differs from its published sums or a step from its published one by more than 0.5 %.
     """
-    from data_recipes.errors import DataError
+    from data_recipes.errors import DataError, listed
     from data_recipes.recipes.curriculum import STEP_TOLERANCE, check_mix, check_steps, share_changes
     from data_recipes.recipes.recipe import published_recipes
 
@@ -123,7 +123,7 @@ def check(as_json: AsJson = False) -> None:
         for change in wide:
             print(f"  {change.before} to {change.after}: {change.domain} {change.change:+.1%} (for information)")
     if problems:
-        raise DataError("the recipes differ from what is published:\n" + "\n".join(problems))
+        raise DataError(f"the recipes differ from what is published:\n{listed(problems)}")
     say(f"All {len(mixes)} mixes and {len(steps)} steps agree with what is published.")
 
 
