@@ -3,7 +3,7 @@
 For a misspelt key the message names the nearest valid one; a key given twice is refused (YAML would keep the last).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -64,7 +64,7 @@ def _message(model: type[BaseModel], error: ValidationError, where: str) -> str:
         key = path[-1] if path else ""
         place = f"{where}: {_dotted(path)}" if path else where
         if item["type"] == "extra_forbidden":
-            lines.append(f"{place}: unknown key.{nearest(str(key), owner.model_fields)}")
+            lines.append(f"{place}: unknown key.{_nearest_key(str(key), owner, model)}")
         elif item["type"] == "missing":
             lines.append(f"{place}: missing; it must be given.")
         elif item["type"] == "literal_error":
@@ -76,6 +76,21 @@ def _message(model: type[BaseModel], error: ValidationError, where: str) -> str:
             lines.append(f"{place}: {item['msg']}; found {item['input']!r:.80}.")
     rest = f"\n(and {len(lines) - 2} more)" if len(lines) > 2 else ""
     return "\n".join(lines[:2]) + rest
+
+
+def _nearest_key(key: str, owner: type[BaseModel], root: type[BaseModel]) -> str:
+    """The key that was meant: of that very name in another section, else the nearest one in this section."""
+    elsewhere = [path for path in _dotted_keys(root) if path.rpartition(".")[2] == key]
+    return f" Did you mean '{elsewhere[0]}'?" if elsewhere else nearest(key, owner.model_fields)
+
+
+def _dotted_keys(model: type[BaseModel], above: str = "") -> Iterator[str]:
+    """Every key of a model and of the sections below it, sections of the same kind once."""
+    for name, field in model.model_fields.items():
+        yield f"{above}{name}"
+        inner = _model_in(field.annotation)
+        if inner is not None and inner is not model:
+            yield from _dotted_keys(inner, f"{above}{name}.")
 
 
 def _walk(model: type[BaseModel], loc: tuple[int | str, ...]) -> tuple[type[BaseModel], list[int | str]]:
