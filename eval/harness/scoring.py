@@ -108,7 +108,7 @@ class BenchmarkTask(Task):
         """The scores of a model behind lm-eval's interface (`LocalModel`)."""
         from lm_eval.evaluator import evaluate
 
-        metadata = {"tokenizer": model.tokenizer, "context": model.max_length, "data": data}
+        metadata = {"tokenizer": model.tokenizer, "context": model.max_length, "data": data, "limit": self.limit}
         loaded = load_tasks(self.name, self.benchmark, data=data, metadata=metadata)
         for task in loaded["tasks"].values():
             task.set_fewshot_seed(self.seed)

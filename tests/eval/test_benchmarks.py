@@ -66,7 +66,7 @@ def test_a_choice_and_a_written_benchmark_are_scored_from_local_folders(roomy_mo
         assert details["benchmark"]["source"] == all_benchmarks()[name].source
         log = [json.loads(line) for line in (out / f"samples-{name}.jsonl").read_text().splitlines()]
         assert [record["doc_id"] for record in log] == [0, 1]
-    assert all(record["prompt"].count("Q:") == 8 for record in log)
+    assert all(record["prompt"].count("Question: ") == 8 for record in log)
     assert str(tmp_path) not in json.dumps(scores)
 
 

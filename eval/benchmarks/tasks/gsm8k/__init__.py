@@ -1,0 +1,1 @@
+"""GSM8K by chain of thought, by program, and through a chat template."""

@@ -1,0 +1,38 @@
+"""The child process of `judge`: reads pairs of TeX answers, a JSON list a line, and writes whether they are equal.
+
+Equal are texts that are the same once normalised (Lewkowycz et al., 2022, appendix D), and expressions that
+math-verify finds equal. The harness also asks sympy's `parse_latex`, which reads "5,6" as 5; we do not.
+"""
+
+import json
+import resource
+import sys
+
+MEMORY = 2 * 2**30
+
+
+def main() -> None:
+    from lm_eval.tasks.minerva_math.utils import normalize_final_answer
+    from math_verify import parse, verify
+
+    def equal(gold: str, answer: str) -> bool:
+        plain = normalize_final_answer(gold), normalize_final_answer(answer)
+        if plain[0] == plain[1]:
+            return bool(plain[0])
+        return bool(verify(parse(f"${gold}$"), parse(f"${answer}$")))
+
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # whatever a parser prints is no verdict
+    print("ready", file=answers, flush=True)
+    for line in sys.stdin:
+        try:
+            verdict = equal(*json.loads(line))
+        except (Exception, RecursionError, MemoryError):
+            verdict = False
+        print(json.dumps(bool(verdict)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""QuAC, one question at a time."""

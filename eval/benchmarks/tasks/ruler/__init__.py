@@ -1,0 +1,1 @@
+"""RULER and needle grids, with haystacks that are generated here."""

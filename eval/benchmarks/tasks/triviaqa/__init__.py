@@ -1,0 +1,1 @@
+"""TriviaQA without its documents."""
