@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ROOMS = ("modeling_yulanmini", "data_recipes", "train", "eval", "hub_cards", "yulanmini")
 GROUPS = {
     "reproduce": "The whole life in miniature, on CPU, offline: recipe to report.",
-    "recipe": "The curriculum, as data: list, show, check, plot.",
+    "recipe": "The curriculum, as data: list, show, check, plot, export.",
     "data": "Sources, tokenizer, build, verify, trace, stats.",
     "model": "Create, merge, rebalance, average, convert.",
     "train": "Pretraining, tuning, reports and studies of training runs.",

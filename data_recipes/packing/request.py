@@ -134,7 +134,7 @@ def load_recipes(
 
     def fitted(recipe: Recipe) -> Recipe:
         length = context_length
-        if length is not None and recipe.phase is not None:
+        if length is not None and recipe.is_published:
             length = length * recipe.context_length // PUBLISHED_CONTEXT
         if scale is not None or tokens is not None or length is not None:
             recipe = recipe.scaled(scale=scale, tokens=tokens, context_length=length)
@@ -187,7 +187,7 @@ def with_predecessors(asked: Sequence[Recipe], out: Path) -> tuple[list[Recipe],
 
 def earlier_phases(recipes: Sequence[Recipe]) -> list[str]:
     """The published phases before the last one asked for that are not asked for themselves."""
-    asked = {recipe.key for recipe in recipes if recipe.phase is not None}
+    asked = {recipe.key for recipe in recipes if recipe.is_published}
     if not asked:
         return []
     last = max(PUBLISHED_KEYS.index(key) for key in asked)

@@ -98,7 +98,8 @@ class UnselectedSubset(BaseModel):
 
 
 class Recipe(BaseModel):
-    """A mix of subsets at one context length. `phase` and `variant` are set for the published ones only.
+    """A mix of subsets at one context length. `phase` and `variant` are a published mix's, or that which a recipe was
+    made from; they name the built folder.
 
     `tokenizer`: a folder (relative to the recipe file) or Hub id; None: the one given to the build. `after`: the recipe
     whose draws come before this one's, by name, phase or path.
@@ -164,6 +165,11 @@ class Recipe(BaseModel):
         if self.phase is None:
             return self.name
         return f"{self.phase}-{self.variant}" if self.variant else str(self.phase)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether this is one of the published mixes, not a file of the user's that was made from one."""
+        return self.phase is not None and self._folder is None
 
     @property
     def folder(self) -> str:
@@ -280,6 +286,20 @@ def _unknown_phase(text: str, key: str) -> str:
 def _published(key: str) -> Recipe:
     path = PHASES_FOLDER / f"{phase_folder(key)}.yaml"
     return parse_recipe(read_yaml(path), where=f"phases/{path.name}")
+
+
+EXPORTED = """\
+# To change this recipe: `source` is the name of a published source, or an entry of your own such as
+#   source: {path: /data/code, glob: "**/*.py"}
+# Built from this file it begins at the start of each source; `after: 26` would make it go on where phase 26 stops.
+#
+"""
+
+
+def recipe_text(phase: str) -> str:
+    """The file of a published phase, with its comments, as one to start a recipe of one's own from."""
+    folder = load_recipe(phase_key(phase)).folder
+    return EXPORTED + (PHASES_FOLDER / f"{folder}.yaml").read_text(encoding="utf-8")
 
 
 def published_recipes() -> list[Recipe]:

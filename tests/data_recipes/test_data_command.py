@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from made_text import make_documents, write_jsonl
 
 from yulanmini.cli import main
+from yulanmini.cli import run as run_yulanmini
 
 RECIPE = """
 name: my-anneal
@@ -152,3 +154,25 @@ def test_a_full_disk_is_one_line_that_says_how_to_go_on(place, call, monkeypatch
     assert code == 2
     assert "error: data: No space left on device. Make room and give the same command again" in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("phase", ["27", "26-4k"])
+def test_an_exported_phase_is_built_from_own_text_without_the_phases_before_it(place, call, capsys, phase):
+    with pytest.raises(SystemExit):
+        run_yulanmini(["recipe", "export", phase])
+    exported = capsys.readouterr().out
+    assert exported.startswith("# To change this recipe")
+    recipe = yaml.safe_load(exported)
+    assert str(recipe["phase"]) in phase
+    text = {"path": str(place / "corpus" / "books.jsonl"), "text": "content"}
+    recipe["subsets"] = [{**subset, "source": text} for subset in recipe["subsets"]]
+    (place / "recipes").mkdir()
+    (place / "recipes" / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    small = ("--tokens", "20000", "--context-length", "64", "--tokenizer", "tokenizer", "--json", "--workers", "1")
+    code, out, err = call("build", "recipes/mine.yaml", "--out", "data", *small)
+    assert code == 0, err
+    (built,) = json.loads(out)["phases"]
+    manifest = json.loads((place / "data" / f"phase-{phase}" / "manifest.json").read_text())
+    assert manifest["context_length"] == 64  # as asked for, not seven times as much
+    assert sorted(path.name for path in (place / "data").glob("phase-*")) == [f"phase-{phase}"]
+    assert len(built["subsets"]) == len(recipe["subsets"])

@@ -74,6 +74,19 @@ def show(
     emit_table(["subset", "tokens", "share", "domain", "source", ""], rows, title=title)
 
 
+@app.command(epilog="Example: yulanmini recipe export 27 > mine.yaml")
+def export(
+    phase: Annotated[str, typer.Argument(help="1 to 27 (26 is the 28K mix), or 26-4k.")], as_json: AsJson = False
+) -> None:
+    """Print a published mix as a recipe file, comments and all, to start your own from."""
+    from data_recipes.recipes.recipe import load_recipe, recipe_text
+
+    if as_json:
+        emit_json(load_recipe(phase).model_dump(mode="json", exclude_none=True))
+    else:
+        print(recipe_text(phase), end="")
+
+
 @app.command(epilog="Example: yulanmini recipe check --json")
 def check(as_json: AsJson = False) -> None:
     """Check the 28 mixes against the published totals, and predict the published end-of-phase steps.

@@ -126,3 +126,18 @@ def test_dry_run_writes_nothing(tmp_path):
 def test_every_subset_belongs_to_a_family_and_every_family_is_used():
     used = {family_of(subset) for recipe in published_recipes() for subset in recipe.subsets}
     assert used == set(FAMILIES)
+
+
+@pytest.mark.parametrize("key", PUBLISHED_KEYS)
+def test_an_exported_mix_reads_back_as_it_is_and_counts_as_the_users(key, tmp_path):
+    (tmp_path / "mine.yaml").write_text(run("export", key).stdout)
+    mine, published = load_recipe(tmp_path / "mine.yaml"), load_recipe(key)
+    assert mine.model_dump() == published.model_dump()
+    assert (mine.is_published, published.is_published) == (False, True)
+    assert (mine.scaled(scale=0.5).is_published, published.scaled(scale=0.5).is_published) == (False, True)
+
+
+def test_export_names_the_nearest_phase_and_prints_json():
+    with pytest.raises(DataError, match="no phase '28'"):
+        run("export", "28")
+    assert len(json.loads(run("export", "27", "--json").stdout)["subsets"]) == 123
