@@ -34,6 +34,7 @@ from train.errors import TrainError
 from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.run.log import RunLog
+from train.tuning.adapter_card import write_adapter_card
 from train.tuning.callbacks import StopOnSignal
 from train.tuning.checkpoints import (
     METRICS_FILE,
@@ -45,7 +46,7 @@ from train.tuning.checkpoints import (
 )
 from train.tuning.config import SftConfig
 from train.tuning.data import check_chat_template, write_rows
-from train.tuning.model import check_fit, load_model, save_model
+from train.tuning.model import ADAPTER_FOLDER, check_fit, load_model, save_model
 from train.tuning.trainer import build_trainer, check_batch, ordered_rows, trainer_arguments
 
 KIND = "sft"
@@ -100,6 +101,10 @@ def run(config: SftConfig) -> Path:
     if arguments.process_index == 0:
         with whole_folder(output_dir) as partial:
             save_model(config, trainer.accelerator.unwrap_model(trainer.model), partial, state_dict, stop_ids)
+            if config.lora is not None:
+                write_adapter_card(
+                    partial / ADAPTER_FOLDER, config, counts=counts, inputs=inputs, metrics=work / METRICS_FILE
+                )
             for code in model_dir.glob("*.py"):
                 shutil.copy(code, partial)
             copy_tokenizer(tokenizer_dir, partial)

@@ -1,7 +1,7 @@
 """Dialogues to training rows: checked line by line, tokenised with the chat template, put into training order.
 
-A line is `{"messages": [{"role": ..., "content": ...}, ...]}`; other keys are ignored. Only what the template
-puts between its `{% generation %}` marks is trained on. Rows go to an Arrow file that every rank maps.
+Only what the template puts between its `{% generation %}` marks is trained on. Rows go to an Arrow file that every
+rank maps. The forms of a dialogue are in dialogues.py.
 """
 
 import json
@@ -9,9 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,38 +18,10 @@ import pyarrow as pa
 
 from data_recipes.files import write_whole
 from train.errors import TrainError
+from train.tuning.dialogues import Lines, lines_of, parse_dialogue
 
-ROLES = ("system", "user", "assistant", "tool")
 IGNORED_LABEL = -100
-LINES_AT_ONCE = 512
 ROWS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
-Lines = list[tuple[int, bytes]]
-
-
-def parse_dialogue(line: bytes, *, where: str) -> list[dict[str, Any]]:
-    """The messages of one line; TrainError names what is wrong."""
-    try:
-        dialogue = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise TrainError(f"{where}: not valid JSON ({error}).") from error
-    if not isinstance(dialogue, dict) or "messages" not in dialogue:
-        keys = list(dialogue) if isinstance(dialogue, dict) else []
-        near = get_close_matches("messages", keys, n=1)
-        found = f"did you mean '{near[0]}'?" if near else f"found: {', '.join(keys) or type(dialogue).__name__}."
-        raise TrainError(f'{where}: no \'messages\'; {found} Expected {{"messages": [{{"role", "content"}}, ...]}}.')
-    messages = dialogue["messages"]
-    if not isinstance(messages, list) or not messages:
-        raise TrainError(f"{where}: 'messages' is not a list with at least one message.")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise TrainError(f"{where}: message {index} has no text in 'content'.")
-        if message.get("role") not in ROLES:
-            raise TrainError(
-                f"{where}: message {index} has the role {message.get('role')!r}. Known: {', '.join(ROLES)}."
-            )
-    if not any(message["role"] == "assistant" for message in messages):
-        raise TrainError(f"{where}: no message of the role 'assistant', so there is nothing to learn from it.")
-    return messages
 
 
 def check_chat_template(tokenizer: Any, folder: Path) -> None:
@@ -71,7 +41,7 @@ def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -
 
     A longer dialogue is cut at the end; one that has no trained token left is dropped. Both are counted.
     """
-    conversations = [parse_dialogue(line, where=f"{path}, line {number}") for number, line in lines]
+    conversations = [parse_dialogue(line, where=f"{path}, {place}") for place, line in lines]
     encoded = tokenizer.apply_chat_template(
         conversations, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
@@ -80,13 +50,13 @@ def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -
     labels: list[np.ndarray] = []
     stop_ids: set[int] = set()
     counts: Counter = Counter(dialogues=len(lines))
-    for (number, _), ids, mask in zip(lines, encoded["input_ids"], encoded["assistant_masks"], strict=True):
+    for (place, _), ids, mask in zip(lines, encoded["input_ids"], encoded["assistant_masks"], strict=True):
         row = np.asarray(ids, dtype=np.int32)
         trained = np.asarray(mask, dtype=bool)
         ends = set(row[np.flatnonzero(trained & ~np.append(trained[1:], False))].tolist())
         if not ends or not ends <= special:
             raise TrainError(
-                f"{path}, line {number}: the assistant's turn does not end in a special token inside the template's "
+                f"{path}, {place}: the assistant's turn does not end in a special token inside the template's "
                 "{% generation %} marks, so the model would not learn to stop. Move the end-of-turn token inside."
             )
         stop_ids |= ends
@@ -133,14 +103,6 @@ def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, worke
     summary = {"counts": dict(counts), "stop_ids": sorted(stop_ids)}
     write_whole(summary_path, json.dumps(summary))
     return summary
-
-
-def lines_of(path: Path) -> Iterator[Lines]:
-    """Numbered lines that are not blank, some hundred at a time."""
-    with path.open("rb") as file:
-        numbered = ((number, line) for number, line in enumerate(file, start=1) if line.strip())
-        while lines := list(islice(numbered, LINES_AT_ONCE)):
-            yield lines
 
 
 @contextmanager

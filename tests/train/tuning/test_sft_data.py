@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from train.errors import TrainError
 from train.tuning.data import check_chat_template, training_order, write_rows
+from train.tuning.dialogues import parse_dialogue
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,68 @@ def test_the_rows_do_not_depend_on_the_number_of_workers(tmp_path, tokenizer_dir
     write_rows(path, tmp_path / "two.arrow", tokenizer=tokenizer_dir, max_length=64, workers=2)
     assert (tmp_path / "one.arrow").read_bytes() == (tmp_path / "two.arrow").read_bytes()
     assert (tmp_path / "one.json").read_text() == (tmp_path / "two.json").read_text()
+
+
+MESSAGES = [{"role": "user", "content": "2+3?\n\nin words"}, {"role": "assistant", "content": "five"}]
+FORMS = {
+    "trl": {"messages": MESSAGES, "conversations": None},
+    "sharegpt": {"conversations": [{"from": "human", "value": "2+3?\n\nin words"}, {"from": "gpt", "value": "five"}]},
+    "sharegpt with roles": {"conversations": MESSAGES},
+    "alpaca": {"instruction": "2+3?", "input": "in words", "output": "five"},
+    "alpaca without input": {"instruction": "2+3?\n\nin words", "input": "", "output": "five"},
+    "prompt and completion": {"prompt": "2+3?\n\nin words", "completion": "five"},
+    "conversational prompt": {"prompt": MESSAGES[:1], "completion": MESSAGES[1:]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("file", ["lines.jsonl", "list.json"])
+def test_the_common_forms_of_dialogues_give_the_same_rows(tmp_path, tokenizer_dir, form, file):
+    dialogues = [{"messages": MESSAGES}, FORMS[form]]
+    text = json.dumps(dialogues, indent=1) if file == "list.json" else "\n".join(map(json.dumps, dialogues))
+    (tmp_path / file).write_text(text)
+    rows, summary = rows_of(tmp_path / file, tmp_path, tokenizer_dir)
+    assert summary["counts"]["dialogues"] == 2
+    assert rows[0] == rows[1]
+
+
+def test_the_system_text_of_alpaca_and_the_roles_of_sharegpt_are_kept(tmp_path):
+    alpaca = {"system": "Be brief.", "instruction": "2+3?", "output": "5"}
+    assert [message["role"] for message in parse(alpaca)] == ["system", "user", "assistant"]
+    turns = [("system", "s"), ("human", "h"), ("observation", "o"), ("gpt", "g")]
+    sharegpt = {"conversations": [{"from": who, "value": text} for who, text in turns]}
+    assert [message["role"] for message in parse(sharegpt)] == ["system", "user", "tool", "assistant"]
+
+
+def parse(value):
+    return parse_dialogue(json.dumps(value).encode(), where="here")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"question": "a", "answer": "b"}, r"found: question, answer. Expected .*\"conversations\".*\"instruction\""),
+        ({"instruction": "a", "input": "b"}, "found: instruction, input. Expected"),
+        ({"conversations": "a"}, "not a list"),
+        ({"conversations": [{"from": "bot", "value": "x"}]}, "message 0 has the role 'bot'"),
+        ({"conversations": [{"from": "gpt"}]}, "message 0 has no text"),
+        ({"conversations": [3]}, "message 0 has no text"),
+        ({"prompt": "a", "completion": 3}, "message 1 has no text"),
+        ({"instruction": ["a"], "output": "b"}, "message 0 has no text"),
+    ],
+)
+def test_a_form_that_is_not_quite_one_is_refused_with_those_that_are(value, message):
+    with pytest.raises(TrainError, match=message):
+        parse(value)
+
+
+def test_a_list_that_is_none_is_refused(tmp_path, tokenizer_dir):
+    (tmp_path / "list.json").write_text('[{"prompt": "a"')
+    with pytest.raises(TrainError, match="not a JSON list"):
+        rows_of(tmp_path / "list.json", tmp_path, tokenizer_dir)
+    (tmp_path / "list.json").write_text('[{"prompt": "a", "completion": "b"}, {"prompt": "a"}]')
+    with pytest.raises(TrainError, match="entry 2: no 'messages'; found: prompt"):
+        rows_of(tmp_path / "list.json", tmp_path, tokenizer_dir)
 
 
 @pytest.mark.parametrize(
