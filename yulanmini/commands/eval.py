@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_table, new_group, say
-from yulanmini.run_layout import CORPUS, MERGED
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
+from yulanmini.run_layout import CORPUS, MERGED, TOKENIZER
 
 app = new_group()
 
@@ -149,6 +149,45 @@ def compare(
         emit_table(sheet.headings, sheet.rows, title=sheet.title)
         for note in sheet.notes:
             say(note)
+
+
+@app.command(
+    epilog=f"Example: yulanmini eval tokenizer runs/tiny/{TOKENIZER} --text runs/tiny/{CORPUS} --out tokenizers"
+)
+def tokenizer(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Folders with tokenizer.json, or Hub ids.")],
+    text: Annotated[
+        Path, typer.Option(help="Folder with a file or sub-folder a domain, or a corpus folder (its held-out text).")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Folder for the numbers, the table and the figure.")] = None,
+    bytes_per_domain: Annotated[int, typer.Option("--bytes", min=1, help="Bytes of text of each domain.")] = 1_000_000,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """How many bytes of text a token stands for, by domain, beside Table 2 of the report."""
+    from eval import tokenizers
+
+    read = tokenizers.Text.read(text, bytes_per_domain=bytes_per_domain)
+    if out is not None:
+        tokenizers.check_out(out, read, bytes_per_domain=bytes_per_domain)
+    if dry_run:
+        for name in names:
+            tokenizers.load(name)
+        emit_result(
+            f"Would tokenise {sum(read.sizes.values()):,} bytes", {"bytes": read.sizes, "names": names}, as_json
+        )
+        return
+    found = tokenizers.measure(names, read, progress=True)
+    if out is not None:
+        tokenizers.write(out, found, read, bytes_per_domain=bytes_per_domain)
+        say(f"Wrote {out}")
+    if as_json:
+        emit_json(tokenizers.as_json(found, read))
+        return
+    sheet = tokenizers.sheet_of(found)
+    emit_table(sheet.headings, sheet.rows, title=sheet.title)
+    for note in sheet.notes:
+        say(note)
 
 
 @app.command(epilog="Example: yulanmini eval runner --isolation all --json")
