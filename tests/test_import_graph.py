@@ -44,8 +44,8 @@ FLOORS = {
     ),
     "eval": (
         ("errors",),
-        ("scores", "corpus_folder", "model_loading"),
-        ("demonstration",),
+        ("scores", "corpus_folder", "model_loading", "code_runner"),
+        ("demonstration", "metrics"),
         ("generation",),
         ("tasks",),
         ("harness",),

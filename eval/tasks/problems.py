@@ -4,8 +4,6 @@ A problem is put to an instruct model through its chat template, to a base model
 form that the generated documents have. The answer is what follows the last answer mark, or all of it.
 """
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -17,6 +15,7 @@ from eval.corpus_folder import read_lines
 from eval.demonstration import kind_group
 from eval.errors import EvalError
 from eval.generation import generate_greedy, tokens_cut
+from eval.metrics import compute
 from eval.model_loading import LoadedModel
 from eval.scores import SEPARATOR
 from eval.tasks.base import Task, TaskResult, score_row
@@ -91,12 +90,14 @@ class Problems(Task):
                 "text": loaded.tokenizer.decode(ids),
                 "output": output.strip().split("\n\n")[0] if plain else output.strip(),
                 "expected": problem["answer"],
-                "correct": is_right(output, problem),
+                "correct": right,
                 **{key: problem[key] for key in ("kind", "level", "language")},
                 "chance": problem.get("chance"),
                 "tokens_cut": tokens_cut(loaded, ids, limit),
             }
-            for problem, output, ids, limit in zip(problems, outputs, prompts, limits, strict=True)
+            for problem, output, right, ids, limit in zip(
+                problems, outputs, judged(outputs, problems), prompts, limits, strict=True
+            )
         ]
 
     def prompt_ids(self, loaded: LoadedModel, problem: dict[str, Any]) -> list[int]:
@@ -111,18 +112,19 @@ class Problems(Task):
         return [*self.start_tokens(tokenizer), *tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
-def read_answer(output: str, language: str) -> str:
-    """The answer in a response: after the last mark, on one line, without spaces and full stop around it."""
-    paragraph = output.strip().split("\n\n")[0]
-    marked = paragraph.rsplit(ANSWER_MARKS.get(language, ANSWER_MARKS["en"]), 1)
-    text = marked[-1].strip().split("\n")[0] if len(marked) > 1 else paragraph
-    return re.sub(r"\s+", " ", re.sub(r"[.。\s]+$", "", unicodedata.normalize("NFKC", text))).strip()
-
-
-def is_right(output: str, problem: dict[str, Any]) -> bool:
-    """Whether a response's answer is exactly the computed one."""
-    expected = unicodedata.normalize("NFKC", problem["answer"])
-    return read_answer(output, problem["language"]) == expected
+def judged(outputs: Sequence[str], problems: Sequence[dict[str, Any]]) -> list[bool]:
+    """Whether each response's answer is the computed one: the metric `answer_match`, with the mark of its language."""
+    right = [False] * len(problems)
+    for language, mark in ANSWER_MARKS.items():
+        rows = [row for row, problem in enumerate(problems) if problem["language"] == language]
+        if rows:
+            answers = [problems[row]["answer"] for row in rows]
+            found = compute(
+                "answer_match", predictions=[outputs[row] for row in rows], references=answers, marks=[mark]
+            )
+            for row, match in zip(rows, found["matches"], strict=True):
+                right[row] = match
+    return right
 
 
 def tally(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -11,34 +11,21 @@ from eval.generation import generate_greedy
 from eval.suites import make_tasks
 from eval.tasks import problems as problem_scores
 from eval.tasks.continuations import Continuations
-from eval.tasks.problems import QUESTION_FORMS, Problems, choose_samples, is_right, read_answer, tally
-
-
-@pytest.mark.parametrize(
-    ("output", "language", "answer"),
-    [
-        ("83", "en", "83"),
-        (" 83.\n", "en", "83"),
-        ("7 + 8 = 15, write 5.\nAnswer: 85", "en", "85"),
-        ("Answer: 12\nAnswer: 15\n\nQuestion: what", "en", "15"),
-        ("50 - 40 = 10\n答案：３", "zh", "3"),
-        ("偶数。", "zh", "偶数"),
-        ("lamp,  tea", "en", "lamp, tea"),
-        ("83 and 84", "en", "83 and 84"),
-        ("", "en", ""),
-    ],
-)
-def test_answers_are_read_from_responses(output, language, answer):
-    assert read_answer(output, language) == answer
+from eval.tasks.problems import QUESTION_FORMS, Problems, choose_samples, judged, tally
 
 
 def test_every_right_response_counts_and_another_problems_does_not(corpus):
     problems = Problems(per_kind=6).read(corpus)
-    for problem, other in pairwise(problems):
-        response = problem["messages"][-1]["content"]
-        assert is_right(response, problem), (response, problem)
-        if other["answer"] != problem["answer"]:
-            assert not is_right(other["messages"][-1]["content"], problem)
+    responses = [problem["messages"][-1]["content"] for problem in problems]
+    assert all(judged(responses, problems))
+    others = [(problem, other) for problem, other in pairwise(problems) if problem["answer"] != other["answer"]]
+    assert not any(judged([other["messages"][-1]["content"] for _, other in others], [one for one, _ in others]))
+
+
+def test_an_answer_follows_the_mark_of_its_own_language():
+    problems = [{"language": language, "answer": "5"} for language in ("en", "zh", "en", "zh")]
+    outputs = ["Answer: 5", "Answer: 5", "答案：5", "so 4 + 1 = 5\n答案：５。"]
+    assert judged(outputs, problems) == [True, False, False, True]
 
 
 def test_base_prompts_have_the_form_of_the_generated_documents():

@@ -1,0 +1,1 @@
+"""Share of responses whose answer is the expected one."""

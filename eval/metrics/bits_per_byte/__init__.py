@@ -1,0 +1,1 @@
+"""Bits per byte of text, from its negative log-likelihood."""

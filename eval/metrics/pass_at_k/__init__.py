@@ -1,0 +1,1 @@
+"""Unbiased pass@k of generated programs, run isolated."""
