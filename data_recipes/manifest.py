@@ -104,13 +104,11 @@ def read_manifest(folder: Path, *, kind: str | None = None) -> dict[str, Any]:
         raise DataError(f"{folder}: no {MANIFEST_NAME}; this is not a finished folder. Build it again.")
     try:
         manifest = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # UnicodeDecodeError is one too
         raise DataError(f"{path}: not valid JSON ({error}). Delete the folder and build it again.") from error
-    if manifest.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path}: schema version {manifest.get('schema_version')}, expected {SCHEMA_VERSION}. "
-            "Build the folder again."
-        )
+    schema = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if schema != SCHEMA_VERSION:
+        raise DataError(f"{path}: schema version {schema}, expected {SCHEMA_VERSION}. Build the folder again.")
     if kind is not None and manifest["kind"] != kind:
         raise DataError(f"{path}: a folder of kind '{manifest['kind']}', expected '{kind}'.")
     return manifest

@@ -124,6 +124,11 @@ def check_folder(folder: Path) -> None:
         inside = sorted(path.parent.relative_to(folder).as_posix() for path in folder.glob("*/config.json"))
         found = f" Model folders in it: {', '.join(inside)}." if inside else ""
         raise EvalError(f"{folder}: no config.json, so not a model folder.{found}")
+    try:
+        for path in folder.glob("*config.json"):
+            json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # UnicodeDecodeError is one too
+        raise EvalError(f"{path}: not valid JSON ({first_line(error)}). Copy it again.") from error
     if not any(any(folder.glob(pattern)) for pattern in WEIGHT_PATTERNS):
         raise EvalError(f"{folder}: no weights (expected model.safetensors). Was the export interrupted?")
     for file in folder.glob("*.safetensors"):

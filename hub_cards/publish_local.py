@@ -15,6 +15,7 @@ import yaml
 
 from data_recipes.manifest import (
     MANIFEST_NAME,
+    FolderState,
     folder_fingerprint,
     folder_state,
     read_manifest,
@@ -55,15 +56,14 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
     repo would not pass its own check.
     """
     names = Names(namespace, name)
+    states = check_layout(run, out, names, licence=licence)
     writers: dict[str, Callable[[RunFiles, Path, Names, str], None]] = {
         names.checkpoints: write_checkpoints,
         names.base: partial(write_model, kind="base"),
         names.instruct: partial(write_model, kind="instruct"),
         names.data: write_dataset,
     }
-    inputs, config = inputs_of(run), {"name": names.base, "licence": licence}
-    made_from = {"inputs": inputs, "config": config}
-    states = {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in writers}
+    made_from = made_from_of(run, names, licence)
     repos = []
     for repo_id, write in writers.items():
         folder = Path(out) / repo_id
@@ -76,9 +76,22 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
             if errors:
                 listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
                 raise HubError(f"{repo_id} would not pass its own check: {listed}.")
-            write_manifest(unfinished, kind=KIND, inputs=inputs, config=config, counts={})
+            write_manifest(unfinished, kind=KIND, **made_from, counts={})
         repos.append(LaidOut(folder, True, []))
     return repos
+
+
+def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str) -> dict[str, FolderState]:
+    """The state of each repo's folder below `out`; raises what `publish_local` raises before it writes."""
+    run.check_finished()
+    made_from = made_from_of(run, names, licence)
+    repos = (names.checkpoints, names.base, names.instruct, names.data)
+    return {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in repos}
+
+
+def made_from_of(run: RunFiles, names: Names, licence: str) -> dict[str, Any]:
+    """What a repo records of its origin."""
+    return {"inputs": inputs_of(run), "config": {"name": names.base, "licence": licence}}
 
 
 def inputs_of(run: RunFiles) -> dict[str, str]:

@@ -51,6 +51,13 @@ class RunFiles:
             raise HubError(f"{folder}: no exported model; finish pretraining first.")
         return models
 
+    def check_finished(self) -> None:
+        """HubError where a stage that repos are made of is missing."""
+        self.phase_models()
+        for stage in (self.merged, self.sft, self.data):
+            if not (self.root / stage).is_dir():
+                raise HubError(f"{self.root / stage}: missing. Finish the run first; the same command resumes it.")
+
 
 def _in_training_order(folder: Path, file: str) -> list[Path]:
     """The phases below `folder` that hold `file`."""

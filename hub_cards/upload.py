@@ -64,14 +64,14 @@ def publish(
     Raises HubError when the check finds an error, when there is no token, and when the Hub refuses.
     """
     folder = Path(folder)
+    for problem in id_problems(repo_id):
+        raise HubError(f"--repo-id: {problem}.")
     errors = [finding for finding in check_repo(folder, repo_type=repo_type) if finding.severity == "error"]
     if errors:
         found = listed([f"{error.place}: {error.message}" for error in errors])
         raise HubError(
             f"{folder}: not published, because the check found\n{found}\nSee `yulanmini hub check {folder}`."
         )
-    for problem in id_problems(repo_id):
-        raise HubError(f"--repo-id: {problem}.")
     kind = repo_type or repo_type_of(folder)
     branches = plan_branches(folder, revision=revision)
     if dry_run:

@@ -41,6 +41,8 @@ def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles
     folder = Path(folder)
     if not folder.is_dir():
         raise HubError(f"{folder}: no such folder.")
+    if run is not None:
+        run.phase_models()
     kind = repo_type or repo_type_of(folder)
     findings = [Finding("error", "README.md", message) for message in card_problems(folder, kind)]
     findings += file_findings(folder, kind)

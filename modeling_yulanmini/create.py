@@ -14,7 +14,14 @@ import torch
 from torch import nn
 
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, REMOTE_FILES, read_config
-from modeling_yulanmini.checkpoint_writer import DTYPES, TensorToWrite, choose, new_folder, write_model
+from modeling_yulanmini.checkpoint_writer import (
+    DTYPES,
+    TensorToWrite,
+    choose,
+    new_folder,
+    refuse_used_destination,
+    write_model,
+)
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig
 from modeling_yulanmini.modeling_yulanmini import AUTO_MAP, YuLanMiniForCausalLM, saved_name
 
@@ -48,13 +55,20 @@ def create_model(
     Returns parameters, bytes, seed and dtype. Raises `CheckpointError` for a `dst` that is not empty or a dtype other
     than "float32" and "bfloat16".
     """
+    check_new_model(dst, dtype=dtype)
     with new_folder(dst) as out:
-        to_write = initial_tensors(config, seed=seed, dtype=choose(dtype, DTYPES, "dtype"))
+        to_write = initial_tensors(config, seed=seed, dtype=DTYPES[dtype])
         content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
         files = [Path(__file__).with_name(name) for name in REMOTE_FILES]
         write_model(out, content, to_write, files=files, progress="create" if progress else None)
     total = sum(tensor.nbytes for tensor in to_write)
     return {"parameters": total // DTYPES[dtype].itemsize, "bytes": total, "seed": seed, "dtype": dtype}
+
+
+def check_new_model(dst: str | os.PathLike[str], *, dtype: str) -> None:
+    """Raise the `CheckpointError` of `create_model` for a destination or a dtype, and write nothing."""
+    refuse_used_destination(Path(dst))
+    choose(dtype, DTYPES, "dtype")
 
 
 def initial_tensors(config: YuLanMiniConfig, *, seed: int, dtype: torch.dtype) -> list[TensorToWrite]:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from modeling_yulanmini.certificate import PROBE_TEXT
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, MODEL_TYPES, ModelFolder, read_config
-from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, new_path, stored_tensor
+from modeling_yulanmini.checkpoint_writer import TensorToWrite, choose, new_path, refuse_used_destination, stored_tensor
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from modeling_yulanmini.folding import TARGETS, Target, plan_folds
 from modeling_yulanmini.gguf_tokenizer import GgufVocabulary, agreement, read_vocabulary
@@ -49,6 +49,7 @@ def export_gguf(
     torch_dtype, matrix_type, file_type = choose(dtype, FILE_TYPES, "dtype")
     if Path(dst).is_dir():
         raise CheckpointError(f"{dst}: is a folder; give the name of a file, such as {Path(dst) / 'model.gguf'}.")
+    refuse_used_destination(Path(dst))
     folder = ModelFolder(src)
     config, tensors = as_stock_model(folder)
     vocabulary = read_vocabulary(folder.path, config["vocab_size"])

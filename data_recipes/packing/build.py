@@ -43,6 +43,7 @@ def build_phases(recipes: Sequence[Recipe], out: Path, **options: Any) -> list[P
 
 def build(request: BuildRequest) -> list[Path]:
     """Build what is asked. A finished folder of the same build is left as it is; another's is a `DataError`."""
+    check_places(request)
     claim_folder(request.out, kind=PHASES_KIND)
     claim_folder(request.store_folder, kind=STORE_KIND)
     # Two builds must not write into each other's shards.
@@ -57,6 +58,13 @@ def build(request: BuildRequest) -> list[Path]:
             if not done:
                 write_phase(phase, request, folder, identity)
         return folders
+
+
+def check_places(request: BuildRequest) -> None:
+    """`DataError` where a build could not write, or has no tokenizer; writes nothing."""
+    folder_state(request.out, kind=PHASES_KIND)
+    folder_state(request.store_folder, kind=STORE_KIND)
+    _ = request.loaded_tokenizer
 
 
 def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path, identity: dict[str, Any]) -> None:

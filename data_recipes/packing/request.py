@@ -57,6 +57,8 @@ class BuildRequest:
                 raise DataError(f"{name} '{value}'; expected one of {', '.join(get_args(known))}.")
         if self.workers is not None and self.workers < 1:
             raise DataError(f"--workers {self.workers}; expected 1 or more.")
+        if not 0 <= self.dropout < 1:
+            raise DataError(f"BPE-dropout {self.dropout}; expected 0 (none) or more, and below 1.")
         names = [recipe.folder for recipe in self.recipes]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:

@@ -42,6 +42,18 @@ MAX_LENGTH = 28_672  # the longest context of the published model (facts.md, 5)
 SMALLEST_VOCABULARY = 512
 
 
+def check_training(corpus: Path, out: Path, *, vocab_size: int) -> dict[str, Any]:
+    """The corpus folder's manifest; `DataError` for what `train_tokenizer` would refuse."""
+    check_new_folder(out)
+    corpus_manifest = read_manifest(Path(corpus), kind="corpus")
+    if vocab_size < SMALLEST_VOCABULARY:
+        raise DataError(
+            f"vocab_size {vocab_size}: {len(SPECIAL_TOKENS)} special and {len(BYTE_TOKENS)} byte tokens are always "
+            f"there; give at least {SMALLEST_VOCABULARY}."
+        )
+    return corpus_manifest
+
+
 def train_tokenizer(
     corpus: Path,
     out: Path,
@@ -56,13 +68,7 @@ def train_tokenizer(
     `vocab_size` counts special and byte tokens; a small corpus can give fewer (counts["vocab_size"] of the
     manifest tells). counts["bytes_per_token"] is the compression by domain on held-out text.
     """
-    check_new_folder(out)
-    corpus_manifest = read_manifest(Path(corpus), kind="corpus")
-    if vocab_size < SMALLEST_VOCABULARY:
-        raise DataError(
-            f"vocab_size {vocab_size}: {len(SPECIAL_TOKENS)} special and {len(BYTE_TOKENS)} byte tokens are always "
-            f"there; give at least {SMALLEST_VOCABULARY}."
-        )
+    corpus_manifest = check_training(corpus, out, vocab_size=vocab_size)
     learnt = vocab_size - len(SPECIAL_TOKENS) - len(BYTE_TOKENS)
     trainee = Tokenizer(BPE())
     trainee.normalizer, trainee.pre_tokenizer = normalizer(), pre_tokenizer()

@@ -151,7 +151,7 @@ def read_trainer(folder: Path) -> dict[str, Any]:
     """`trainer.json` of a checkpoint; TrainError when it or any file is missing or of the wrong size."""
     try:
         trainer = json.loads((folder / TRAINER_FILE).read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         inside = checkpoints_in(folder) or checkpoints_in(folder.parent)
         hint = f" Checkpoints there: {', '.join(path.name for path in inside[-5:])}." if inside else ""
         reason = error.strerror if isinstance(error, OSError) else error

@@ -137,7 +137,7 @@ def _given_keys(config: PretrainConfig) -> tuple[dict[str, Any], str]:
     path = config.model / "config.json" if config.model.is_dir() else config.model
     try:
         keys = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise TrainError(f"model: {path}: {error}. Expected a config.json or the keys themselves.") from error
     skipped = ("architectures", "auto_map", "transformers_version", "model_type", "dtype", "torch_dtype")
     return {key: value for key, value in keys.items() if key not in skipped}, str(path)

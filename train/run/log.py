@@ -44,11 +44,11 @@ class RunLog:
         if not self.path.exists():
             return []
         found = []
-        with self.path.open() as file:
+        with self.path.open(encoding="utf-8", errors="replace") as file:
             for text in file:
                 try:
                     found.append(json.loads(text))
-                except json.JSONDecodeError:
+                except ValueError:
                     break
         return found
 

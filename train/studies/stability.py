@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from train.config_file import CONFIGS
+from train.errors import TrainError
 from train.studies.trials import Inputs, Trial, first_state, run_trial, settings_of
 
 BASE = CONFIGS / "proxy-deep.yaml"
@@ -43,6 +44,13 @@ DIVERGED_BY = 0.5
 EXPLODED = 1e4
 # A gradient norm this many times the median of the 32 steps before it is a spike.
 SPIKE, SPIKE_WINDOW = 10.0, 32
+
+
+def check_rates(rates: Sequence[float]) -> None:
+    """TrainError for what is no learning rate."""
+    for rate in rates:
+        if not 0 < rate < math.inf:
+            raise TrainError(f"learning rate {rate:g}: expected a number above 0, such as 0.002.")
 
 
 def stability_study(

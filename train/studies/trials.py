@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from data_recipes.errors import nearest
 from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.yaml_schema import validate
 from data_recipes.rows.reader import PackedRows
@@ -47,6 +48,16 @@ class Inputs:
     tokenizer: Path
     data: Path
 
+    def check(self) -> None:
+        """TrainError where one of them is missing."""
+        for folder in (self.tokenizer, self.data):
+            if not (folder / "manifest.json").is_file():
+                raise TrainError(
+                    f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
+                    f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
+                )
+        self.first_phase()
+
     def first_phase(self) -> PackedRows:
         """The rows of phase 1."""
         return PackedRows(self.data / phase_folder("1"))
@@ -73,7 +84,7 @@ class Trial:
 def parametrization_changes(name: str) -> dict[str, Any]:
     """Dotted keys that choose one of `PARAMETRIZATIONS`; TrainError for an unknown name."""
     if name not in PARAMETRIZATIONS:
-        raise TrainError(f"no parametrization '{name}'. Known: {', '.join(PARAMETRIZATIONS)}.")
+        raise TrainError(f"no parametrization '{name}'.{nearest(name, PARAMETRIZATIONS)}")
     return {f"parametrization.{key}": value for key, value in PARAMETRIZATIONS[name].items()}
 
 
@@ -82,12 +93,7 @@ def settings_of(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> dict[
 
     Raises TrainError where one of the inputs is missing.
     """
-    for folder in (inputs.tokenizer, inputs.data):
-        if not (folder / "manifest.json").is_file():
-            raise TrainError(
-                f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
-                f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
-            )
+    inputs.check()
     own = {"tokenizer": str(inputs.tokenizer), "data.dir": str(inputs.data), "device": "cpu"}
     return changed_settings(base, {**own, **changes})
 

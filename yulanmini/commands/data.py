@@ -134,10 +134,12 @@ def publish(
     from data_recipes.rows.reader import PackedRows
     from data_recipes.rows.verify import phases_in
     from hub_cards.parquet import publish as publish_folder
+    from hub_cards.parquet import tokenizer_of
 
     check_new_folder(out)
     if dry_run:
         phases = [PackedRows(one) for one in phases_in(folder)]
+        tokenizer_of(phases, tokenizer)
         configs = [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases]
         emit_result(f"would write {out}: {len(configs)} configs", {"folder": str(out), "configs": configs}, as_json)
         if not as_json:
@@ -162,16 +164,13 @@ def tokenizer(
     as_json: AsJson = False,
 ) -> None:
     """Train a tokenizer on a corpus folder: BPE with byte fallback, digits split, YuLan-Mini's special tokens."""
-    from data_recipes.manifest import check_new_folder, read_manifest
+    from data_recipes.tokens.train import check_training, train_tokenizer
 
-    check_new_folder(out)
-    counts = read_manifest(corpus, kind="corpus")["counts"]
+    counts = check_training(corpus, out, vocab_size=vocab_size)["counts"]
     if dry_run:
         message = f"would train {vocab_size:,} tokens on {corpus} into {out}"
         emit_result(message, {"corpus": counts, "vocab_size": vocab_size}, as_json)
         return
-    from data_recipes.tokens.train import train_tokenizer
-
     manifest = train_tokenizer(corpus, out, vocab_size=vocab_size, seed=seed, progress=True)
     result = {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": manifest["counts"]}
     emit_result(f"wrote {out}", result, as_json)

@@ -76,8 +76,10 @@ def build(
 
 
 def _show_plan(request: "BuildRequest", as_json: bool) -> None:
+    from data_recipes.packing.build import check_places
     from data_recipes.packing.plan import plan_mixes, without_earlier
 
+    check_places(request)
     planned = without_earlier(plan_mixes(request), request)
     rows = [
         {

@@ -50,13 +50,12 @@ def layout(
     dry_run: DryRun = False,
 ) -> None:
     """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
-    from hub_cards.publish_local import LaidOut, publish_local
+    from hub_cards.publish_local import LaidOut, check_layout, publish_local
     from hub_cards.run_files import Names
 
     names = Names.parse(repo_id)
     if dry_run:
-        folders = [out / name for name in (names.checkpoints, names.base, names.instruct, names.data)]
-        repos = [LaidOut(folder, False, []) for folder in folders]
+        repos = [LaidOut(out / name, False, []) for name in check_layout(card_files(run), out, names, licence=licence)]
     else:
         repos = publish_local(card_files(run), out, namespace=names.namespace, name=names.name, licence=licence)
     if as_json:

@@ -66,12 +66,13 @@ def create(
 ) -> None:
     """Write a new model with random weights, layer by layer: the full size fits into a few GB of memory."""
     from modeling_yulanmini.counts import count_parameters
-    from modeling_yulanmini.create import config_from, create_model
+    from modeling_yulanmini.create import check_new_model, config_from, create_model
 
     if (preset is None) == (config is None):
         raise typer.BadParameter("give either --preset or --config")
     source = preset or str(config)
     if dry_run:
+        check_new_model(dst, dtype=dtype)
         counts = count_parameters(config_from(source))
         result = {"parameters": counts["total"] + counts["scales"], "seed": seed, "dtype": dtype}
         say(f"Would write {result['parameters']:,} parameters to {dst}")

@@ -94,6 +94,7 @@ def coordinate_check(
     dry_run: DryRun = False,
 ) -> None:
     """How far activations move in the first steps, over the width: flat under a right parametrization."""
+    inputs, sizes, names = _sweep(run, widths, columns)
     _own(out, "coordinate-check", dry_run=dry_run)
     if dry_run:
         _would(f"check {columns} at widths {widths}, {steps} steps from {seeds} seeds", out)
@@ -101,8 +102,7 @@ def coordinate_check(
     from train.studies.coordinate_check import coordinate_check as study
     from train.studies.plots import plot_coordinate_check
 
-    inputs = study_inputs(run)
-    result = study(inputs, widths=_list(widths, int), columns=columns.split(","), steps=steps, seeds=seeds, say=say)
+    result = study(inputs, widths=sizes, columns=names, steps=steps, seeds=seeds, say=say)
     plot_coordinate_check(result, out / "coordinate-check.svg")
     places = list(next(iter(result["columns"].values()))["slope"])
     rows = [[name, *(f"{found['slope'][place]:+.2f}" for place in places)] for name, found in result["columns"].items()]
@@ -121,6 +121,7 @@ def lr_transfer(
     dry_run: DryRun = False,
 ) -> None:
     """The best learning rate by width, with its interval: does it stay, or fall as models get wider?"""
+    inputs, sizes, names = _sweep(run, widths, columns)
     _own(out, "lr-transfer", dry_run=dry_run)
     if dry_run:
         _would(f"sweep {columns} at widths {widths}, about 6 rates, {seeds} trainings of {steps} steps each", out)
@@ -128,8 +129,6 @@ def lr_transfer(
     from train.studies.lr_transfer import lr_transfer as study
     from train.studies.plots import plot_lr_transfer
 
-    inputs = study_inputs(run)
-    sizes, names = _list(widths, int), columns.split(",")
     result = study(inputs, out, widths=sizes, columns=names, steps=steps, seeds=seeds, say=say)
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
@@ -157,7 +156,11 @@ def stability_study(
     dry_run: DryRun = False,
 ) -> None:
     """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
-    learning_rates = _list(rates, float)
+    from train.studies.stability import check_rates
+
+    inputs, learning_rates = study_inputs(run), _list(rates, float)
+    inputs.check()
+    check_rates(learning_rates)
     _own(out, "stability-study", dry_run=dry_run)
     if dry_run:
         _would(f"train 6 rows at {len(learning_rates)} rates for {steps} steps, {seeds} times each", out)
@@ -166,7 +169,6 @@ def stability_study(
     from train.studies.stability import stability_study as study
     from train.studies.stability import without_curves
 
-    inputs = study_inputs(run)
     result = study(inputs, out, steps=steps, learning_rates=learning_rates, seeds=seeds, say=say)
     plot_stability(result, out / "stability.svg")
     shown = list(next(iter(result["rows"].values()))["runs"])
@@ -197,6 +199,20 @@ def _list(text: str, kind: type) -> list[Any]:
         return [kind(part) for part in text.split(",")]
     except ValueError as error:
         raise TrainError(f"'{text}': expected numbers with commas between them.") from error
+
+
+def _sweep(run: Path, widths: str, columns: str) -> tuple[Any, list[int], list[str]]:
+    """Inputs, widths and parametrizations of a study, checked: before a folder is made, and in a dry run too."""
+    from train.studies.lr_transfer import width_settings
+    from train.studies.trials import parametrization_changes
+
+    inputs, sizes, names = study_inputs(run), _list(widths, int), columns.split(",")
+    inputs.check()
+    for width in sizes:
+        width_settings(width)
+    for name in names:
+        parametrization_changes(name)
+    return inputs, sizes, names
 
 
 def _own(out: Path, study: str, *, dry_run: bool) -> None:
