@@ -77,6 +77,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("corpus --out new --vocab-size -1", "vocab"),
     ],
     "recipe list": [("5", "5"), ("--jason", "--json"), ("--json 1 2", "1")],
+    "recipe export": [("28", "28"), ("26-5k", "26-4k"), ("garbage.yaml", "garbage.yaml"), ("", "phase")],
     "recipe show": [("28", "28"), ("26-5k", "26-4k"), ("garbage.yaml", "garbage.yaml"), ("folder", "folder")],
     "recipe check": [("5", "5"), ("--jason", "--json"), ("-j", "-j")],
     "recipe plot": [
@@ -249,6 +250,13 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("file.txt", "file.txt"),
     ],
     "eval suites": [("bas", "base"), ("qick", "quick"), ("--jason", "--json")],
+    "eval tokenizer": [
+        ("tokeniser --text corpus", "tokenizer"),
+        ("folder --text corpus", "folder"),
+        ("tokenizer --text nodir", "nodir"),
+        ("tokenizer --text garbage.jsonl", "garbage.jsonl"),
+        ("tokenizer --text empty.jsonl", "empty.jsonl"),
+    ],
     "eval runner": [("--isolation docker", "docker"), ("now", "now"), ("--isolatoin all", "--isolation")],
     "hub card": [
         ("nodir", "nodir"),
