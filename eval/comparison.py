@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.errors import EvalError
-from eval.scores import read_scores, side_by_side
+from eval.scores import ROW_KEYS, read_scores, side_by_side
 
 HASHED = ("data", "documents", "prompts")
 
@@ -41,13 +41,29 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """Read the runs' score files and put their rows side by side; `EvalError` for what is no score file."""
     if not paths:
         raise EvalError("nothing to compare; give folders or files of scores.")
-    runs = [read_scores(path) for path in paths]
+    runs = [read_whole_scores(path) for path in paths]
     names = unique_names(paths, runs)
     methods = [{key_of(row): method(run, row) for row in run["rows"]} for run in runs]
     entries = side_by_side(runs)
     for entry in entries:
         entry["differences"] = differences([found.get(key_of(entry)) for found in methods])
     return Comparison(names, runs, entries, list(notes(names, runs)))
+
+
+def read_whole_scores(path: Path) -> dict[str, Any]:
+    """A score file with all that a comparison looks at; `EvalError` names what is not there."""
+    run = read_scores(path)
+    needed = {"protocol"} ^ {*ROW_KEYS, "value"}
+    for number, row in enumerate(run.get("rows", [None])):
+        if missing := needed - (row or {}).keys():
+            raise EvalError(f"{path}: row {number} has no '{min(missing)}'. Score the model again.")
+    provenance = run.get("provenance", {})
+    for key in ("model", "data", "settings"):
+        if not isinstance(provenance.get(key), dict):
+            raise EvalError(
+                f"{path}: no 'provenance.{key}', so nothing tells how it was measured. Score the model again."
+            )
+    return run
 
 
 def key_of(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -62,7 +78,7 @@ def method(run: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
     found["chance"] = None if chance is None else round(chance, 6)  # a mean: its last digits depend on the order
     details = provenance.get("benchmarks", {}).get(row["task"])
     if details is None:
-        return found | {"data": provenance["data"]["fingerprint"], "start": provenance["settings"].get("start")}
+        return found | {"data": provenance["data"].get("fingerprint"), "start": provenance["settings"].get("start")}
     found["documents"] = details["documents"]
     return found if asked_in_chat(details) else found | {"prompts": details["prompts"]}
 

@@ -11,6 +11,7 @@ from typing import Any
 from data_recipes.files import write_whole
 from eval import published_scores as published
 from eval.comparison import Comparison
+from eval.errors import EvalError
 from eval.published_table import Measured, kind_of, measured_scores, phase_of
 from eval.scores import SEPARATOR
 
@@ -24,6 +25,11 @@ POINT = re.compile(rf"(?:.*{SEPARATOR})?(\d+){SEPARATOR}(\d+(?:\.\d+)?) ?%")
 
 def figures(comparison: Comparison, tokens: Sequence[float] = ()) -> dict[str, str]:
     """Each figure that the runs have something for, as SVG, by title. `tokens`: how many trained each run's model."""
+    if tokens and len(tokens) != len(comparison.runs):
+        raise EvalError(
+            f"tokens are given for {len(tokens)} of {len(comparison.runs)} runs: --tokens once a run, in their order "
+            "(0 where it is not known)."
+        )
     drawn: dict[str, str] = {}
     scores = measured_scores(comparison)
     if points := figure_1_points(comparison, scores, tokens):

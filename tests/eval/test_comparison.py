@@ -235,6 +235,18 @@ def test_the_command_writes_page_table_and_figures(
     assert call(monkeypatch, *options, "--json") == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["published"][0]["title"] == "Base models, beside Tables 6 and 7"
-    for wrong, message in (((run, "--out", tmp_path / "x.pdf"), "expected .html, .md"), ((tmp_path,), "no such file")):
+    bad = write_benchmarks(tmp_path / "bad", "m", {"mmlu": 0.5})
+    scores = json.loads((bad / "scores.json").read_text())
+    del scores["rows"][0]["count"]
+    (bad / "scores.json").write_text(json.dumps(scores))
+    (tmp_path / "worse").mkdir()
+    (tmp_path / "worse" / "scores.json").write_text(json.dumps(scores | {"rows": [], "provenance": {}}))
+    for wrong, message in (
+        ((run, "--out", tmp_path / "x.pdf"), "expected .html, .md"),
+        ((tmp_path,), "no such file"),
+        ((bad,), "row 0 has no 'count'"),
+        ((tmp_path / "worse",), "no 'provenance.model'"),
+        ((run, run, "--published", "--tokens", "1e12", "--out", tmp_path / "y.html"), "given for 1 of 2 runs"),
+    ):
         assert call(monkeypatch, *wrong) == 2
         assert message in capsys.readouterr().err

@@ -5,9 +5,10 @@ Tensors are read one at a time, so a checkpoint costs no more memory than its la
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,11 +48,16 @@ class Checkpoint:
     """What is measured: `step` is that of the training run, `tokenizer` a folder; None where there is none."""
 
     name: str
-    fingerprint: str
     config: Any
     weights: Weights
     tokenizer: Path | None
     step: int | None
+    identify: Callable[[], str]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """What the checkpoint is, wherever it lies; reads every file, so it is taken when it is needed."""
+        return self.identify()
 
 
 class FolderWeights:
@@ -105,11 +111,11 @@ def open_folder(path: Path, *, name: str | None = None) -> Checkpoint:
         step = read_manifest(path)["counts"].get("step")
     return Checkpoint(
         name=name or path.resolve().name,
-        fingerprint=fingerprint_of(folder.checksums()),
         config=_config_of(folder),
         weights=FolderWeights(folder),
         tokenizer=path if folder.tokenizer is not None else None,
         step=step,
+        identify=lambda: fingerprint_of(folder.checksums()),
     )
 
 
@@ -118,12 +124,12 @@ def _open_sharded(path: Path, name: str) -> Checkpoint:
     tokenizer = Path(trainer["tokenizer"])
     return Checkpoint(
         name=name,
-        # Of the run, its step and the size of each file: hashing would read the optimizer state, twice the weights.
-        fingerprint=fingerprint_of({"run": trainer["fingerprint"], "trainer": sha256_file(path / TRAINER_FILE)}),
         config=YuLanMiniConfig.from_dict(trainer["model_config"]),
         weights=ShardedWeights(path),
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         step=trainer["step"],
+        # The run, its step and the size of each file: hashing would read the optimizer state, twice the weights.
+        identify=lambda: fingerprint_of({"run": trainer["fingerprint"], "trainer": sha256_file(path / TRAINER_FILE)}),
     )
 
 

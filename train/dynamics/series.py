@@ -64,7 +64,10 @@ class TextRows:
         folder = tokenizer or checkpoint.tokenizer
         if folder is None or not (folder / TOKENIZER_NAME).is_file():
             raise TrainError(f"{checkpoint.name}: has no {TOKENIZER_NAME}. Give a folder that has, with --tokenizer.")
-        encoder = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
+        try:
+            encoder = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise TrainError(f"{folder / TOKENIZER_NAME}: not a usable tokenizer ({error}).") from error
         end = checkpoint.config.eos_token_id
         ends = [] if end is None else [end[0] if isinstance(end, list) else end]
         limit = int(getattr(checkpoint.config, "max_position_embeddings", 0) or self.context)

@@ -235,6 +235,9 @@ def test_what_does_not_fit_is_refused(model: Path, text: Path, tmp_path: Path) -
     (broken / "tokenizer.json").unlink()
     with pytest.raises(TrainError, match=r"has no tokenizer\.json"):
         measure_series([str(broken)], tmp_path / "with-text", text=TextRows(text))
+    (broken / "tokenizer.json").write_text("{")
+    with pytest.raises(TrainError, match="not a usable tokenizer"):
+        measure_series([str(model)], tmp_path / "other", text=TextRows(text), tokenizer=broken)
     for name, message in (("./nowhere", "no such folder"), ("nobody/nothing", "not in the Hub's cache")):
         with pytest.raises(TrainError, match=message):
             measure_series([name], tmp_path / "out", text=None)
