@@ -12,7 +12,10 @@ from eval.comparison import compare, reason
 from eval.published_table import comparison_sheets, phase_of, published_sheets
 from eval.score_page import markdown, page
 from eval.score_plots import draw_figure_1, figure_1_points, figures, needle_grids, published_points
+from eval.suites import run_suite
 from yulanmini import cli
+
+FIXTURES = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
 
 
 def change(folder: Path, **changes: Any) -> None:
@@ -204,6 +207,22 @@ def test_needles_and_phases_are_drawn_where_they_were_measured(tmp_path: Path) -
         ">12%<" in drawn["Needles found: m, needle-grid-4k"] or ">12.5%<" in drawn["Needles found: m, needle-grid-4k"]
     )
     assert [phase_of(name) for name in ("phase-05", "YuLan-Mini-Phase20", "phase_26-4k", "model")] == [5, 20, 26, None]
+
+
+def test_a_scored_benchmark_stands_in_its_column(roomy_model: Path, tmp_path: Path) -> None:
+    """What `eval run` writes, not what the tests above make up."""
+    for limit in (2, 3):
+        run_suite(roomy_model, data=FIXTURES, suite="arc-easy", settings={"limit": limit}, out=tmp_path / str(limit))
+    found = compare([tmp_path / "2", tmp_path / "3"])
+    (sheet,) = published_sheets(found)
+    assert sheet.headings == ["model", "ARC-e"]
+    assert [row[0] for row in sheet.rows[-3:]] == ["YuLan-Mini-28K", "2", "3"]
+    assert sheet.rows[-1][1].endswith("†")
+    assert any("only the first 3 documents" in note for note in sheet.notes)
+    assert found.comparable == []
+    assert found.apart[0]["differences"]["count"] == [2, 3]
+    assert {"documents", "prompts"} <= found.apart[0]["differences"].keys()
+    assert compare([tmp_path / "2", tmp_path / "2"]).apart == []
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
