@@ -47,7 +47,7 @@ FLOORS = {
         ("scores", "corpus_folder", "model_loading", "code_runner"),
         ("demonstration", "metrics"),
         ("generation",),
-        ("tasks",),
+        ("tasks", "benchmarks"),
         ("harness",),
     ),
     "hub_cards": (

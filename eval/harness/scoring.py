@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from data_recipes.manifest import fingerprint_of
+from eval.code_runner import run_program
 from eval.errors import EvalError
 from eval.harness.benchmark import SOURCED, Benchmark
 from eval.harness.data_folder import local_folder
@@ -21,6 +22,7 @@ from eval.tasks.base import Task, TaskResult, score_row
 from train.launch.world import World
 
 WHOLE = "all"
+PROGRAM = "program"  # the formulation of benchmarks whose answers are run
 # lm-eval's names of measures as they stand in tables; others stand as they are.
 MEASURES = {
     "acc": "accuracy",
@@ -60,6 +62,8 @@ class BenchmarkTask(Task):
 
     def read(self, data: Path) -> Path:
         """Where the data is, checked; lm-eval reads it when the benchmark's turn comes."""
+        if self.benchmark.formulation == PROGRAM and (trial := run_program("")).status == "refused":
+            raise EvalError(f"{self.name}: runs generated programs; {trial.reason}")
         for source in self.benchmark.data:
             local_folder(data, source.repo)
         return data

@@ -59,7 +59,12 @@ def test_the_share_of_right_answers_is_the_score(answered, items):
 
 
 def test_prompts_have_the_stated_examples_and_never_the_question(answered):
-    for name, shots in (("gsm8k-7shot-cot", 7), ("gsm8k-8shot-chat", 8), ("gsm8k-0shot-chat", 0)):
+    for name, shots in (
+        ("gsm8k-7shot-cot", 7),
+        ("gsm8k-5shot-pal", 5),
+        ("gsm8k-8shot-chat", 8),
+        ("gsm8k-0shot-chat", 0),
+    ):
         for prompt, _, doc in answered(name, lambda *_: "1").asked:
             assert prompt.count(doc["question"]) == 1
             assert prompt.count("There are 15 trees in the grove.") == (shots > 0)
@@ -73,6 +78,30 @@ def test_generation_is_asked_for_as_stated(answered):
     for prompt, settings, _ in answered("gsm8k-7shot-cot", lambda *_: "1").asked:
         assert settings == {"until": ["\n\nQuestion", "\n\nAnswer"], "max_gen_toks": 596, "do_sample": False}
         assert prompt.endswith("\nAnswer:")
+
+
+PROGRAMS = {
+    "fenced": (lambda n: f"\n```python\ndef solution():\n    return {n}\n```\nDone.", 1),
+    "bare": (lambda n: f"\ndef solution():\n    total = {n} * 2\n    return total / 2", 1),
+    "unclosed fence": (lambda n: f"\n```\ndef solution():\n    return {n}.0", 1),
+    "rounding": (lambda n: f"\n```python\ndef solution():\n    return {n} + 1e-9\n```", 1),
+    "further question": (
+        lambda n: f"\n```python\ndef solution():\n    return {n}\n```\n\nQuestion: x\nAnswer:\n```\nx",
+        1,
+    ),
+    "wrong": (lambda n: f"\n```python\ndef solution():\n    return {n + 1}\n```", 0),
+    "no program": (lambda n: f" The answer is {n}.", 0),
+    "error": (lambda n: f"\n```python\ndef solution():\n    return {n}\nraise ValueError\n```", 0),
+    "leaves early": (lambda n: f"\n```python\nimport os\nprint({n}, flush=True)\nos._exit(0)\n```", 0),
+    "two numbers": (lambda n: f"\n```python\ndef solution():\n    return ({n}, 1)\n```", 0),
+    "nothing": (lambda n: "", 0),
+}
+
+
+@pytest.mark.parametrize("form", PROGRAMS)
+def test_what_a_program_returns_is_compared(score_of, form):
+    make, expected = PROGRAMS[form]
+    assert score_of("gsm8k-5shot-pal", lambda prompt, doc, sample: make(gold(doc))) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""HumanEval and HumanEval+, run by our code runner."""

@@ -1,0 +1,1 @@
+"""MMLU by chain of thought, through a chat template."""
