@@ -105,9 +105,18 @@ def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
 
 
 def print_error(message: str, *, code: int = 2) -> int:
-    """Print an error that occurs on every rank from rank 0 only: the others wait, and the launcher ends them first."""
+    """Print an error that occurs on every rank once: rank 0 does, the others only where it has not after a while."""
     if os.environ.get("RANK", "0") != "0":
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # by which the launcher ends them
-        time.sleep(8)
-    tqdm.write(f"error: {message}", file=sys.stderr)
+        end = time.monotonic() + 8
+        while time.monotonic() < end and not _is_reported():
+            time.sleep(0.1)
+    if not _is_reported():
+        tqdm.write(f"error: {message}", file=sys.stderr)
     return code
+
+
+def _is_reported() -> bool:
+    """Whether a rank has ended and said why; never without a driver."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    return folder is not None and (Path(folder) / EXIT_CODE_FILE).is_file()

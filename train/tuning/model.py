@@ -20,7 +20,7 @@ def load_model(config: SftConfig, folder: Path) -> PreTrainedModel:
     try:
         refuse_unpinned_kernel(config.attention)
         model, info = AutoModelForCausalLM.from_pretrained(
-            folder,
+            folder.absolute(),  # which an adapter names as its base, for PEFT to find from any folder
             dtype=getattr(torch, config.dtype),
             attn_implementation=config.attention,
             output_loading_info=True,
