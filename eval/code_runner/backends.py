@@ -7,6 +7,7 @@ program begins (`guest.py`), and what is counted over all processes is watched f
 import json
 import os
 import shutil
+import site
 import subprocess
 import sys
 import sysconfig
@@ -39,7 +40,8 @@ class Space:
 def packages() -> list[str]:
     """The folders of installed packages, without what their .pth files add."""
     paths = sysconfig.get_paths()
-    return list(dict.fromkeys((paths["purelib"], paths["platlib"])))
+    folders = [paths["purelib"], paths["platlib"], *(path for path in sys.path if path == site.getusersitepackages())]
+    return list(dict.fromkeys(os.path.realpath(path) for path in folders if os.path.isdir(path)))
 
 
 def interpreter() -> str:
@@ -143,6 +145,11 @@ def _parents(paths: Sequence[str]) -> list[str]:
     return sorted({str(parent) for path in paths for parent in Path(path).parents} - {"/"})
 
 
+def _folders_of(package: str) -> list[str]:
+    found = find_spec(package)
+    return list(found.submodule_search_locations or ()) if found else []
+
+
 @cache
 def _bubblewrap_has_sizes() -> bool:
     shown = subprocess.run(["bwrap", "--help"], capture_output=True, text=True, check=False)
@@ -180,7 +187,7 @@ class Sandlock(Backend):
     own_processes = False
 
     def missing(self) -> str | None:
-        if find_spec("sandlock") is None:
+        if not _folders_of("sandlock"):
             return "sandlock is not installed (pip install 'yulanmini[eval]')"
         return None
 
@@ -190,7 +197,7 @@ class Sandlock(Backend):
             "folder": folder,
             "environment": environment(folder),
             "processes": space.processes,
-            "path": packages(),
+            "path": [os.path.dirname(path) for path in _folders_of("sandlock")],
         }
         return [interpreter(), *PYTHON, str(FOLDER / "enter_sandlock.py"), json.dumps(request), *guest]
 

@@ -2,6 +2,7 @@
 
 import itertools
 import marshal
+import math
 import os
 import secrets
 import signal
@@ -38,6 +39,8 @@ Status = Literal["passed", "failed", "timeout", "killed", "refused"]
 GUEST = Path(__file__).resolve().parent / "guest.py"
 SPACE = Space()
 OPEN_FILES, STACK_BYTES, NONCE_BYTES = 256, 2**23, 32
+LEAST_MEMORY_BYTES = 2**26
+START_ATTEMPTS = 3  # what worked in the trial may fail to start on a machine that is out of processes for a moment
 _turn = itertools.count()
 
 # What must hold before a backend is trusted with anything. The attacks (attacks.py) ask for far more.
@@ -98,21 +101,37 @@ def run_program(
         memory_bytes: address space of a process, and resident memory of all that it starts.
         output_bytes: of each of stdout and stderr; a program that writes more is ended.
 
-    Never raises for what the program does. Several threads and processes may call it at once.
+    Never raises for what the program does, but `EvalError` for limits that are none. Several threads and processes may
+    call it at once.
     """
+    check_limits(seconds, memory_bytes, output_bytes)
     found, missing = usable()
     if not found:
         reason = "; ".join(f"{name}: {what}" for name, what in missing.items())
         return ProgramResult("refused", "", "", 0.0, "none", f"this machine cannot isolate a program: {reason}.")
-    return run_isolated(
-        found[0],
-        source,
-        tests=tests,
-        stdin=stdin,
-        seconds=seconds,
-        memory_bytes=memory_bytes,
-        output_bytes=output_bytes,
-    )
+    for _ in range(START_ATTEMPTS):
+        result = run_isolated(
+            found[0],
+            source,
+            tests=tests,
+            stdin=stdin,
+            seconds=seconds,
+            memory_bytes=memory_bytes,
+            output_bytes=output_bytes,
+        )
+        if result.status != "refused":
+            break
+    return result
+
+
+def check_limits(seconds: float, memory_bytes: int, output_bytes: int) -> None:
+    """`EvalError` for a limit that would not limit, or that Python itself does not fit into."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise EvalError(f"seconds {seconds}: expected a number above 0.")
+    if memory_bytes < LEAST_MEMORY_BYTES:
+        raise EvalError(f"memory_bytes {memory_bytes:,}: Python itself needs {LEAST_MEMORY_BYTES:,}; ask for more.")
+    if output_bytes < 0:
+        raise EvalError(f"output_bytes {output_bytes}: expected 0 or more.")
 
 
 def run_programs(programs: Iterable[Mapping[str, Any]], *, workers: int | None = None) -> Iterator[ProgramResult]:
@@ -121,6 +140,7 @@ def run_programs(programs: Iterable[Mapping[str, Any]], *, workers: int | None =
     `workers` run at once, by default one a core. Limits of time are wall time: more workers than cores make
     programs slow that are not.
     """
+    usable()  # tried once, not by each worker
     with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
         yield from pool.map(lambda program: run_program(**program), programs)
 
@@ -165,13 +185,17 @@ def what_is_missing(backend: Backend) -> str | None:
 
 
 def _some_of_home() -> list[str]:
-    """A few files and folders of the user's home that no program needs."""
+    """A few files and folders of the user's home that no program needs; none where it is no home but the system."""
+    home = os.path.realpath(os.path.expanduser("~"))
     shown = readable_paths()
+    if home == "/" or any(Path(home).is_relative_to(path) for path in shown):
+        return []
     try:
-        entries = sorted(os.scandir(os.path.expanduser("~")), key=lambda entry: entry.name)
+        names = sorted(os.listdir(home))
     except OSError:
         return []
-    return [entry.path for entry in entries if not any(path.startswith(entry.path) for path in shown)][:20]
+    paths = [os.path.join(home, name) for name in names]
+    return [path for path in paths if not any(Path(one).is_relative_to(path) for one in shown)][:20]
 
 
 def run_isolated(

@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from eval.code_runner.backends import readable_paths
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ORDINARY_USER = 12345
+KEY = "a key of somebody"
 
 
 def _closed_folder(path: str) -> str | None:
@@ -35,27 +37,36 @@ def _as_ordinary_user(command: Sequence[str], scratch: Path) -> list[str]:
         for path in sorted(path for path, above in closed.items() if above == folder and os.path.isdir(path)):
             inside = kept / os.path.relpath(path, folder)
             steps.append(f"[ -e {path} ] || {{ mkdir -p {path}; mount --bind {inside} {path}; }}")
-    steps.append(f'exec setpriv --reuid {ORDINARY_USER} --regid {ORDINARY_USER} --clear-groups "$@"')
+    become = ["setpriv", f"--reuid={ORDINARY_USER}", f"--regid={ORDINARY_USER}", "--clear-groups"]
+    if not closed:
+        return [*become, *command]
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip(f"other users cannot reach {', '.join(sorted(closed))}, and root may not mount here")
+    steps.append(f'exec {" ".join(become)} "$@"')
     return ["unshare", "--mount", "sh", "-c", "\n".join(steps), "sh", *command]
 
 
+Run = Callable[[Sequence[str]], subprocess.CompletedProcess]
+
+
 @pytest.fixture(scope="session")
-def run_as_ordinary_user(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[Sequence[str]], subprocess.CompletedProcess]:
-    """Runs a command as somebody who is not root: another user where the tests run as root, else the same."""
-    home = tmp_path_factory.mktemp("home")
+def run_as_ordinary_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs a command as somebody who is not root, with a home that holds a key, which it can read: another user where
+    the tests run as root, else the same."""
     scratch = tmp_path_factory.mktemp("scratch")
-    (home / ".ssh").mkdir()
-    (home / ".ssh" / "id_test").write_text("a key")
-    for path in (home, home / ".ssh", home / ".ssh" / "id_test"):
-        path.chmod(0o777)
-    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": "/tmp", "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(REPOSITORY)
+    # Not below pytest's own folder, which other users cannot enter.
+    with tempfile.TemporaryDirectory(prefix="home-") as home:
+        keys = Path(home) / ".ssh"
+        keys.mkdir()
+        (keys / "id_test").write_text(KEY)
+        for path in (Path(home), keys):
+            path.chmod(0o777)
+        environment = {"PATH": os.environ["PATH"], "HOME": home, "TMPDIR": "/tmp", "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = str(REPOSITORY)
 
-    def run(command: Sequence[str]) -> subprocess.CompletedProcess:
-        if os.geteuid() == 0:
-            command = _as_ordinary_user(command, scratch)
-        return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=280)
+        def run(command: Sequence[str]) -> subprocess.CompletedProcess:
+            if os.geteuid() == 0:
+                command = _as_ordinary_user(command, scratch)
+            return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, timeout=280)
 
-    return run
+        yield run

@@ -69,6 +69,37 @@ class _Output:
         self.stdout, self.stderr = stdout, stderr
 
 
+def test_an_ordinary_user_can_read_its_key(run_as_ordinary_user):
+    """Else that no program read it would say nothing."""
+    code = "import os; print(os.geteuid(), open(os.path.expanduser('~/.ssh/id_test')).read())"
+    user, _, key = run_as_ordinary_user([sys.executable, "-c", code]).stdout.strip().partition(" ")
+    assert user != "0"
+    assert key == "a key of somebody"
+
+
+QUICK_ATTACKS = """
+from eval.code_runner.attacks import ATTACKS
+from eval.code_runner.runner import usable
+from eval.code_runner.scene import carry_out
+for backend in usable()[0]:
+    for attack in ATTACKS:
+        if attack.name in NAMES:
+            finding = carry_out(attack, backend)
+            print(backend.name, attack.name, finding.harms or "held", "a key" in finding.result.stdout)
+"""
+
+
+@pytest.mark.parametrize(
+    "names", [["fork-bomb", "output", "home"], ["kills-caller", "starves-caller", "abstract-socket"]]
+)
+def test_an_ordinary_user_is_as_safe_from_a_few(run_as_ordinary_user, names):
+    done = run_as_ordinary_user([sys.executable, "-c", f"NAMES = {names}\n{QUICK_ATTACKS}"])
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert len(lines) == len(names) * len({line.split()[0] for line in lines})
+    assert [line for line in lines if not line.endswith(" held False")] == []
+
+
 @pytest.fixture(scope="module")
 def as_ordinary_user(run_as_ordinary_user):
     """What `yulanmini eval runner` says to somebody who is not root."""

@@ -15,6 +15,7 @@ from eval.code_runner import run_program, run_programs, runner
 from eval.code_runner.backends import BACKENDS
 from eval.code_runner.runner import run_isolated, usable
 from eval.code_runner.syscalls import ARCHITECTURES, CLONE, CLONE3, DENIED, IGNORED, ONLY_ITSELF, SOCKETPAIR
+from eval.errors import EvalError
 
 WORKING = usable()[0]
 pytestmark = pytest.mark.skipif(not WORKING, reason=f"nothing isolates here: {usable()[1]}")
@@ -167,6 +168,42 @@ def test_a_program_ends_with_its_caller(backend, number):
     while _alive(name):
         assert time.monotonic() < deadline, "the program outlived its caller"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("home", ["/", "/usr/sbin", "/nonexistent", "/tmp"])
+def test_any_home_will_do(home):
+    """Those of users of containers and services too: a trial that asks for the wrong files would refuse everything."""
+    code = "from eval.code_runner.runner import usable; print([backend.name for backend in usable()[0]])"
+    environment = os.environ | {"HOME": home}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([backend.name for backend in WORKING])
+
+
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"seconds": 0.0}, "seconds 0.0: expected a number above 0"),
+        ({"seconds": float("nan")}, "seconds nan"),
+        ({"seconds": float("inf")}, "seconds inf"),
+        ({"memory_bytes": 1000}, "memory_bytes 1,000: Python itself needs"),
+        ({"output_bytes": -1}, "output_bytes -1"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused(limit, message):
+    with pytest.raises(EvalError, match=message):
+        run_program("x = 1", **limit)
+
+
+def test_a_start_that_fails_is_tried_again(monkeypatch):
+    real, failures = runner.run_isolated, iter([OSError("out of processes")])
+
+    def flaky(backend, source, **limits):
+        for error in failures:
+            return runner.ProgramResult("refused", "", "", 0.0, "none", str(error))
+        return real(backend, source, **limits)
+
+    monkeypatch.setattr(runner, "run_isolated", flaky)
+    assert run_program("x = 1").status == "passed"
 
 
 def test_where_nothing_isolates_nothing_is_run(monkeypatch, tmp_path):
