@@ -147,26 +147,44 @@ def test_a_batch_keeps_its_order_whatever_fails():
     assert [result.status for result in run_programs(programs, workers=3)] == ["passed", "failed"] * 3
 
 
-def _alive(name: str) -> bool:
-    return any(path.read_text().strip() == name for path in Path("/proc").glob("[0-9]*/comm") if path.exists())
+def _alive(name: str) -> int:
+    count = 0
+    for path in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            count += path.read_text().strip() == name and ") Z" not in (path.parent / "stat").read_text()
+        except OSError:
+            continue
+    return count
+
+
+STRAYS = """
+import ctypes, os
+libc = ctypes.CDLL(None)
+libc.prctl(15, b'{name}', 0, 0, 0)
+libc.prctl(1, 0, 0, 0, 0)  # no signal when the parent ends
+for _ in range(2):
+    os.fork()
+while True:
+    pass
+"""
 
 
 @each_way
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_program_ends_with_its_caller(backend, number):
+def test_a_program_and_its_children_end_with_the_caller(backend, number, tmp_path):
     name = f"stray-{os.getpid() % 10**6}"
-    source = f"import ctypes; ctypes.CDLL(None).prctl(15, b'{name}', 0, 0, 0)\nwhile True: pass"
-    call = f"run_isolated(backend_named({backend.name!r}), {source!r}, seconds=60.0)"
+    call = f"run_isolated(backend_named({backend.name!r}), {STRAYS.format(name=name)!r}, seconds=60.0)"
     call = "from eval.code_runner.runner import backend_named, run_isolated\n" + call
-    caller = subprocess.Popen([sys.executable, "-c", call], stderr=subprocess.DEVNULL)
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    caller = subprocess.Popen([sys.executable, "-c", call], env=environment, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60.0
-    while not _alive(name):
+    while _alive(name) < 4:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     caller.send_signal(number)
     caller.wait()
-    while _alive(name):
-        assert time.monotonic() < deadline, "the program outlived its caller"
+    while _alive(name) or any(tmp_path.iterdir()):
+        assert time.monotonic() < deadline, "the program or its folder outlived the caller"
         time.sleep(0.05)
 
 
