@@ -182,8 +182,9 @@ def check_command(command: list[str], capsys: pytest.CaptureFixture[str]) -> str
         done = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True)
         return done.stderr if done.returncode else None
     if program == "yulanmini":
+        ours = words[1 : words.index("--") if "--" in words else None]  # what follows is for another program
         with pytest.raises(SystemExit) as stopped:
-            run_yulanmini([*words[1:], "--help"])
+            run_yulanmini([*ours, "--help"])
         output = capsys.readouterr()
         return output.err or output.out if stopped.value.code else None
     script = next((word for word in words if word.endswith(".py")), None)
