@@ -103,6 +103,7 @@ def test_a_dry_run_needs_no_launcher(
         (["pretrain", "tiny", "--set", "seed=1", "max_steps"], "'max_steps': expected KEY=VALUE"),
         (["pretrain", "tiny", "--", "--num_procecces", "2"], "--num_procecces"),
         (["pretrain", "tiny", "--accelerate-config", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["pretrain", "tiny", "--accelerate-config", "8-gpu"], "Did you mean '8-gpus'?"),
         (["sft", "sft-tiny", "--dry-run"], "key 'model'"),
         (["config", "tinny"], "Did you mean 'tiny'?"),
     ],
@@ -244,6 +245,8 @@ def test_accelerate_is_told_everything_unless_the_user_has_configured_it(
     own = tmp_path / "default_config.yaml"
     own.write_text("num_processes: 8")
     assert accelerate_options(2, config_file=own) == ["--config_file", str(own), "--num_processes", "2"]
+    packaged = str(CONFIGS / "accelerate" / "8-gpus.yaml")
+    assert accelerate_options(config_file=Path("8-gpus")) == ["--config_file", packaged]
     monkeypatch.setattr("accelerate.commands.config.config_args.default_config_file", str(own))
     assert accelerate_options(more=["--mixed_precision", "no"]) == ["--mixed_precision", "no"]
     assert os.environ.get("ACCELERATE_USE_CPU") is None

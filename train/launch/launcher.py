@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+from data_recipes.errors import nearest
 from train.errors import TrainError
 
 FOLDER_VARIABLE = "YULANMINI_DRIVER_FOLDER"
@@ -76,8 +77,7 @@ def accelerate_options(
 
     if more:
         _check_options(more)
-    if config_file is not None and not config_file.is_file():
-        raise TrainError(f"{config_file}: no such file; expected a configuration that `accelerate config` has written.")
+    config_file = _find_accelerate_config(config_file) if config_file is not None else None
     if config_file is not None or Path(default_config_file).is_file():
         options = ["--config_file", str(config_file)] if config_file is not None else []
         return [*options, *(["--num_processes", str(processes)] if processes else []), *more]
@@ -85,6 +85,16 @@ def accelerate_options(
     count = processes or gpus or 1
     device = ["--cpu"] if gpus == 0 else ["--multi_gpu"] if count > 1 else []
     return [*device, "--num_processes", str(count), *PLAIN, *more]
+
+
+def _find_accelerate_config(typed: Path) -> Path:
+    """A file where there is one, else the package's own of that name: `8-gpus`, `cpu`, ..."""
+    own = {path.stem: path for path in sorted((TRAIN_FOLDER / "configs" / "accelerate").glob("*.yaml"))}
+    if typed.is_file():
+        return typed
+    if str(typed) in own:
+        return own[str(typed)]
+    raise TrainError(f"{typed}: no such file; expected what `accelerate config` has written.{nearest(typed.stem, own)}")
 
 
 def _check_options(options: Sequence[str]) -> None:

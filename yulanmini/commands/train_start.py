@@ -17,7 +17,8 @@ Rest = Annotated[
 ]
 Processes = Annotated[int | None, typer.Option(min=1, help="Ranks. [default: one a GPU, or one on the CPU]")]
 AccelerateConfig = Annotated[
-    Path | None, typer.Option(help="What `accelerate config` has written. [default: your own, if there is one]")
+    Path | None,
+    typer.Option(help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu. [default: yours]"),
 ]
 
 
