@@ -178,7 +178,7 @@ def largest_attention_logit(
     config._attn_implementation = LOGIT_PROBE
     AttentionInterface.register(LOGIT_PROBE, probe)
     try:
-        attention.forward(hidden_states, (cos, sin))
+        attention.forward(hidden_states, (cos, sin), attention_mask=None)
     finally:
         config._attn_implementation = implementation
     return torch.stack(found).amax()

@@ -112,14 +112,13 @@ def test_spectral_norms_of_tiny_and_huge_matrices(shape: tuple[int, int], size: 
     assert matrix_sizes(torch.zeros(shape)) == {"rms": 0.0, "spectral_norm": 0.0}
 
 
-@pytest.mark.parametrize("merged", [False, True])
-def test_text_figures_are_those_of_the_whole_merged_model(
-    merged: bool, model: Path, text: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("form", ["yulanmini", "llama", "qwen2"])
+def test_text_figures_are_those_of_the_whole_merged_model(form: str, model: Path, text: Path, tmp_path: Path) -> None:
     """The stock Llama that the model merges into, run whole, with its attention logits written out."""
-    merge(model, tmp_path / "llama")
+    for target in ("llama", "qwen2"):
+        merge(model, tmp_path / target, target=target)
     rows = TextRows(text, tokens=200, context=4096)
-    row = measured(tmp_path / "llama" if merged else model, tmp_path / "out", rows)
+    row = measured(model if form == "yulanmini" else tmp_path / form, tmp_path / "out", rows)
     input_ids = rows.input_ids(open_folder(model), None)
     assert input_ids.shape == (3, 64)  # the model's context of 64, as many full rows as there is room for
     llama = AutoModelForCausalLM.from_pretrained(tmp_path / "llama", attn_implementation="eager")
@@ -143,7 +142,7 @@ def test_text_figures_are_those_of_the_whole_merged_model(
     assert row["text"]["loss"] == pytest.approx(F.cross_entropy(predicted, input_ids[:, 1:].flatten()).item(), rel=1e-5)
     assert row["text"]["hidden_state_variance"] == pytest.approx(outputs, rel=1e-4)
     assert row["text"]["attention_logit_max"] == pytest.approx(logits, rel=1e-4)
-    assert bool(row["alphas"]) is not merged
+    assert bool(row["alphas"]) is (form == "yulanmini")
 
 
 def test_one_layer_is_in_memory_at_a_time(model: Path) -> None:
