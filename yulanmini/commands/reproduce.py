@@ -22,8 +22,12 @@ def reproduce(
     phases: Annotated[str, typer.Option(help="Which phases to train: 1-27, or the first few of them.")] = "1-27",
     seed: Annotated[int, typer.Option(help="Seeds data order, initialisation and generated problems.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads; weights are reproducible for a fixed number.")] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print report.json when done.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Show what is done and what is to do; run nothing.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print report.json when done: stages with their times, scores, all figures.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check, and show what is done and what is to do; run nothing.")
+    ] = False,
 ) -> None:
     """The whole life of the model in miniature, on CPU, offline: recipe to report.
 
@@ -34,7 +38,10 @@ def reproduce(
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch is loaded; see train/launch/launcher.py
 
-    from yulanmini.console import say
+    import json
+
+    from yulanmini.console import emit_json, say
+    from yulanmini.reproduce.driver import plan
     from yulanmini.reproduce.driver import reproduce as run_stages
     from yulanmini.reproduce.settings import load_settings, parse_phases
     from yulanmini.reproduce.stages import Run
@@ -48,12 +55,19 @@ def reproduce(
         seed=seed,
         threads=threads,
     )
-    run_stages(run, dry_run=dry_run)
     if dry_run:
+        stages = plan(run)
+        for stage in stages:
+            say(f"{stage['stage']:<12} {stage['status']:<6} {stage['summary']}")
+        if as_json:
+            emit_json({"run": str(out), "stages": stages})
         return
+    run_stages(run)
     from yulanmini.report import write_report
+    from yulanmini.reproduce.summary import closing
 
-    html, data = write_report(out)
-    say(f"Done. Look at {html}")
+    _, data = write_report(out)
+    report = json.loads(data.read_text())
+    say(closing(report, out))
     if as_json:
-        print(data.read_text())
+        emit_json(report)

@@ -97,7 +97,7 @@ def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str
 
 def corpus(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the run learned from."""
-    return manifest and {key: manifest.get(key) for key in ("counts", "config", "substitutes")}
+    return manifest and {key: manifest.get(key) for key in ("counts", "config", "substitutes", "skipped")}
 
 
 def tokenizer(manifest: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -18,6 +18,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     corpus_bytes: int
+    least_corpus_bytes: int
     dialogues: int
     vocab_size: int
     tokens_per_phase: int

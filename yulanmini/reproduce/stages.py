@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.files import write_whole
-from data_recipes.manifest import read_manifest, whole_folder, write_manifest
+from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
 from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
 from yulanmini.reproduce.settings import Settings
 from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, TOKENIZER, card_files
 
 NAMESPACE = "your-name"
+SKIPPED_NAMED = 5
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
 
@@ -63,12 +64,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the way; `folder` holds a manifest once it is done."""
+    """One step of the way; `folder` holds a manifest once it is done. `note`: what the user should know of it then."""
 
     name: str
     folder: str
     summary: str
     run: Callable[[Run], None]
+    note: Callable[[Run], str | None] = lambda run: None
 
 
 def collect_corpus(run: Run) -> None:
@@ -81,6 +83,23 @@ def collect_corpus(run: Run) -> None:
         target_bytes=run.settings.corpus_bytes,
         dialogues=run.settings.dialogues,
         progress=True,
+    )
+
+
+def skipped_files(run: Run) -> str | None:
+    """Which files of the user's folder gave nothing, or not all of their text."""
+    skipped = read_manifest(run.folder(CORPUS)).get("skipped")
+    if not skipped:
+        return None
+    named = [f"  {entry['file']}: {entry['reason']}" for entry in skipped[:SKIPPED_NAMED]]
+    more = len(skipped) - len(named)
+    return "\n".join(
+        [
+            f"{len(skipped):,} {'file was' if len(skipped) == 1 else 'files were'} skipped, whole or in part:",
+            *named,
+            *([f"  and {more:,} more"] if more else []),
+            f"  (all of them: 'skipped' in {run.folder(CORPUS) / MANIFEST_NAME}, and the report)",
+        ]
     )
 
 
@@ -193,9 +212,11 @@ def instruct(run: Run) -> None:
 def score(run: Run) -> None:
     import torch
     import yaml
+    from transformers.utils import logging
 
     from eval.suites import run_suite
 
+    logging.disable_progress_bar()  # of loading weights; the questions have one
     torch.set_num_threads(run.threads)
     trained = yaml.safe_load((run.folder(PRETRAIN) / "config.yaml").read_text())
     models = {"base": (run.folder(MERGED), "question"), "instruct": (run.folder(SFT), "chat")}
@@ -233,7 +254,13 @@ def publish(run: Run) -> None:
 
 
 STAGES = (
-    Stage("corpus", CORPUS, "real text by domain, generated problems, held-out text set aside", collect_corpus),
+    Stage(
+        "corpus",
+        CORPUS,
+        "real text by domain, generated problems, held-out text set aside",
+        collect_corpus,
+        skipped_files,
+    ),
     Stage("tokenizer", TOKENIZER, "byte-fallback BPE trained on that corpus", train_tokenizer),
     Stage("data", DATA, "the 28 published mixes, scaled down, packed and mixed", build_data),
     Stage("pretrain", PRETRAIN, "warm-up, stable, 1-sqrt annealing with a longer context", pretrain),
