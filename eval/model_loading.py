@@ -149,7 +149,8 @@ def base_of_adapter(folder: Path) -> str | None:
         raise EvalError(f"{folder / ADAPTER_NAME}: names no model ('base_model_name_or_path').") from error
     if not isinstance(base, str) or not base:
         raise EvalError(f"{folder / ADAPTER_NAME}: base_model_name_or_path is {base!r}; expected a folder or Hub id.")
-    if Path(base).is_absolute() and not Path(base).is_dir():
+    is_path = base.startswith((".", "/", "~")) or base.count("/") > 1  # anything else may be a Hub id
+    if is_path and not Path(base).is_dir():
         beside = f" {folder.parent} holds the two in one." if (folder.parent / "config.json").is_file() else ""
         raise EvalError(f"{folder}: the model that this adapter belongs to is not at {base} any more.{beside}")
     return base
