@@ -129,7 +129,7 @@ def main() -> NoReturn:
             fail(error)
         else:
             raise
-    if code == interrupt.EXIT_CODE:
+    if code == interrupt.EXIT_CODE and sys.argv[1:2] != ["chat"]:  # of a conversation nothing is kept
         for number in interrupt.SIGNALS:  # a second one, while the interpreter ends, ends it at once
             signal.signal(number, interrupt.leave)
         print(interrupt.MESSAGE, file=sys.stderr)

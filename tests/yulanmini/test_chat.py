@@ -303,7 +303,9 @@ def test_in_a_terminal_ctrl_c_stops_an_answer_and_ends_the_chat_the_second_time(
     read_until(end, r"stopped; Ctrl-C again[^\n]*\n[^\n]*> ")
     process.send_signal(2)
     assert process.wait(timeout=60) == 130
-    assert "Traceback" not in read_rest(end)
+    rest = read_rest(end)
+    assert "Traceback" not in rest
+    assert "resumes" not in rest
 
 
 @pytest.mark.timeout(180)
@@ -312,6 +314,16 @@ def test_in_a_terminal_ctrl_d_ends_with_0(terminal: tuple[Any, int]) -> None:
     read_until(end, "> ")
     os.write(end, b"\x04")
     assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.timeout(180)
+def test_sigterm_ends_a_chat_in_the_middle_of_an_answer(terminal: tuple[Any, int]) -> None:
+    process, end = terminal
+    read_until(end, "> ")
+    os.write(end, b"Go on.\n")
+    read_until(end, r"Go on\.\r\n\S+")
+    process.terminate()
+    assert process.wait(timeout=60) == -15
 
 
 def read_rest(end: int) -> str:

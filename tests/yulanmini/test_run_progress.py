@@ -103,6 +103,19 @@ def test_a_log_gets_whole_lines_and_no_carriage_returns(code: int) -> None:
     assert lines == ["something to know", "inner 100%", "from a child", *([] if code else ["after"])]
 
 
+def test_the_message_of_a_sudden_end_comes_through() -> None:
+    program = """
+import os
+from train.launch import interrupt
+from yulanmini.reproduce.screen import Screen
+with Screen("work", lambda bar: ""):
+    interrupt.leave()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert "Interrupted." in done.stderr
+
+
 def test_a_terminal_shows_the_bar_with_the_time_left_and_keeps_lines() -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=theirs, start_new_session=True)

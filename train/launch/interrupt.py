@@ -12,6 +12,9 @@ from typing import Any
 EXIT_CODE = 130
 MESSAGE = "Interrupted. What was finished is kept; the same command resumes from there."
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The file descriptor of the message at a sudden end. What shows stderr by a thread (yulanmini/reproduce/screen.py) sets
+# it to the real one: a thread does not outlive the end.
+stderr = 2
 
 
 def catch() -> None:
@@ -30,7 +33,7 @@ def is_interruption(error: BaseException | None) -> bool:
 
 def leave(*_: Any) -> None:
     """End this process at once. What is written appears whole, so nothing half-written counts later."""
-    os.write(2, f"\n{MESSAGE}\n".encode())
+    os.write(stderr, f"\n{MESSAGE}\n".encode())
     os._exit(EXIT_CODE)
 
 

@@ -1,5 +1,6 @@
 """`yulanmini chat`: talk to a model in the terminal."""
 
+import signal
 from dataclasses import asdict
 from typing import Annotated
 
@@ -60,6 +61,7 @@ def chat(
     if seed is not None:
         set_seed(seed)
     if question is None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a Ctrl-C stops an answer, this ends the chat
         say(session.greeting(conversation))
         code = session.talk(conversation)
         if code:

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from train.launch import interrupt
+
 STDERR = 2
 EVERY_SECONDS = 0.5  # on a terminal
 LOG_EVERY_SECONDS = 30.0  # in a log
@@ -34,6 +36,7 @@ class Screen:
     def __enter__(self) -> "Screen":
         sys.stderr.flush()
         self._real = os.dup(STDERR)
+        interrupt.stderr = self._real
         self.is_terminal = os.isatty(self._real)
         self._end, theirs = self._channel()
         os.dup2(theirs, STDERR)
@@ -48,6 +51,7 @@ class Screen:
     ) -> None:
         sys.stderr.flush()
         os.dup2(self._real, STDERR)
+        interrupt.stderr = STDERR
         # Not the end of what can be read: a process that was killed may have left children who hold the other end.
         self._over.set()
         self._thread.join()
