@@ -28,13 +28,14 @@ def without_further_questions(text: str) -> str:
 
 def last_boxed(text: str) -> tuple[int, str] | None:
     """Where the last closed \\boxed{...} starts, and what it holds; braces may be nested."""
-    for found in reversed(list(re.finditer(r"\\boxed\s*\{", text))):
-        depth = 1
-        for place in range(found.end(), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[place], 0)
-            if depth == 0:
-                return found.start(), text[found.end() : place]
-    return None
+    opened: list[re.Match[str]] = []
+    last: tuple[int, int, int] | None = None
+    for brace in re.finditer(r"(\\boxed\s*)?\{|\}", text):
+        if brace[0] != "}":
+            opened.append(brace)
+        elif opened and (start := opened.pop())[1]:
+            last = max(last or (-1, 0, 0), (start.start(), start.end(), brace.start()))
+    return (last[0], text[last[1] : last[2]]) if last else None
 
 
 def plain_numbers(text: str) -> str:

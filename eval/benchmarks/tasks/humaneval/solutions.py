@@ -14,7 +14,7 @@ def tests_of(doc: Mapping[str, Any]) -> str:
 
 def continued(doc: Mapping[str, Any], answer: str) -> Program:
     """The prompt and what the model wrote after it."""
-    return Program(doc["prompt"].rstrip() + answer, tests_of(doc), SECONDS)
+    return Program(doc["prompt"] + answer, tests_of(doc), SECONDS)
 
 
 def chat(doc: Mapping[str, Any], answer: str) -> Program:

@@ -9,6 +9,7 @@ import resource
 import sys
 
 MEMORY = 2 * 2**30
+CPU_SECONDS = 60  # of one comparison: ends a child whose parent, which would have ended it long before, is gone
 
 
 def main() -> None:
@@ -23,10 +24,13 @@ def main() -> None:
 
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_CPU)
     answers = sys.stdout
     sys.stdout = sys.stderr  # whatever a parser prints is no verdict
     print("ready", file=answers, flush=True)
     for line in sys.stdin:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + CPU_SECONDS, hard_limit))
         try:
             verdict = equal(*json.loads(line))
         except (Exception, RecursionError, MemoryError):

@@ -15,6 +15,7 @@ from queue import Empty, Queue
 from typing import Any
 
 from eval.benchmarks.tasks.gsm8k.answers import last_boxed, without_further_questions
+from eval.errors import EvalError
 
 logger = logging.getLogger(__name__)
 SECONDS = 12.0  # math-verify gives up after 5 s of parsing and 5 s of comparing, where it can
@@ -42,8 +43,16 @@ class Judge:
         )
         self.child, self.lines = child, Queue()
         threading.Thread(target=self.read, args=(child, self.lines), daemon=True).start()
-        if self.lines.get(timeout=START_SECONDS) != "ready\n":
-            raise RuntimeError("the process that judges MATH answers did not start; is yulanmini[eval] installed?")
+        try:
+            ready = self.lines.get(timeout=START_SECONDS)
+        except Empty:
+            ready = ""
+        if ready != "ready\n":
+            self.stop()
+            raise EvalError(
+                "the process that judges MATH answers does not start; it needs sympy, antlr4 4.11 and math-verify: "
+                "pip install 'yulanmini[eval]'."
+            )
         return child
 
     @staticmethod

@@ -7,7 +7,7 @@ from typing import Any
 from eval.benchmarks.tasks.gsm8k.answers import last_boxed, without_further_questions
 
 MARKED = re.compile(r"(?i:answer|choice|option)\s*(?:is|:|=)?\W{0,12}(?:\\text\{)?\(?([A-D])(?![\w'])(?! [a-z])")
-PLAIN = re.compile(r"\(([A-D])\)|^\W*([A-D])\W*$", re.MULTILINE)
+PLAIN = re.compile(r"\(([A-D])\)|^[^\w\n]*([A-D])[^\w\n]*$", re.MULTILINE)
 
 
 def final_letter(text: str, choices: Sequence[str] = ()) -> str | None:

@@ -4,6 +4,7 @@ import math
 import random
 import string
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from eval.benchmarks.tasks.ruler.haystack import prompt_text, tokens
@@ -42,33 +43,65 @@ def numbered(rng: random.Random, common: Sequence[str], rare: Sequence[str], oft
     return " ".join(f"{place}. {word}" for place, word in enumerate(words, 1))
 
 
-def common_words(rng: random.Random, tokenizer: Any, length: int, *, new_tokens: int = 120) -> dict[str, Any]:
-    """The ten words that stand 30 times in a list where the others stand three times; after a short example."""
-    ask = (
-        "Below is a numbered list of words. In these words, some appear more often than others. "
-        "Memorize the ones that appear most often.\n"
-    )
-    question = f"\nQuestion: What are the {COMMON} most common words in the above list?"
-    start = f"Answer: The top {COMMON} words that appear most often in the list are:"
-    short = length < 4096
-    often, seldom = (6, 1) if short else (30, 3)
-    words = vocabulary(rng, 40 + COMMON + length // 8)
-    shown, common, rest = words[:40], words[40 : 40 + COMMON], words[40 + COMMON :]
-    example = ask + numbered(rng, shown[:COMMON], shown[COMMON : 20 if short else 40], *((3, 1) if short else (10, 3)))
-    example += f"{question} {start} " + " ".join(f"{n}. {word}" for n, word in enumerate(shown[:COMMON], 1)) + "\n"
+@dataclass(frozen=True)
+class Frequencies:
+    """How often the common and the other words stand in the list, and in the example before it (of `shown` words)."""
+
+    often: int
+    seldom: int
+    shown: int
+    shown_often: int
+    shown_seldom: int
+
+
+# RULER's own, from 4,096 tokens on; and those for shorter texts, or a tokenizer that needs many tokens.
+LONG, SHORT = Frequencies(30, 3, 40, 10, 3), Frequencies(6, 1, 20, 3, 1)
+ASK_COMMON = (
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most often.\n"
+)
+QUESTION_COMMON = f"\nQuestion: What are the {COMMON} most common words in the above list?"
+START_COMMON = f"Answer: The top {COMMON} words that appear most often in the list are:"
+
+
+def common_words(rng: random.Random, tokenizer: Any, length: int) -> dict[str, Any]:
+    """The ten words that stand most often in a numbered list; after a short example."""
+    words = vocabulary(rng, LONG.shown + COMMON + length // 8)
+    shown, words = words[: LONG.shown], words[LONG.shown :]
+    common, rest = words[:COMMON], words[COMMON:]
+    order = rng.getrandbits(64)
+    for frequencies in (LONG, SHORT) if length >= 4096 else (SHORT,):
+        text = list_that_fits(frequencies, shown, common, rest, order, tokenizer, length)
+        if text is not None:
+            return {"input": text, "gen_prefix": START_COMMON, "outputs": common, "needles": [], "depths": []}
+    raise EvalError(f"RULER: {length} tokens are too few for a list of common words.")
+
+
+def list_that_fits(
+    frequencies: Frequencies,
+    shown: Sequence[str],
+    common: Sequence[str],
+    rest: Sequence[str],
+    order: int,
+    tokenizer: Any,
+    length: int,
+    new_tokens: int = 120,
+) -> str | None:
+    """The question with as many of the other words as fit; None where not even one does."""
+    parts = shown[:COMMON], shown[COMMON : frequencies.shown]
+    example = numbered(random.Random(order), *parts, frequencies.shown_often, frequencies.shown_seldom)
+    answer = " ".join(f"{place}. {word}" for place, word in enumerate(shown[:COMMON], 1))
+    before = f"{ASK_COMMON}{example}{QUESTION_COMMON} {START_COMMON} {answer}\n{ASK_COMMON}"
 
     def text(count: int) -> str:
-        return example + ask + numbered(random.Random(order), common, rest[:count], often, seldom) + question
-
-    order = rng.getrandbits(64)
+        list_ = numbered(random.Random(order), common, rest[:count], frequencies.often, frequencies.seldom)
+        return before + list_ + QUESTION_COMMON
 
     def size(count: int) -> int:
-        return tokens(tokenizer, prompt_text(text(count), start)) + new_tokens
+        return tokens(tokenizer, prompt_text(text(count), START_COMMON)) + new_tokens + 1
 
-    count = largest(size, length // 8, length)
-    if count < 1:
-        raise EvalError(f"RULER: {length} tokens are too few for a list of common words.")
-    return {"input": text(count), "gen_prefix": start, "outputs": common, "needles": [], "depths": []}
+    count = largest(size, len(rest), length)
+    return text(count) if count > 0 else None
 
 
 def coded_words(rng: random.Random, tokenizer: Any, length: int, *, new_tokens: int = 50) -> dict[str, Any]:
@@ -95,7 +128,7 @@ def coded_words(rng: random.Random, tokenizer: Any, length: int, *, new_tokens: 
         return ask + " ".join(words) + question
 
     def size(count: int) -> int:
-        return tokens(tokenizer, prompt_text(text(count), start)) + new_tokens
+        return tokens(tokenizer, prompt_text(text(count), start)) + new_tokens + 1
 
     count = largest(size, length, length)
     if count < 60:  # below that the third and the fourth word may stand equally often

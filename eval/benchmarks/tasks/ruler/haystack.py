@@ -47,10 +47,13 @@ def build(
     As many units of filler as fit; each needle stands between the two units that come nearest to its depth.
     `EvalError` where the needles alone do not fit.
     """
+    length -= 1  # for a token before the text, which the model may be given though its tokenizer writes none
     fixed = tokens(tokenizer, prompt_text(frame.before + frame.after, frame.answer_start)) + frame.new_tokens
     fixed += sum(tokens(tokenizer, frame.joiner + needle.text, special=False) for needle in needles)
     if fixed > length:
-        raise EvalError(f"RULER: {length} tokens are too few for a question, which takes {fixed} without its haystack.")
+        raise EvalError(
+            f"RULER: {length + 1} tokens are too few for a question, which takes {fixed + 1} without its haystack."
+        )
     units: list[str] = []
     counts: list[int] = []
     while sum(counts) < length - fixed:
@@ -67,7 +70,7 @@ def build(
             break
         kept -= max(1, min(kept, excess // max(counts)))
     if excess > 0:
-        raise EvalError(f"RULER: {length} tokens are too few for a question, by {excess}.")
+        raise EvalError(f"RULER: {length + 1} tokens are too few for a question, by {excess}.")
     return {"input": text, "gen_prefix": frame.answer_start, "depths": depths}
 
 
