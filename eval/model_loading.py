@@ -12,6 +12,7 @@ from data_recipes.errors import first_line
 from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.places import local_folder
 from eval.errors import EvalError
+from train.launch.world import World
 
 DTYPES = ("float32", "bfloat16", "float16")
 WEIGHT_PATTERNS = ("*.safetensors", "*.bin")
@@ -28,11 +29,15 @@ READ_PATTERNS = (
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in eval mode on its device, its tokenizer, and what identifies it in a score file."""
+    """A model in eval mode on its device, its tokenizer, and what identifies it in a score file.
+
+    `world`: the processes that have a copy each and score together, None for one alone.
+    """
 
     model: Any
     tokenizer: Any
     provenance: dict[str, Any]
+    world: World | None = None
 
     @property
     def device(self) -> torch.device:

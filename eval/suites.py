@@ -8,11 +8,15 @@ import contextlib
 import json
 import math
 import platform
+import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+from tqdm import tqdm
 
 from data_recipes.errors import DataError, nearest
 from data_recipes.files import only_process, write_whole
@@ -21,21 +25,25 @@ from data_recipes.recipes.yaml_schema import validate
 from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
-from eval.harness.benchmark import Benchmark, all_benchmarks, all_suites
+from eval.harness.benchmark import all_benchmarks, all_suites
 from eval.harness.definitions import import_harness
+from eval.harness.given_tasks import GivenTasks
 from eval.harness.scoring import BenchmarkTask
+from eval.harness.served import ServedModel, find_served
 from eval.model_loading import LoadedModel, load_model
-from eval.scores import KIND, SCHEMA_VERSION, SCORES_NAME
+from eval.ranks import enter_ranks, from_main
+from eval.scores import KIND, SCHEMA_VERSION, SCORES_NAME, read_scores
 from eval.tasks.base import Task, TaskResult
 
 PACKAGES = ("yulanmini", "torch", "transformers", "tokenizers", "datasets", "lm-eval", "accelerate")
 DEFAULT_SUITE = "quick"
 LOCK_FILE = ".lock"
+INNER = {"benchmark", "label", "given"}  # of a benchmark's task; the user sets the others
 
 
-def names_of(suites: Sequence[str], more: Mapping[str, Benchmark] | None = None) -> list[str]:
+def names_of(suites: Sequence[str], given: GivenTasks | None = None) -> list[str]:
     """The tasks and benchmarks of suites, each once, in their order. `EvalError` for what is none of them."""
-    singles = [*named_subclasses(Task), *all_benchmarks(), *(more or {})]
+    singles = [*named_subclasses(Task), *all_benchmarks(), *(given.benchmarks if given else ())]
     names: dict[str, None] = {}
     for suite in suites:
         if suite in all_suites():
@@ -47,18 +55,16 @@ def names_of(suites: Sequence[str], more: Mapping[str, Benchmark] | None = None)
     return list(names)
 
 
-def make_tasks(
-    suite: str | Sequence[str], settings: Mapping[str, Any], more: Mapping[str, Benchmark] | None = None
-) -> list[Task]:
+def make_tasks(suite: str | Sequence[str], settings: Mapping[str, Any], given: GivenTasks | None = None) -> list[Task]:
     """The tasks of suites; each takes the settings that it knows. `EvalError` for one that none of them knows.
 
-    `more`: benchmarks beside the published ones, by name.
+    `given`: benchmarks of the user beside the published ones.
     """
     suites = [suite] if isinstance(suite, str) else list(suite)
     kinds = named_subclasses(Task)
-    benchmarks = all_benchmarks() | dict(more or {})
-    names = names_of(suites, more)
-    known = {name: set((kinds.get(name) or BenchmarkTask).model_fields) - {"benchmark", "label"} for name in names}
+    own = given.benchmarks if given else {}
+    names = names_of(suites, given)
+    known = {name: set((kinds.get(name) or BenchmarkTask).model_fields) - INNER for name in names}
     for key in settings:
         if not any(key in fields for fields in known.values()):
             listed = set().union(*known.values())
@@ -67,7 +73,8 @@ def make_tasks(
     for name in names:
         values = {key: value for key, value in settings.items() if key in known[name]}
         if name not in kinds:
-            values |= {"benchmark": benchmarks[name], "label": name}
+            values |= {"benchmark": own.get(name) or all_benchmarks()[name], "label": name}
+            values["given"] = given if name in own else None
         tasks.append(validate(kinds.get(name, BenchmarkTask), values, where=f"task {name}"))
     return tasks
 
@@ -77,10 +84,10 @@ def prepare(
     suite: str | Sequence[str],
     settings: Mapping[str, Any] | None,
     out: Path | None,
-    more: Mapping[str, Benchmark] | None = None,
+    given: GivenTasks | None = None,
 ) -> list[tuple[Task, Any]]:
     """The tasks of a suite with their inputs. Raises what `run_suite` raises before it loads a model."""
-    tasks = make_tasks(suite, settings or {}, more)
+    tasks = make_tasks(suite, settings or {}, given)
     if out is not None:
         folder_state(Path(out), kind=KIND)
     for task in tasks:
@@ -101,19 +108,33 @@ def run_suite(
     device: str = "auto",
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    endpoint: str | None = None,
+    tokenizer: str | None = None,
+    given: GivenTasks | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
     """Score a model; returns the scores and writes them to `out`/scores.json if given, task by task.
 
     `data`: a corpus folder for own tasks, and what `yulanmini eval fetch` laid out for benchmarks, which are read from
     the Hub without it. Keys of the result: "rows" of all tasks, "samples", "notes", "missing" tasks that are still to
-    be run, "provenance". The same files and batch size give the same scores on the same machine.
+    be run, "provenance". The same files and batch size give the same scores on the same machine. With an `endpoint`,
+    `model` is what it calls the model, and `tokenizer` the model's folder or Hub id. `given`: a user's own benchmarks.
+
+    Several processes started together (`accelerate launch`) share the documents of benchmarks; rank 0 writes, and
+    returns the scores.
 
     Before a model is loaded: `EvalError` or `DataError` for settings or data that cannot be scored, `DataError` for an
     `out` that holds anything but scores of the same model, data and settings. What is scored there already is kept.
     """
-    tasks = prepare(data, suite, settings, out)
-    loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    tasks = prepare(data, suite, settings, out, given)
+    world = None if endpoint else enter_ranks(device)
+    loaded: LoadedModel | ServedModel
+    if endpoint is not None:
+        loaded = find_served(str(model), endpoint, tokenizer, trust_remote_code=trust_remote_code)
+    else:
+        device = str(world.device) if world else device
+        loaded = load_model(model, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        loaded = replace(loaded, world=world)
     for task, _ in tasks:
         task.check_model(loaded)
     scores = new_scores(loaded, tasks, data, suite)
@@ -124,22 +145,28 @@ def run_suite(
         "settings": scores["provenance"]["settings"],
         "benchmarks": {task.name: task.model_dump() for task, _ in tasks if isinstance(task, BenchmarkTask)},
     }
+    is_main = world is None or world.is_main
+    out = Path(out) if out is not None and is_main else None
     with written_to(out, made_from):
-        if out is not None and (Path(out) / SCORES_NAME).is_file():
-            scores = json.loads((Path(out) / SCORES_NAME).read_text(encoding="utf-8"))
-        for task, inputs in tasks:
-            if task.name not in scores["missing"]:
+        if out is not None and (out / SCORES_NAME).is_file():
+            scores = read_scores(out)
+        left = from_main(world, list(scores["missing"]))
+        for number, (task, inputs) in enumerate(tasks, 1):
+            if task.name not in left or not (is_main or isinstance(task, BenchmarkTask)):
                 continue
+            if progress and is_main:
+                tqdm.write(f"[{number}/{len(tasks)}] {task.name}", file=sys.stderr)
             began = perf_counter()
-            result = task.score(loaded, inputs, progress=progress)
-            add_result(scores, task.name, result, seconds=perf_counter() - began)
+            result = task.score(loaded, inputs, progress=progress and is_main)
+            if is_main:
+                add_result(scores, task.name, result, seconds=perf_counter() - began)
             if out is not None:
-                keep(scores, Path(out), task.name, result.log)
+                keep(scores, out, task.name, result.log)
     return scores
 
 
 def new_scores(
-    loaded: LoadedModel, tasks: Sequence[tuple[Task, Any]], data: Path | None, suite: str | Sequence[str]
+    loaded: LoadedModel | ServedModel, tasks: Sequence[tuple[Task, Any]], data: Path | None, suite: str | Sequence[str]
 ) -> dict[str, Any]:
     """A score file before its first task."""
     own = [task for task, _ in tasks if not isinstance(task, BenchmarkTask)]
@@ -223,13 +250,18 @@ def installed(names: Sequence[str]) -> dict[str, str]:
     return versions
 
 
-def machine(loaded: LoadedModel) -> dict[str, Any]:
+def machine(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
     """What the scores were computed on; another kind of machine gives other last digits."""
     import torch
 
-    device = loaded.device
+    if isinstance(loaded, ServedModel):
+        processor = "behind an endpoint"
+    else:
+        cuda = loaded.device.type == "cuda"
+        processor = torch.cuda.get_device_name(loaded.device) if cuda else platform.machine()
     return {
-        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+        "processor": processor,
+        "processes": 1 if isinstance(loaded, ServedModel) or loaded.world is None else loaded.world.size,
         "system": platform.system(),
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),

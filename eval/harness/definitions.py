@@ -7,7 +7,7 @@ where the user has them: DIR/<owner>/<name> in place of the Hub's <owner>/<name>
 import contextlib
 import logging
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,26 @@ INSTALL = "the published benchmarks run on lm-evaluation-harness: pip install 'y
 OWN = "own"  # the folder of a benchmark whose definition is ours begins with it
 
 
+@cache
 def import_harness() -> Any:
-    """The package `lm_eval`, its own messages turned off; `EvalError` where it is not installed."""
+    """The package `lm_eval`, its own messages turned off, its templates unable to reach into Python.
+
+    `EvalError` where it is not installed.
+    """
     try:
-        import lm_eval
+        import lm_eval.utils
     except ImportError as error:
         raise EvalError(f"{INSTALL} ({first_line(error)}).") from error
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    from lm_eval.utils import env
+    from jinja2.sandbox import SandboxedEnvironment
 
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    # A prompt template is text from a file or a data set's card; lm-eval's environment would let it run any code.
+    plain = lm_eval.utils.env
+    sandbox = SandboxedEnvironment(loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=True)
+    sandbox.filters.update(plain.filters)
     # It compiles a template anew for every document that is put into it: most of the time before a model is asked.
-    if not hasattr(env.from_string, "cache_info"):
-        env.from_string = lru_cache(maxsize=256)(env.from_string)
+    sandbox.from_string = lru_cache(maxsize=256)(sandbox.from_string)  # type: ignore[method-assign]
+    lm_eval.utils.env = sandbox
     return lm_eval
 
 
@@ -44,8 +52,9 @@ def definition_folder(benchmark: Benchmark) -> Path:
 
 
 @contextlib.contextmanager
-def local_data(data: Path | None) -> Iterator[None]:
-    """While lm-eval makes its tasks: those whose data set is a folder below `data` read it there."""
+def local_data(data: Path | None, revisions: Mapping[str, str]) -> Iterator[None]:
+    """While lm-eval makes its tasks: those whose data set is a folder below `data` read it there, others from the Hub,
+    of the revision that is given by repo."""
     from lm_eval.api.task import ConfigurableTask
 
     download = ConfigurableTask.download
@@ -53,7 +62,8 @@ def local_data(data: Path | None) -> Iterator[None]:
     def read(task: Any, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         repo = task.DATASET_PATH
         if data is None or not repo or task.config.custom_dataset is not None or not (data / repo).is_dir():
-            download(task, dataset_kwargs, **kwargs)
+            revision = {"revision": revisions[repo]} if repo in revisions else {}
+            download(task, {**(dataset_kwargs or {}), **revision}, **kwargs)
             return
         data_files = (dataset_kwargs or {}).get("data_files")
         task.dataset = load_local((data / repo).resolve(), task.DATASET_NAME, data_files=data_files)
@@ -66,27 +76,47 @@ def local_data(data: Path | None) -> Iterator[None]:
 
 
 def load_tasks(
-    name: str, benchmark: Benchmark, *, data: Path | None, metadata: Mapping[str, Any] | None = None
+    name: str,
+    benchmark: Benchmark,
+    *,
+    data: Path | None,
+    metadata: Mapping[str, Any] | None = None,
+    given: Any | None = None,
 ) -> dict[str, Any]:
     """What `TaskManager.load` gives of a benchmark ("tasks", "groups"), its settings applied and its data read.
 
     `data`: the folder with local data sets, None for the Hub. `metadata` goes to tasks that make their own data.
+    `given`: the `GivenTasks` of a user, in place of the benchmark's folder.
     """
     import_harness()
+    import datasets
     from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import TaskIndex
 
-    folder = definition_folder(benchmark)
-    manager = TaskManager(include_path=str(folder), include_defaults=False, metadata=dict(metadata or {}))
-    if benchmark.task not in manager.all_tasks:
+    folder = definition_folder(benchmark) if given is None else given.folder
+    values = given.configs if given is not None else None
+    manager = TaskManager(
+        include_path=str(folder) if values is None else None, include_defaults=False, metadata=dict(metadata or {})
+    )
+    if values is not None:
+        for path, config in values.items():
+            if "task" in config or "group" in config:
+                TaskIndex.process_cfg(dict(config), path, manager.task_index)
+        for entry in manager.task_index.values():
+            entry.yaml_path = None  # the values are taken as they were checked; the file is not read again
+    if benchmark.task not in manager.task_index:
         raise EvalError(f"{name}: {folder} defines no task '{benchmark.task}'.")
+    revisions = {source.repo: source.revision for source in benchmark.data if source.revision}
     try:
-        with local_data(data):
+        with local_data(data, revisions):
             loaded = manager.load([benchmark.task])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:  # of `datasets`: not on the disk, no network
+    except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:  # not on the disk, no network
         raise EvalError(
             f"{name}: its data cannot be read ({first_line(error)}). Where there is a network, "
             f"`yulanmini eval fetch {name} --out DIR` lays it out; then give --data DIR."
         ) from error
+    except Exception as error:  # whatever a definition does not fit
+        raise EvalError(f"{name}: its definition in {folder} does not fit its data ({error!r:.300}).") from error
     for task in loaded["tasks"].values():
         task.set_config("num_fewshot", benchmark.shots)
         task.set_config("repeats", benchmark.samples)

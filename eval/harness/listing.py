@@ -7,6 +7,7 @@ from data_recipes.errors import nearest
 from data_recipes.registry import named_subclasses
 from eval.errors import EvalError
 from eval.harness.benchmark import SOURCED, Benchmark, all_benchmarks, all_suites
+from eval.harness.given_tasks import GivenTasks
 from eval.tasks.base import Task
 
 
@@ -21,10 +22,10 @@ def suite_lines() -> list[list[Any]]:
     return [[name, len(suite.benchmarks), suite.description] for name, suite in all_suites().items()]
 
 
-def benchmark_lines(names: Sequence[str]) -> list[list[str]]:
+def benchmark_lines(names: Sequence[str], given: GivenTasks | None = None) -> list[list[str]]:
     """A line a setting of each benchmark; one for a task of ours."""
     lines = []
-    for name, entry in _members(names):
+    for name, entry in _members(names, given):
         if not isinstance(entry, Benchmark):
             lines.append([name, "", entry, "eval/tasks"])
             continue
@@ -36,10 +37,10 @@ def benchmark_lines(names: Sequence[str]) -> list[list[str]]:
     return lines
 
 
-def _members(names: Sequence[str]) -> list[tuple[str, Any]]:
+def _members(names: Sequence[str], given: GivenTasks | None = None) -> list[tuple[str, Any]]:
     """(name, benchmark or the first sentences on a task of ours), each once."""
     own = {name: " ".join((kind.__doc__ or "").split()) for name, kind in named_subclasses(Task).items()}
-    known: dict[str, Any] = {**own, **all_benchmarks()}
+    known: dict[str, Any] = {**own, **all_benchmarks(), **(given.benchmarks if given else {})}
     found: dict[str, Any] = {}
     for name in names:
         for member in all_suites()[name].benchmarks if name in all_suites() else [name]:

@@ -1,10 +1,9 @@
-"""A loaded model as lm-eval asks it: batches that fit the memory, and nothing cut, endless or NaN that is not counted.
+"""A loaded model as lm-eval asks it.
 
-lm-eval's own class does the batching and the arithmetic. What is changed: the token before a text is chosen here and
-not by the tokenizer's habits, log-probabilities are taken in float32, batch sizes come from the memory that is free.
+lm-eval's own class sorts by length, batches and adds up. What is changed: log-probabilities are taken in float32, batch
+sizes come from the memory that is free, NaN is refused, and what `questions.py` says.
 """
 
-from collections import Counter
 from typing import Any
 
 import psutil
@@ -12,40 +11,31 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from eval.errors import EvalError
+from eval.harness.questions import AUTO, Questions, nan_message
 from eval.model_loading import LoadedModel
 from train.launch.world import World
 
 MOST_ROWS = 64
 # Of the memory that is free once the model is loaded; the rest is for activations and for others.
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7}
-AUTO = "auto"
 
 
-class LocalModel(HFLM):
-    """`start_ids`: the tokens before each text that does not bring them itself (a chat template's may).
-
-    `cut` and `unfinished` count by (task, document): tokens of prompts that found no room, answers that ended at
-    their limit of tokens.
-    """
+class LocalModel(Questions, HFLM):
+    """A loaded model; with several ranks, each asks its share of the documents."""
 
     def __init__(
         self, loaded: LoadedModel, world: World, *, start_ids: list[int], batch_size: int | str, progress: bool
     ) -> None:
-        super().__init__(
+        HFLM.__init__(
+            self,
             pretrained=loaded.model,
             tokenizer=loaded.tokenizer,
             backend="causal",
             batch_size=batch_size,
             max_length=loaded.max_length,
             softmax_dtype="float32",
-            prefix_token_id=start_ids[-1] if start_ids else None,
         )
-        self.start_ids, self.progress = start_ids, progress
-        self.start_text = loaded.tokenizer.decode(start_ids) if start_ids else ""
-        self.name = loaded.provenance["name"]
-        self.cut: Counter[tuple[str, int]] = Counter()
-        self.unfinished: set[tuple[str, int]] = set()
-        self.rows_used: Counter[int] = Counter()
+        self.begin(loaded.provenance["name"], loaded.tokenizer, start_ids, progress=progress)
         self._endless: set[tuple[int, ...]] = set()
         self._free_bytes = free_memory(loaded.device)
         if world.size > 1:
@@ -53,16 +43,6 @@ class LocalModel(HFLM):
 
             self.accelerator = Accelerator(cpu=world.device.type == "cpu")
             self._rank, self._world_size = world.rank, world.size
-
-    # Text to tokens: the start is ours.
-
-    def tok_encode(
-        self, string: str, add_special_tokens: bool | None = None, left_truncate_len: int | None = None, **kwargs: Any
-    ) -> list[int]:
-        ids = self.tokenizer.encode(string, add_special_tokens=False)
-        if add_special_tokens is not False and not (self.start_text and string.startswith(self.start_text)):
-            ids = self.start_ids + ids
-        return ids[-left_truncate_len:] if left_truncate_len else ids
 
     def tok_batch_encode(
         self,
@@ -80,46 +60,19 @@ class LocalModel(HFLM):
             mask[index, width - len(row) :] = 1
         return ids, mask
 
-    # What lm-eval asks.
-
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        for request in requests:
-            text = "".join(request.args)
-            if len(text.encode()) >= self.max_length:  # no token is shorter than a byte
-                self._count_cut(request, len(self.tok_encode(text)) - (self.max_length + 1))
-        return super().loglikelihood(requests, disable_tqdm=not self.progress)
-
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
         with _FixedBatch(self, self.max_length):
             return super().loglikelihood_rolling(requests, disable_tqdm=not self.progress)
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        longest, prompts = 0, []
-        for request in requests:
-            prompt, settings = request.args
-            limit = settings.get("max_gen_toks", self.max_gen_toks)
-            if limit >= self.max_length:
-                raise EvalError(
-                    f"answers of up to {limit} tokens: the context of {self.max_length} tokens of {self.name} leaves "
-                    "no room for a question."
-                )
-            ids = self.tok_encode(prompt)
-            room = self.max_length - limit
-            self._count_cut(request, len(ids) - room)
-            prompts.append(tuple(ids[-room:]))
-            longest = max(longest, len(prompts[-1]) + limit)
+        prompts = self.prompts_of(requests)
         self._endless.clear()
-        with _FixedBatch(self, longest):
+        with _FixedBatch(self, max(len(ids) + limit for ids, limit in prompts)):
             answers = super().generate_until(requests, disable_tqdm=not self.progress)
-        for request, asked in zip(requests, prompts, strict=True):
-            if asked in self._endless:
+        for request, (ids, _) in zip(requests, prompts, strict=True):
+            if ids in self._endless:
                 self.unfinished.add((request.task_name, request.doc_id))
         return answers
-
-    def _count_cut(self, request: Any, excess: int) -> None:
-        key = (request.task_name, request.doc_id)
-        if excess > self.cut[key]:
-            self.cut[key] = excess
 
     # What it asks of the model.
 
@@ -192,10 +145,6 @@ class NanWatch:
         nan = scores.isnan().any()
         self.seen = nan if self.seen is None else self.seen | nan
         return scores
-
-
-def nan_message(name: str) -> str:
-    return f"{name}: its logits are NaN; it cannot be scored. Did its training diverge, or is the dtype too narrow?"
 
 
 def free_memory(device: torch.device) -> float:

@@ -6,9 +6,9 @@ import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, SkipValidation
 
 from data_recipes.manifest import fingerprint_of
 from eval.code_runner import run_program
@@ -16,6 +16,7 @@ from eval.errors import EvalError
 from eval.harness.benchmark import SOURCED, Benchmark
 from eval.harness.data_folder import local_folder
 from eval.harness.definitions import load_tasks
+from eval.harness.served import ServedModel
 from eval.model_loading import LoadedModel
 from eval.scores import SEPARATOR
 from eval.tasks.base import Task, TaskResult, score_row
@@ -45,8 +46,8 @@ class BenchmarkTask(Task):
     """
 
     benchmark: Benchmark
-    title: ClassVar[str] = ""
     label: str
+    given: SkipValidation[Any] = Field(default=None, exclude=True, repr=False)  # `GivenTasks` of the user
     start: Literal["tokenizer", "eos", "bos", "none"] = "tokenizer"  # type: ignore[assignment]
     batch_size: int | Literal["auto"] = "auto"  # type: ignore[assignment]
     limit: int | None = Field(default=None, ge=1)
@@ -77,7 +78,7 @@ class BenchmarkTask(Task):
             "data": [f"{source.repo} ({source.config or 'default'}) from {where}" for source in self.benchmark.data],
         }
 
-    def check_model(self, loaded: LoadedModel) -> None:
+    def check_model(self, loaded: LoadedModel | ServedModel) -> None:
         """`EvalError` for a model that cannot be put this benchmark's questions."""
         if loaded.max_length < self.benchmark.minimum_context:
             raise EvalError(
@@ -90,16 +91,17 @@ class BenchmarkTask(Task):
                 "with the suite base."
             )
 
-    def score(self, loaded: LoadedModel, inputs: Path | None, *, progress: bool = False) -> TaskResult:
-        from eval.harness.local_model import LocalModel
+    def score(self, loaded: LoadedModel | ServedModel, inputs: Path | None, *, progress: bool = False) -> TaskResult:
+        start = self.start_tokens(loaded.tokenizer)
+        if isinstance(loaded, ServedModel):
+            from eval.harness.endpoint import Endpoint
 
-        model = LocalModel(
-            loaded,
-            World(loaded.device, rank=0, size=1),
-            start_ids=self.start_tokens(loaded.tokenizer),
-            batch_size=self.batch_size,
-            progress=progress,
-        )
+            model: Any = Endpoint(loaded, start_ids=start, batch_size=self.batch_size, progress=progress)
+        else:
+            from eval.harness.local_model import LocalModel
+
+            world = loaded.world or World(loaded.device, rank=0, size=1)
+            model = LocalModel(loaded, world, start_ids=start, batch_size=self.batch_size, progress=progress)
         return self.score_with(model, inputs)
 
     def start_tokens(self, tokenizer: Any) -> list[int]:
@@ -113,10 +115,10 @@ class BenchmarkTask(Task):
         from lm_eval.evaluator import evaluate
 
         metadata = {"tokenizer": model.tokenizer, "context": model.max_length, "data": data, "limit": self.limit}
-        loaded = load_tasks(self.name, self.benchmark, data=data, metadata=metadata)
+        loaded = load_tasks(self.name, self.benchmark, data=data, metadata=metadata, given=self.given)
         for task in loaded["tasks"].values():
-            task.set_fewshot_seed(self.seed)
-        with quiet(), seeded(self.seed):
+            task.set_fewshot_seed(seed=self.seed)
+        with quiet(), seeded(self.seed + model.rank):
             results = evaluate(
                 model,
                 loaded,
@@ -125,6 +127,13 @@ class BenchmarkTask(Task):
                 apply_chat_template=self.chat,
                 fewshot_as_multiturn=True,
             )
+        counted = model.gather_object((dict(model.cut), model.unfinished, dict(model.rows_used)))
+        if results is None:  # another rank has them
+            return TaskResult([])
+        for cut, unfinished, rows_used in counted:
+            model.cut |= cut
+            model.unfinished |= unfinished
+            model.rows_used |= rows_used
         return self.summary(model, loaded, results)
 
     def protocol(self, model: Any) -> str:
@@ -180,6 +189,7 @@ class BenchmarkTask(Task):
             "settings": self.model_dump(exclude={"benchmark", "label"}),
             "benchmark": benchmark.model_dump(),
             "protocol": protocol,
+            "template": fingerprint_of(model.tokenizer.chat_template) if self.chat else None,
             "documents": fingerprint_of([sample.pop("document") for sample in log]),
             "prompts": fingerprint_of([sample["prompt"] for sample in log]),
             "versions": {name: str(version) for name, version in results["versions"].items()},

@@ -67,10 +67,12 @@ class Task(Settings):
         """What a dry run says of this task's inputs: how many there are."""
         return len(inputs)
 
-    def check_model(self, loaded: LoadedModel) -> None:
+    def check_model(self, loaded: Any) -> None:
         """`EvalError` for a model that this task cannot score; asked before any task of a suite begins."""
+        if not isinstance(loaded, LoadedModel):
+            raise EvalError(f"{self.name}: needs the model itself; an endpoint answers published benchmarks only.")
 
-    def score(self, loaded: LoadedModel, inputs: Any, *, progress: bool = False) -> TaskResult:
+    def score(self, loaded: Any, inputs: Any, *, progress: bool = False) -> TaskResult:
         """The scores of a model on what `read` gave. The same model and inputs give the same scores."""
         raise NotImplementedError
 

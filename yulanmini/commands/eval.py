@@ -1,5 +1,6 @@
 """`yulanmini eval`: score a model, compare runs, try the runner of generated programs."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,10 +38,19 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto (float32 on CPU, bfloat16 on GPU), float32, ...")] = "auto",
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code of the model.")] = False,
+    endpoint: Annotated[
+        str | None, typer.Option(help="Ask the model MODEL of an OpenAI-compatible server: http://host:8000/v1.")
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="With --endpoint: folder or Hub id, if not MODEL.")] = None,
+    tasks_from: Annotated[Path | None, typer.Option(help="Folder with task definitions (YAML) of your own.")] = None,
+    allow_task_code: Annotated[
+        bool, typer.Option("--allow-task-code", help="Let the definitions of --tasks-from run code.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Score one model on suites of tasks and published benchmarks; given again, goes on where it stopped."""
+    from eval.harness.given_tasks import read_given
     from eval.harness.listing import benchmark_lines
     from eval.model_loading import check_model
     from eval.scores import SCORES_NAME, value_format
@@ -53,14 +63,16 @@ def run(
     for change in changes or ():
         apply_override(settings, change)
     names = [name for given in suite or [DEFAULT_SUITE] for name in given.split(",")]
-    check_model(model, device=device, dtype=dtype)
+    if endpoint is None:
+        check_model(model, device=device, dtype=dtype)
+    given = read_given(tasks_from, allow_code=allow_task_code) if tasks_from else None
     if dry_run:
-        inputs = {task.name: task.plan(read) for task, read in prepare(data, names, settings, out)}
+        inputs = {task.name: task.plan(read) for task, read in prepare(data, names, settings, out, given)}
         plan = {"model": model, "tasks": inputs, "writes": str(out / SCORES_NAME) if out else None}
         if as_json:
             emit_json(plan)
         else:
-            emit_table(["benchmark", "setting", "value", "source"], benchmark_lines(names))
+            emit_table(["benchmark", "setting", "value", "source"], benchmark_lines(names, given))
             emit_table(["would run", ""], [["model", model], ["writes", str(plan["writes"])]])
         return
     scores = run_suite(
@@ -72,8 +84,13 @@ def run(
         device=device,
         dtype=dtype,
         trust_remote_code=trust_remote_code,
+        endpoint=endpoint,
+        tokenizer=tokenizer,
+        given=given,
         progress=True,
     )
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
     for note in scores["notes"]:
         say(note)
     if as_json:
