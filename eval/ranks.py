@@ -20,6 +20,13 @@ def enter_ranks(device: str) -> World | None:
     return World(torch.device(state.device), state.process_index, state.num_processes)
 
 
+def leave_ranks() -> None:
+    """Wait for the other processes and part from them; without that some would end as if they had crashed."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
 def from_main(world: World | None, value: Any) -> Any:
     """What rank 0 has, on every rank."""
     if world is None:

@@ -25,7 +25,7 @@ from data_recipes.recipes.yaml_schema import validate
 from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
-from eval.harness.benchmark import all_benchmarks, all_suites
+from eval.harness.benchmark import Benchmark, all_benchmarks, all_suites
 from eval.harness.definitions import import_harness
 from eval.harness.given_tasks import GivenTasks
 from eval.harness.scoring import BenchmarkTask
@@ -53,6 +53,14 @@ def names_of(suites: Sequence[str], given: GivenTasks | None = None) -> list[str
         else:
             raise EvalError(f"no suite or task '{suite}'.{nearest(suite, [*all_suites(), *singles])}")
     return list(names)
+
+
+def benchmarks_of(suites: Sequence[str]) -> list[Benchmark]:
+    """The published benchmarks among what suites name. `EvalError` where there are none."""
+    found = [all_benchmarks()[name] for name in names_of(suites) if name in all_benchmarks()]
+    if not found:
+        raise EvalError(f"{', '.join(suites)}: only tasks of our own, which are scored on a corpus folder.")
+    return found
 
 
 def make_tasks(suite: str | Sequence[str], settings: Mapping[str, Any], given: GivenTasks | None = None) -> list[Task]:

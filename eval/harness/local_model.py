@@ -44,6 +44,15 @@ class LocalModel(Questions, HFLM):
             self.accelerator = Accelerator(cpu=world.device.type == "cpu")
             self._rank, self._world_size = world.rank, world.size
 
+    def all_gather(self, tensor: torch.Tensor) -> torch.Tensor:
+        """lm-eval compares counts so as to pad the smaller shares, which answers some questions twice; every rank has a
+        whole model here, and no need of that."""
+        return tensor.expand(self.world_size) if self.world_size > 1 else tensor
+
+    def work_alone(self) -> None:
+        """Take all documents, where there are fewer of them than ranks."""
+        self._rank, self._world_size = 0, 1
+
     def tok_batch_encode(
         self,
         strings: list[str],

@@ -118,6 +118,12 @@ class BenchmarkTask(Task):
         loaded = load_tasks(self.name, self.benchmark, data=data, metadata=metadata, given=self.given)
         for task in loaded["tasks"].values():
             task.set_fewshot_seed(seed=self.seed)
+        if model.world_size > min(len(task.eval_docs) for task in loaded["tasks"].values()) or (
+            self.limit is not None and model.world_size > self.limit
+        ):
+            if model.rank > 0:
+                return TaskResult([])
+            model.work_alone()
         with quiet(), seeded(self.seed + model.rank):
             results = evaluate(
                 model,

@@ -53,6 +53,7 @@ def run(
     from eval.harness.given_tasks import read_given
     from eval.harness.listing import benchmark_lines
     from eval.model_loading import check_model
+    from eval.ranks import leave_ranks
     from eval.scores import SCORES_NAME, value_format
     from eval.suites import DEFAULT_SUITE, prepare, run_suite
     from train.config_file import apply_override
@@ -89,7 +90,8 @@ def run(
         given=given,
         progress=True,
     )
-    if int(os.environ.get("RANK", "0")) != 0:
+    leave_ranks()
+    if int(os.environ.get("RANK", "0")) != 0:  # the scores are with rank 0
         return
     for note in scores["notes"]:
         say(note)
@@ -245,3 +247,27 @@ def runner(
             say(f"{attack['isolation']}, {attack['attack']}: {'; '.join(attack['harms'])}")
     if not held:
         raise typer.Exit(1)
+
+
+@app.command(epilog="Example: yulanmini eval fetch base --out benchmarks")
+def fetch(
+    suite: Annotated[list[str], typer.Argument(help="Suites or benchmarks, as `eval suites` lists them.")],
+    out: Annotated[Path, typer.Option(help="Folder for the data sets; another suite adds to it.")],
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lay out the data of benchmarks as local folders, for machines without a network; given again, goes on."""
+    from eval.harness.fetch import fetch as fetch_data
+    from eval.harness.fetch import plan
+    from eval.suites import benchmarks_of
+
+    benchmarks = benchmarks_of(suite)
+    if dry_run:
+        steps = plan(benchmarks, out)
+        if as_json:
+            emit_json(steps)
+        else:
+            emit_records(["repo", "config", "split", "here"], steps)
+        return
+    result = fetch_data(benchmarks, out, progress=True)
+    emit_result(f"Fetched {result['fetched']} splits; {len(result['datasets'])} data sets in {out}", result, as_json)
