@@ -38,7 +38,7 @@ def import_harness() -> Any:
     sandbox = SandboxedEnvironment(loader=plain.loader, undefined=plain.undefined, keep_trailing_newline=True)
     sandbox.filters.update(plain.filters)
     # It compiles a template anew for every document that is put into it: most of the time before a model is asked.
-    sandbox.from_string = lru_cache(maxsize=256)(sandbox.from_string)  # type: ignore[method-assign]
+    sandbox.from_string = lru_cache(maxsize=256)(sandbox.from_string)  # type: ignore[assignment]
     lm_eval.utils.env = sandbox
     return lm_eval
 
@@ -55,6 +55,7 @@ def definition_folder(benchmark: Benchmark) -> Path:
 def local_data(data: Path | None, revisions: Mapping[str, str]) -> Iterator[None]:
     """While lm-eval makes its tasks: those whose data set is a folder below `data` read it there, others from the Hub,
     of the revision that is given by repo."""
+    import datasets
     from lm_eval.api.task import ConfigurableTask
 
     download = ConfigurableTask.download
@@ -69,10 +70,15 @@ def local_data(data: Path | None, revisions: Mapping[str, str]) -> Iterator[None
         task.dataset = load_local((data / repo).resolve(), task.DATASET_NAME, data_files=data_files)
 
     ConfigurableTask.download = read
+    bars = datasets.are_progress_bars_disabled()
+    if data is not None:  # a bar for each split of each of MMLU's 57
+        datasets.disable_progress_bars()
     try:
         yield
     finally:
         ConfigurableTask.download = download
+        if not bars:
+            datasets.enable_progress_bars()
 
 
 def load_tasks(

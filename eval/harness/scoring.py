@@ -133,13 +133,14 @@ class BenchmarkTask(Task):
                 apply_chat_template=self.chat,
                 fewshot_as_multiturn=True,
             )
-        counted = model.gather_object((dict(model.cut), model.unfinished, dict(model.rows_used)))
-        if results is None:  # another rank has them
-            return TaskResult([])
-        for cut, unfinished, rows_used in counted:
-            model.cut |= cut
-            model.unfinished |= unfinished
-            model.rows_used |= rows_used
+        if model.world_size > 1:
+            counted = model.gather_object((model.cut, model.unfinished, model.rows_used))
+            if results is None:  # rank 0 has them
+                return TaskResult([])
+            for cut, unfinished, rows_used in counted:
+                model.cut |= cut
+                model.unfinished |= unfinished
+                model.rows_used |= rows_used
         return self.summary(model, loaded, results)
 
     def protocol(self, model: Any) -> str:

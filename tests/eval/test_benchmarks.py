@@ -78,10 +78,10 @@ def test_what_is_scored_is_not_scored_again(roomy_model, tmp_path, monkeypatch):
     assert run_suite(roomy_model, data=FIXTURES, suite="arc-easy", out=tmp_path / "scores") == once
 
 
-def test_a_suite_is_listed_with_sources(monkeypatch, capsys):
+def test_a_suite_is_listed_with_sources(model_folder, monkeypatch, capsys):
     assert call(monkeypatch, "suites", "base", "--json") == 0
     assert json.loads(capsys.readouterr().out)["arc-easy"]["source"]["metric"]
-    assert call(monkeypatch, "run", "no-model", "--suite", "base", "--dry-run") == 0
+    assert call(monkeypatch, "run", model_folder, "--suite", "base", "--dry-run") == 0
     assert "the authors' LLMBox script" in capsys.readouterr().out
     assert call(monkeypatch, "suites", "bse") == 2
     assert "Did you mean 'base'?" in capsys.readouterr().err
