@@ -135,6 +135,93 @@ EXHAUSTING = (
             os.write(os.memfd_create("x"), b"x" * 2**24)
         """,
     ),
+    _attack(
+        "hides-deep",
+        "hold 300 MB on disk where paths are too long to look",
+        """
+        import os, time
+        for _ in range(24):
+            os.mkdir("a" * 200)
+            os.chdir("a" * 200)
+        for number in range(20):
+            with open(f"file-{number}", "wb") as file:
+                file.write(b"x" * 2**24)
+        time.sleep(0.3)
+        """,
+    ),
+    _attack(
+        "hides-unreadable",
+        "hold 300 MB on disk in a folder that nobody may list",
+        """
+        import os, time
+        os.mkdir("hidden", 0o300)
+        for number in range(20):
+            with open(f"hidden/file-{number}", "wb") as file:
+                file.write(b"x" * 2**24)
+        time.sleep(0.3)
+        """,
+    ),
+    _attack(
+        "hides-removed",
+        "hold 300 MB on disk in files that are open but have no name",
+        """
+        import os, time
+        held = []
+        for number in range(20):
+            held.append(open(f"file-{number}", "wb", buffering=0))
+            os.remove(f"file-{number}")
+            held[-1].write(b"x" * 2**24)
+        time.sleep(0.3)
+        """,
+    ),
+    _attack(
+        "hides-mapped",
+        "hold 300 MB on disk in files that are mapped, but neither open nor named",
+        """
+        import ctypes, os, time
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.mmap.restype = ctypes.c_size_t
+        for number in range(20):
+            descriptor = os.open(f"file-{number}", os.O_CREAT | os.O_RDWR)
+            os.write(descriptor, b"x" * 2**24)
+            os.fsync(descriptor)
+            shared = 1 + number % 2  # MAP_SHARED and MAP_PRIVATE in turn, one page: it holds the whole file
+            assert libc.mmap(None, ctypes.c_size_t(4096), 1, shared, descriptor, ctypes.c_size_t(0)) != 2**64 - 1
+            os.close(descriptor)
+            os.remove(f"file-{number}")
+        time.sleep(0.3)
+        """,
+    ),
+    _attack(
+        "hides-in-flight",
+        "hold 300 MB on disk in files that are open only in messages on their way",
+        """
+        import os, socket, time
+        pairs = [socket.socketpair() for _ in range(5)]
+        for number in range(20):
+            descriptor = os.open(f"file-{number}", os.O_CREAT | os.O_RDWR)
+            os.remove(f"file-{number}")
+            os.write(descriptor, b"x" * 2**24)
+            socket.send_fds(pairs[number % 5][0], [b"x"], [descriptor])
+            os.close(descriptor)
+        time.sleep(0.3)
+        """,
+    ),
+    _attack(
+        "floods-runner",
+        "write 2 GB to every file that the runner left open",
+        """
+        import os, stat
+        for descriptor in range(3, 64):
+            try:
+                if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                    continue
+            except OSError:
+                continue
+            for _ in range(2048):
+                os.write(descriptor, b"x" * 2**20)
+        """,
+    ),
     _attack("memory", "take 2 GB of memory", "held = bytearray(2**31)"),
     _attack(
         "memory-by-pieces",

@@ -38,7 +38,7 @@ from eval.errors import EvalError
 Status = Literal["passed", "failed", "timeout", "killed", "refused"]
 GUEST = Path(__file__).resolve().parent / "guest.py"
 SPACE = Space()
-OPEN_FILES, STACK_BYTES, NONCE_BYTES = 256, 2**23, 32
+OPEN_FILES, STACK_BYTES, NONCE_BYTES = 64, 2**23, 32
 LEAST_MEMORY_BYTES = 2**26
 START_ATTEMPTS = 3  # what worked in the trial may fail to start on a machine that is out of processes for a moment
 _turn = itertools.count()

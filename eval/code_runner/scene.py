@@ -19,7 +19,7 @@ from eval.code_runner.runner import ProgramResult, run_isolated
 
 SECRET_NAME = "YULANMINI_ATTACK_SECRET"
 UNTOUCHED = "untouched"
-SECONDS = 1.0
+SECONDS = 1.5
 SLACK_SECONDS = 20.0  # to start and to clear up, on a machine as busy as may be
 SWELL_BYTES = 2**26  # by how much the caller may grow
 NAME_OF_PROCESS = 15  # prctl's number; the kernel keeps 15 letters, children inherit them

@@ -3,9 +3,11 @@
 Memory of the caller stays within the limit of output whatever the program writes.
 """
 
+import math
 import os
 import selectors
 import socket
+import stat
 import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,6 +22,7 @@ GUEST_READY = b"confined"
 START_SECONDS = 20.0  # from the launch to the program's first instruction, on a machine as busy as may be
 LOOK_EVERY = 0.05  # seconds between looks at memory, processes and files
 READ_BYTES = 2**16
+BLOCK_BYTES = 512  # of st_blocks, whatever the file system's are
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,8 @@ def _take(descriptor: int, buffer: bytearray, limit: int, ending: Ending) -> boo
 
 def too_much(process: int, watch: Watch) -> str | None:
     """The sentence why a program must be ended now, if it must."""
-    memory, tasks, last = 0, 0, None
+    memory, tasks = 0, 0
+    members = []
     for member in descendants(process):
         try:
             status = Path(f"/proc/{member}/status").read_text()
@@ -161,27 +165,32 @@ def too_much(process: int, watch: Watch) -> str | None:
         fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
         memory += sum(int(fields[key].split()[0]) for key in ("RssAnon", "RssShmem") if key in fields) * 1024
         tasks += int(fields.get("Threads", "0"))
-        last = member
+        members.append(member)
     if memory > watch.memory_bytes:
         return f"all its processes together used more than {watch.memory_bytes:,} bytes of memory"
     if tasks > watch.space.processes + 8:  # the launcher's own beside the program's
         return f"had more than {watch.space.processes} processes and threads"
-    size, count = folder_use(watch, last)
+    size, count = folder_use(watch, members)
     if size > watch.space.bytes or count > watch.space.files:
         return f"filled its folder with more than {watch.space.bytes:,} bytes or {watch.space.files:,} files"
     return None
 
 
-def folder_use(watch: Watch, member: int | None) -> tuple[int, int]:
-    """Bytes and files in the program's folder; on disk, counting stops where there are too many."""
+def folder_use(watch: Watch, members: Sequence[int]) -> tuple[float, float]:
+    """Bytes and files that the program holds; without end where a part of its folder cannot be looked into.
+
+    In memory, where the sum of sizes is limited, they are seen through the root of one of the program's processes. On
+    disk they are counted, with those that are open but have no name any more; those that are only mapped cannot be.
+    """
     if watch.folder is None:
-        try:
-            # In memory, where its size is limited: seen through the root of one of the program's processes.
-            there = os.statvfs(f"/proc/{member}/root{WORK}")
-        except OSError:
-            return 0, 0
-        return 0, there.f_files - there.f_ffree
-    size = count = 0
+        for member in reversed(members):
+            with suppress(OSError):
+                there = os.statvfs(f"/proc/{member}/root{WORK}")
+                return 0, there.f_files - there.f_ffree
+        return 0, 0
+    if _maps_removed(members, watch.folder):
+        return math.inf, math.inf
+    size, count = _removed_but_open(members, watch.folder)
     folders = [str(watch.folder)]
     while folders and size <= watch.space.bytes and count <= watch.space.files:
         try:
@@ -191,7 +200,30 @@ def folder_use(watch: Watch, member: int | None) -> tuple[int, int]:
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
                     else:
-                        size += entry.stat(follow_symlinks=False).st_blocks * 512
-        except OSError:
+                        size += entry.stat(follow_symlinks=False).st_blocks * BLOCK_BYTES
+        except FileNotFoundError:
             continue
+        except OSError:
+            return math.inf, math.inf
     return size, count
+
+
+def _maps_removed(members: Sequence[int], folder: Path) -> bool:
+    for member in members:
+        with suppress(OSError), open(f"/proc/{member}/maps", errors="replace") as file:
+            if any(line.endswith(" (deleted)\n") and f" {folder}/" in line for line in file):
+                return True
+    return False
+
+
+def _removed_but_open(members: Sequence[int], folder: Path) -> tuple[int, int]:
+    device = folder.stat().st_dev
+    sizes = {}
+    for member in members:
+        with suppress(OSError):
+            for name in os.listdir(f"/proc/{member}/fd"):
+                with suppress(OSError):
+                    found = os.stat(f"/proc/{member}/fd/{name}")
+                    if found.st_nlink == 0 and found.st_dev == device and stat.S_ISREG(found.st_mode):
+                        sizes[found.st_ino] = found.st_blocks * BLOCK_BYTES
+    return sum(sizes.values()), len(sizes)
