@@ -12,6 +12,21 @@ from eval.errors import EvalError
 AUTO = "auto"
 
 
+class Likelihood(tuple[float, bool]):
+    """(nats, whether it is the greedy answer) of a continuation, as lm-eval has it, and how many `tokens` it has."""
+
+    tokens: int
+
+    def __new__(cls, answer: tuple[float, bool], *, tokens: int) -> "Likelihood":
+        made = super().__new__(cls, answer)
+        made.tokens = tokens
+        return made
+
+    def __getnewargs_ex__(self) -> tuple[tuple[Any, ...], dict[str, int]]:
+        """It is sent from rank to rank."""
+        return (tuple(self),), {"tokens": self.tokens}
+
+
 class Questions:
     """The first base of a model class; the second is one of lm-eval's with `_loglikelihood_tokens` and `_encode_pair`.
 
@@ -39,8 +54,8 @@ class Questions:
             ids = self.start_ids + ids
         return ids[-left_truncate_len:] if left_truncate_len else ids
 
-    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(nats, whether it is the greedy answer) of each continuation. An empty context is begun all the same."""
+    def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[Likelihood]:
+        """Of each continuation. An empty context is begun all the same."""
         pairs = []
         for request in requests:
             context, continuation = request.args
@@ -51,7 +66,8 @@ class Questions:
                 context_ids = self.start_ids or [self.prefix_token_id]
             self.count_cut(request, len(context_ids) + len(ids) - (self.max_length + 1))
             pairs.append(((context, continuation), context_ids, ids))
-        return self._loglikelihood_tokens(pairs, disable_tqdm=not self.progress)  # type: ignore[attr-defined]
+        answers = self._loglikelihood_tokens(pairs, disable_tqdm=not self.progress)  # type: ignore[attr-defined]
+        return [Likelihood(answer, tokens=len(ids)) for answer, (_, _, ids) in zip(answers, pairs, strict=True)]
 
     def prompts_of(self, requests: list[Any]) -> list[tuple[tuple[int, ...], int]]:
         """(token ids, limit of tokens of the answer) of each request; what has no room is cut off, and counted."""

@@ -28,6 +28,7 @@ PROGRAM = "program"  # the formulation of benchmarks whose answers are run
 MEASURES = {
     "acc": "accuracy",
     "acc_norm": "accuracy by length",
+    "acc_per_token": "accuracy by token",
     "acc_mutual_info": "accuracy over an empty question",
     "exact_match": "exact match",
     "word_perplexity": "perplexity a word",

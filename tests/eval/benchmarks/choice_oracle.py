@@ -11,6 +11,8 @@ from typing import Any
 
 from lm_eval.api.model import LM
 
+from eval.harness.questions import Likelihood
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "data"))
 
 Row = dict[str, Any]
@@ -155,9 +157,11 @@ class FakeModel(LM):
     def likelihood(self, request: Any) -> tuple[float, bool]:
         raise NotImplementedError
 
-    def loglikelihood(self, requests: list[Any], **_: Any) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: list[Any], **_: Any) -> list[Likelihood]:
+        """A token is a word, or a Chinese character."""
         self.requests += requests
-        return [self.likelihood(request) for request in requests]
+        counts = [len(re.findall(r"[\u4e00-\u9fff]|[^\s\u4e00-\u9fff]+", request.arguments[1])) for request in requests]
+        return [Likelihood(self.likelihood(request), tokens=n) for request, n in zip(requests, counts, strict=True)]
 
     def loglikelihood_rolling(self, requests: list[Any], **_: Any) -> list[float]:
         raise NotImplementedError

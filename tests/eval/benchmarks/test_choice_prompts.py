@@ -1,6 +1,7 @@
 """What multiple-choice benchmarks ask and how they add up: against lm-eval's own tasks, and by hand."""
 
 import json
+import pickle
 from collections import Counter
 from math import exp, log
 from pathlib import Path
@@ -12,9 +13,11 @@ pytest.importorskip("lm_eval")
 
 from choice_oracle import KNOWN, FakeModel, PlantedModel, RandomModel, drawn, write_data
 
+from eval.benchmarks.tasks.choice import by_token
 from eval.benchmarks.tasks.choice.option_order import true_share
 from eval.harness.benchmark import Benchmark, all_benchmarks
 from eval.harness.definitions import load_tasks
+from eval.harness.questions import Likelihood
 from eval.harness.scoring import BenchmarkTask
 
 SHIPPED = {  # lm-eval's task of the same prompts, and its folder
@@ -93,6 +96,41 @@ def test_lambada_is_the_last_word_and_its_perplexity(tmp_path: Path) -> None:
     assert rows["perplexity"]["value"] == pytest.approx(exp(sum(nats) / 50))
     assert rows["perplexity"]["better"] == "lower"
     assert {row["chance"] for row in got.rows} == {None}
+
+
+def test_answers_are_compared_as_they_are_by_character_and_by_token() -> None:
+    """Each measure prefers another answer: the least surprising in all, a character, a token."""
+    answers = ["ab", "abcdefghij", "abcdef"]
+    results = [
+        Likelihood((-2.0, False), tokens=1),
+        Likelihood((-3.0, False), tokens=2),
+        Likelihood((-4.0, False), tokens=4),
+    ]
+    right = [by_token.scores(gold, answers, results) for gold in range(3)]
+    assert [measures["acc"] for measures in right] == [1, 0, 0]
+    assert [measures["acc_norm"] for measures in right] == [0, 1, 0]
+    assert [measures["acc_per_token"] for measures in right] == [0, 0, 1]
+
+
+def test_answers_have_the_tokens_that_follow_the_context(roomy_model) -> None:
+    from types import SimpleNamespace
+
+    from eval.harness.local_model import LocalModel
+    from eval.model_loading import load_model
+    from train.launch.world import World
+
+    loaded = load_model(roomy_model, device="cpu")
+    world = World(loaded.device, rank=0, size=1)
+    model = LocalModel(loaded, world, start_ids=[], batch_size=2, progress=False)
+    pairs = [("The boat", " came back before night."), ("", "A lamp"), ("The boat", " sank")]
+    asked = [SimpleNamespace(args=pair, task_name="a", doc_id=0) for pair in pairs]
+    answers = model.loglikelihood(asked)
+    for (context, continuation), answer in zip(pairs, answers, strict=True):
+        whole, before = (loaded.tokenizer.encode(text) for text in (context + continuation, context))
+        assert answer.tokens == len(whole) - len(before)
+        assert json.loads(json.dumps(answer)) == list(answer)
+        sent = pickle.loads(pickle.dumps(answer))
+        assert (sent, sent.tokens) == (answer, answer.tokens)
 
 
 def test_truthfulqa_mc2_is_the_share_of_the_true_answers() -> None:
