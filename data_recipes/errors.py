@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def is_full_disk(error: BaseException) -> bool:
 def full_disk_message(path: str | os.PathLike[str]) -> str:
     """What to say of it."""
     return f"{path}: no space left on the disk. Make room and give the same command again."
+
+
+@contextmanager
+def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A full disk in here is an OSError that names `path`, whichever library finds it and whatever it names itself."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 def error_line(error: BaseException | str) -> str:

@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
-from data_recipes.errors import DataError, listed
+from data_recipes.errors import DataError, listed, naming_full_disk
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
@@ -168,7 +168,10 @@ def claim_folder(folder: Path, *, kind: str, made_from: Mapping[str, Any] | None
         return state
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{CLAIM_NAME}.{os.getpid()}.partial"
-    partial.write_text(json.dumps({"kind": kind, "made_from": made_from or {}}, indent=2, ensure_ascii=False) + "\n")
+    with naming_full_disk(folder):
+        partial.write_text(
+            json.dumps({"kind": kind, "made_from": made_from or {}}, indent=2, ensure_ascii=False) + "\n"
+        )
     try:
         os.link(partial, folder / CLAIM_NAME)  # unlike a rename this fails where another process was quicker
     except (FileExistsError, FileNotFoundError):  # the latter where the quicker one has cleared this up already
@@ -322,9 +325,10 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     try:
         for left_over in partial.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-        yield partial
-        _open_to_readers(partial)
-        fsync_tree(partial)
+        with naming_full_disk(destination):
+            yield partial
+            _open_to_readers(partial)
+            fsync_tree(partial)
         partial.rename(destination)
         parent = os.open(destination.parent, os.O_RDONLY)
         try:

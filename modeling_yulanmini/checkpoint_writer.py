@@ -3,8 +3,10 @@
 A tensor is made in blocks of rows when its turn comes: memory stays at one shard however large the model.
 """
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,8 +89,10 @@ def new_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
             flush_to_disk(path)
         unfinished.rename(destination)
         flush_to_disk(destination.parent)
-    except BaseException:
+    except BaseException as error:
         remove(unfinished)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(destination)  # else that of the file that was copied, or none
         raise
 
 
@@ -150,10 +154,10 @@ def write_model(
                 bar.update(by_name[name].nbytes)
             try:
                 save_file(values, folder / file, metadata={"format": "pt"})
-            except (SafetensorError, OSError) as error:
-                raise OSError(
-                    f"{folder / file}: tensors {names[0]} to {names[-1]} cannot be written ({error})"
-                ) from error
+            except SafetensorError as error:  # the operating system's errors come as text: "... (os error 28)"
+                number = re.search(r"os error (\d+)", str(error))
+                what = f"{file}: tensors {names[0]} to {names[-1]} cannot be written ({error})"
+                raise OSError(int(number[1]) if number else errno.EIO, what, str(folder / file)) from error
     if split.is_sharded:
         write_json(folder / INDEX_NAME, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
 

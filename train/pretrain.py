@@ -183,7 +183,8 @@ def main(arguments: list[str] | None = None) -> int:
             config = load_config(PretrainConfig, options.config, options.set)
             folder_state(config.output_dir, kind=RUN_KIND)
             if options.dry_run:
-                print(dry_run(config, hardware=options.hardware, mfu=options.mfu, as_json=options.json))
+                asked = {"hardware": options.hardware, "mfu": options.mfu, "as_json": options.json}
+                print(dry_run(config, **asked, force=options.force))
                 return 0
             with_ranks = start_missing_ranks(lambda ranks: check_divisible(read_curriculum(config), ranks))
             if with_ranks is not None:
@@ -195,7 +196,7 @@ def main(arguments: list[str] | None = None) -> int:
             finally:
                 world.close()
         except Exception as error:
-            return explain(error, memory_advice=lambda: what_fits(config))
+            return explain(error, memory_advice=lambda: what_fits(config), folder=lambda: config.output_dir)
 
 
 def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace, stop: StopSignal) -> int:

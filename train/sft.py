@@ -51,6 +51,7 @@ from train.tuning.trainer import build_trainer, check_batch, ordered_rows, train
 
 KIND = "sft"
 ROWS_FILE = "rows.arrow"
+ADVICE = "Lower micro_batch_size, or set recomputation.mode to full."
 
 
 class Interrupted(Exception):
@@ -240,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(f"interrupted: {error or 'before the first checkpoint'}. The same command resumes from there.")
         code = 130
     except Exception as error:
-        code = explain(error, memory_advice=lambda: "Lower micro_batch_size, or set recomputation.mode to full.")
+        code = explain(error, memory_advice=lambda: ADVICE, folder=lambda: config.output_dir)
     report_exit_code(code)
     return code
 

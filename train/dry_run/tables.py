@@ -4,33 +4,59 @@ Reads built phases where they are there, else the published recipes; needs neith
 """
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from data_recipes.errors import DataError
-from data_recipes.recipes.phases import phase_folder
 from data_recipes.recipes.recipe import load_recipe
 from data_recipes.tokens.tokenizer import load_tokenizer
 from train.config import PretrainConfig, phase_names
 from train.curriculum.plan import Curriculum, Phase, PhaseRows, built_phases, make_curriculum
 from train.dry_run import estimates
+from train.dry_run.start import check_start
 from train.errors import TrainError
 from train.model_setup.build import model_config
 
 PUBLISHED_VOCABULARY = 99_000
+# The table fits a terminal of 100 columns.
+WIDTH = 100
+COLUMNS = {
+    "phase": "phase",
+    "context_length": "context",
+    "rows_per_step": "rows/step",
+    "steps": "steps",
+    "end_step": "to step",
+    "tokens": "tokens",
+    "lr_first": "lr first",
+    "lr_last": "lr last",
+}
+DEVICE_COLUMNS = {"memory_gb": "GB", "fitting_micro_batch_rows": "rows fit", "hours": "hours"}
 
 
-def dry_run(config: PretrainConfig, *, hardware: str | None, mfu: float | None, as_json: bool) -> str:
-    """What a run of `config` would do, as text or JSON. TrainError if the sums do not come out."""
+def dry_run(
+    config: PretrainConfig, *, hardware: str | None, mfu: float | None, as_json: bool, force: bool = False
+) -> str:
+    """What a run of `config` would do, as text or JSON. TrainError if the sums do not come out.
+
+    Where phases are built, also for all that a run would be refused for; where none is, this is a plan for another day
+    or machine, and says what a run would need.
+    """
     declared, origin = declared_phases(config)
     curriculum = make_curriculum(config, declared)
     proofs = prove_totals(config, curriculum)
+    is_built = all(phase.built is not None for phase in declared)
+    if is_built:
+        check_start(config, curriculum, force=force)
+    if mfu is not None and not 0 < mfu <= 1:
+        raise TrainError(f"--mfu {mfu:g}: expected a share above 0 and at most 1, such as 0.4.")
     model, _ = model_config(config, vocab_size=_vocabulary(config))
     device = estimates.parse_hardware(hardware) if hardware else estimates.this_machine()
     share = mfu or estimates.PUBLISHED_MFU
     rows = [_phase_row(phase, curriculum, config) for phase in curriculum.phases]
     report: dict[str, Any] = {
         "phases_from": origin,
+        "needed_first": [] if is_built else _missing(config),
         "total_steps": curriculum.total_steps,
         "total_tokens": curriculum.total_steps * config.tokens_per_step,
         "phases": rows,
@@ -72,7 +98,7 @@ def what_fits(config: PretrainConfig) -> str:
 def declared_phases(config: PretrainConfig) -> tuple[list[PhaseRows], str]:
     """The phases, and where they were read."""
     names = phase_names(config.data.phases)
-    if all((config.data.dir / phase_folder(name)).is_dir() for name in names):
+    if any(config.data.dir.glob("*/manifest.json")):
         return built_phases(config), f"built phases in {config.data.dir}"
     phases = []
     for name in names:
@@ -141,27 +167,12 @@ def _phase_row(phase: Phase, curriculum: Curriculum, config: PretrainConfig) -> 
 
 
 def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
-    columns = ["phase", "context_length", "rows_per_step", "steps", "end_step", "tokens", "lr_first", "lr_last"]
-    columns += ["rope_theta", "document_mask"]
-    if device is not None:
-        columns += ["memory_gb", "fitting_micro_batch_rows", "hours"]
+    columns = COLUMNS | (DEVICE_COLUMNS if device is not None else {})
     lines = [f"Phases from {report['phases_from']}", ""]
-    lines += _table(columns, [[row[column] for column in columns] for row in report["phases"]])
-    lines += ["", "Tokens by source"]
-    phases = [row["phase"] for row in report["phases"]]
-    by_source: dict[tuple[str, str], dict[str, int]] = {}
-    for phase in phases:
-        for source in report["sources"][phase]:
-            by_source.setdefault((source["name"], source["domain"] or "-"), {})[phase] = source["tokens"]
-    cells = [
-        [name, domain, sum(tokens.values()), *(tokens.get(phase, 0) for phase in phases)]
-        for (name, domain), tokens in by_source.items()
-        if any(tokens.values())
-    ]
-    lines += _table(["source", "domain", "all", *phases], cells)
-    if len(cells) < len(by_source):
-        lines.append(f"and {len(by_source) - len(cells)} sources whose share is less than a row")
-    lines += ["", *(f"proved: {proof}" for proof in report["proofs"])]
+    lines += _table(list(columns.values()), [[row[column] for column in columns] for row in report["phases"]])
+    lines += ["", *_stage_lines(report["phases"]), "", *_domain_lines(report), ""]
+    lines += [f"a run needs first: {missing}" for missing in report["needed_first"]]
+    lines += [f"proved: {proof}" for proof in report["proofs"]]
     if device is not None:
         alike: dict[tuple[float, int], list[str]] = {}
         for row in report["phases"]:
@@ -188,7 +199,43 @@ def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
         )
     else:
         lines.append("no time or memory estimate: give --hardware such as 8xH100")
-    return "\n".join(lines)
+    lines.append("--json has every phase's sources, settings and parts of the memory.")
+    wrapped = textwrap.TextWrapper(WIDTH, subsequent_indent="    ")
+    return "\n".join(line if len(line) <= WIDTH else wrapped.fill(line) for line in lines)
+
+
+def _stage_lines(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Settings that hold from a phase on, one line for each change."""
+    lines, before = [], None
+    for row in rows:
+        now = (
+            f"rope_theta {row['rope_theta']:,.0f}, documents {'masked' if row['document_mask'] else 'not masked'}, "
+            f"recomputation {row['recomputation']['mode']}{', re-balanced at the end' if row['rebalance'] else ''}"
+        )
+        if now != before:
+            lines.append(f"from phase {row['phase']}: {now}")
+        before = now
+    return lines
+
+
+def _domain_lines(report: dict[str, Any]) -> list[str]:
+    """Tokens of each domain over all phases; their sources are too many for a terminal."""
+    tokens: dict[str, int] = {}
+    sources: dict[str, set[str]] = {}
+    for source in (source for phase in report["sources"].values() for source in phase):
+        domain = source["domain"] or "-"
+        tokens[domain] = tokens.get(domain, 0) + source["tokens"]
+        sources.setdefault(domain, set()).add(source["name"])
+    total = sum(tokens.values())
+    rows = [[name, len(sources[name]), count, f"{count / total:.1%}"] for name, count in tokens.items()]
+    return _table(["domain", "sources", "tokens", "share"], rows)
+
+
+def _missing(config: PretrainConfig) -> list[str]:
+    """What a run of phases that are not built yet lacks."""
+    missing = [f"the phases, built in {config.data.dir} (`yulanmini data build`)"]
+    paths = {"tokenizer": config.tokenizer} | ({"heldout.dir": config.heldout.dir} if config.heldout else {})
+    return missing + [f"{key}: {path} is not there" for key, path in paths.items() if not path.exists()]
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

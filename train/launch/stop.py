@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, error_line, full_disk_message, is_full_disk
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.errors import TrainError
 from train.launch.launcher import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
@@ -89,16 +89,20 @@ class StopSignal:
         self.number = number
 
 
-def explain(error: Exception, *, memory_advice: Callable[[], str]) -> int:
-    """Print an error caused by input or machine as one sentence and return its exit code; re-raise any other."""
+def explain(error: Exception, *, memory_advice: Callable[[], str], folder: Callable[[], Path]) -> int:
+    """Print an error caused by input or machine as one sentence and return its exit code; re-raise any other.
+
+    `folder`: where the run writes, for a full disk that the error does not place.
+    """
     text = str(error)
-    if isinstance(error, TrainError | DataError | CheckpointError | OSError):
-        return print_error(text)
+    if isinstance(error, TrainError | DataError | CheckpointError) or (isinstance(error, OSError) and error.filename):
+        return print_error(error_line(error))
+    if is_full_disk(error):
+        return print_error(full_disk_message(folder()))
+    if isinstance(error, OSError):
+        return print_error(error_line(error))
     if isinstance(error, torch.distributed.DistError) or "gloo/transport" in text:
         return print_error("another rank was lost. The same command resumes from the last checkpoint.", code=1)
-    # safetensors and torch.save report a full disk as errors of their own.
-    if "No space left" in text or "PytorchStreamWriter failed writing" in text:
-        return print_error(f"no space left on the disk ({text}). Make room; the same command resumes.")
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return print_error(f"out of memory ({text.splitlines()[0]}). {memory_advice()}")
     raise error

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from data_recipes.manifest import verify_files
+from data_recipes.places import local_folder
 from data_recipes.tokens.tokenizer import load_tokenizer as load_ids
 from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
 from train.config import PretrainConfig
@@ -88,7 +89,8 @@ def check_init(path: Path, *, tokenizer: str) -> None:
 
 
 def load_tokenizer(path: Path) -> Any:
-    """The tokenizer of the run; TrainError when there is none at `path`."""
+    """The tokenizer of the run; DataError when `path` is not there, TrainError when it holds none."""
+    local_folder(path, "tokenizer folder (key 'tokenizer')")
     try:
         return AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:

@@ -1,5 +1,6 @@
 """Where a run begins: at step 0, or at a checkpoint of its own. What later steps left is removed."""
 
+from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import listed
@@ -26,14 +27,20 @@ def start_or_resume(run: Run, *, force: bool) -> None:
     step, trainer, problems = found
     for problem in problems:
         run.say(f"skipping a damaged checkpoint: {problem} Going back to step {step}.")
-    changed = differences(trainer["identity"], run.identity)
-    if changed and not force:
-        raise TrainError(
-            f"{run.checkpoints.path_of(step)} belongs to a run with other settings:\n{listed(changed)}\n"
-            "Restore them, choose another output_dir, or add --force to resume with the new ones."
-        )
+    if not force:
+        refuse_other_settings(run.checkpoints.path_of(step), trainer, run.identity)
     return_to(run, step, trainer)
     run.say(f"resuming from step {step:,} of {run.last_step:,}")
+
+
+def refuse_other_settings(checkpoint: Path, trainer: dict[str, Any], identity: dict[str, Any]) -> None:
+    """TrainError where a checkpoint is of a run with another identity."""
+    changed = differences(trainer["identity"], identity)
+    if changed:
+        raise TrainError(
+            f"{checkpoint} belongs to a run with other settings:\n{listed(changed)}\n"
+            "Restore them, choose another output_dir, or add --force to resume with the new ones."
+        )
 
 
 def _begin(run: Run) -> None:

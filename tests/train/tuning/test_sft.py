@@ -142,13 +142,13 @@ def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed
     ],
 )
 def test_a_full_disk_is_bad_input(error, capsys):
-    assert explain(error, memory_advice=str) == 2
-    assert "Make room; the same command resumes." in capsys.readouterr().err
+    assert explain(error, memory_advice=str, folder=lambda: Path("runs/mine")) == 2
+    assert "error: runs/mine: no space left on the disk. Make room" in capsys.readouterr().err
 
 
 def test_a_bug_keeps_its_traceback():
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), memory_advice=str)
+        explain(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), memory_advice=str, folder=Path)
 
 
 def test_a_finished_run_is_not_done_again_and_not_overwritten_by_another(undisturbed):
