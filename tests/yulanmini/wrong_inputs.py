@@ -257,6 +257,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("tokenizer --text garbage.jsonl", "garbage.jsonl"),
         ("tokenizer --text empty.jsonl", "empty.jsonl"),
     ],
+    "eval fetch": [
+        ("bas --out new", "base"),
+        ("base", "--out"),
+        ("base --out file.txt", "file.txt"),
+        ("base --out folder", "folder"),
+    ],
     "eval runner": [("--isolation docker", "docker"), ("now", "now"), ("--isolatoin all", "--isolation")],
     "hub card": [
         ("nodir", "nodir"),
@@ -301,6 +307,9 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--scale tyni", "tiny"),
         ("--phases 2-5", "1-"),
         ("--phases 99", "1-"),
+        ("--threads 0", "threads"),
+        ("--corpus nodir --out new", "nodir"),
+        ("--corpus file.txt --out new", "file.txt"),
         ("--out folder", "folder"),
         ("--out file.txt", "file.txt"),
         ("--seed x --out new", "seed"),
