@@ -29,13 +29,17 @@ def test_64_dialogues_tune_the_miniature_and_its_adapter_loads_and_merges(
     assert sum(losses[-8:]) < 0.85 * sum(losses[:8])
 
     ids = torch.arange(20, 60)[None]
-    adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), out / "adapter")
+    whole = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)  # as it was tuned; stored in bfloat16
+    adapted = PeftModel.from_pretrained(whole, out / "adapter")
     with torch.no_grad():
         beside = adapted(ids).logits
         merged = adapted.merge_and_unload()(ids).logits
         ours = AutoModelForCausalLM.from_pretrained(out)(ids).logits
     assert (beside - ours).abs().max() < 1e-4
     assert (merged - ours).abs().max() < 1e-4
+
+    found = json.loads((out / "adapter" / "adapter_config.json").read_text())
+    assert Path(found["base_model_name_or_path"]) == base.absolute()  # from any folder
 
     card = (out / "adapter" / "README.md").read_text()
     for told in ("LoRA adapter of 05-merged", "64 dialogues", "rank 16, alpha 32", f"{losses[-1]:.3f} in the last"):
