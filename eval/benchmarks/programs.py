@@ -3,6 +3,7 @@
 Every program goes through `eval.code_runner`; equal ones, which are common at low temperature, run once.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -31,7 +32,9 @@ class Program:
 def run_all(programs: Sequence[Program]) -> list[ProgramResult]:
     """The runner's result for each program, in order. `EvalError` where this machine cannot run programs safely."""
     distinct = list(dict.fromkeys(programs))
-    running = run_programs(asdict(program) for program in distinct)
+    # Processes of one machine share its cores: limits are of wall time.
+    workers = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    running = run_programs((asdict(program) for program in distinct), workers=workers)
     results = dict(zip(distinct, tqdm(running, "running programs", len(distinct), disable=None), strict=True))
     for result in results.values():
         if result.status == "refused":

@@ -116,6 +116,8 @@ def load_tasks(
     try:
         with local_data(data, revisions):
             loaded = manager.load([benchmark.task])
+    except EvalError:  # of a task that makes its own data
+        raise
     except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:  # not on the disk, no network
         raise EvalError(
             f"{name}: its data cannot be read ({first_line(error)}). Where there is a network, "

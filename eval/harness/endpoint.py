@@ -115,8 +115,10 @@ class Endpoint(Questions, TemplateLM):
             settings = {"max_tokens": prompts[members[0]][1], "temperature": 0.0, "stop": stop}
             if given.get("do_sample"):
                 settings |= {key: given[key] for key in ("temperature", "top_p") if key in given}
-            asked = ([list(prompts[index][0]) for index in rows] for rows in chunks(members, self.rows))
-            for rows, choices in zip(chunks(members, self.rows), self.ask(asked, len(members), settings), strict=True):
+            # A server may draw all prompts of a request from one seed: equal prompts would get equal answers.
+            together = 1 if given.get("do_sample") else self.rows
+            asked = ([list(prompts[index][0]) for index in rows] for rows in chunks(members, together))
+            for rows, choices in zip(chunks(members, together), self.ask(asked, len(members), settings), strict=True):
                 for index, choice in zip(rows, choices, strict=True):
                     answers[index] = postprocess_generated_text(choice["text"], stop, None)
                     if choice.get("finish_reason") == "length":

@@ -4,6 +4,7 @@ lm-eval's own class sorts by length, batches and adds up. What is changed: log-p
 sizes come from the memory that is free, NaN is refused, and what `questions.py` says.
 """
 
+from collections import Counter
 from typing import Any
 
 import psutil
@@ -12,10 +13,14 @@ from lm_eval.models.huggingface import HFLM
 
 from eval.errors import EvalError
 from eval.harness.questions import AUTO, Questions, nan_message
+from eval.harness.seeded_sampling import SeededSampling, row_seed
 from eval.model_loading import LoadedModel
 from train.launch.world import World
 
 MOST_ROWS = 64
+# Settings of generation with which a draw is one from the softmax at a temperature, and so ours; with others
+# (`top_p`, ...) transformers draws, and an answer depends on its batch.
+PLAIN_SAMPLING = {"do_sample", "temperature", "attention_mask"}
 # Of the memory that is free once the model is loaded; the rest is for activations and for others.
 MEMORY_SHARE = {"cpu": 0.25, "cuda": 0.7}
 
@@ -37,6 +42,7 @@ class LocalModel(Questions, HFLM):
         )
         self.begin(loaded.provenance["name"], loaded.tokenizer, start_ids, progress=progress)
         self._endless: set[tuple[int, ...]] = set()
+        self._drawn: Counter[tuple[int, ...]] = Counter()
         self._free_bytes = free_memory(loaded.device)
         if world.size > 1:
             from accelerate import Accelerator
@@ -76,6 +82,7 @@ class LocalModel(Questions, HFLM):
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
         prompts = self.prompts_of(requests)
         self._endless.clear()
+        self._drawn.clear()
         with _FixedBatch(self, max(len(ids) + limit for ids, limit in prompts)):
             answers = super().generate_until(requests, disable_tqdm=not self.progress)
         for request, (ids, _) in zip(requests, prompts, strict=True):
@@ -103,7 +110,13 @@ class LocalModel(Questions, HFLM):
         self, context: torch.Tensor, max_length: int, stop: list[str], **generation_kwargs: Any
     ) -> torch.Tensor:
         watch = NanWatch()
-        output = super()._model_generate(context, max_length, stop, logits_processor=[watch], **generation_kwargs)
+        processors: list[Any] = [watch]
+        if generation_kwargs.get("do_sample") and not generation_kwargs.keys() - PLAIN_SAMPLING:
+            temperature = generation_kwargs.pop("temperature", 1.0)
+            seeds = self._row_seeds(context, generation_kwargs["attention_mask"])
+            processors.append(SeededSampling(seeds, temperature))
+            generation_kwargs["do_sample"] = False
+        output = super()._model_generate(context, max_length, stop, logits_processor=processors, **generation_kwargs)
         if watch.seen is not None and bool(watch.seen):
             raise EvalError(nan_message(self.name))
         self.rows_used[len(context)] += 1
@@ -114,6 +127,15 @@ class LocalModel(Questions, HFLM):
                 if not any(mark in text for mark in stop):
                     self._endless.add(tuple(prompt[mask.bool()].tolist()))
         return output
+
+    def _row_seeds(self, context: torch.Tensor, mask: torch.Tensor) -> list[int]:
+        """A seed a row, from its prompt and how often that was asked before: the first answer, the second, ..."""
+        seeds = []
+        for row, kept in zip(context.cpu(), mask.cpu(), strict=True):
+            prompt = tuple(row[kept.bool()].tolist())
+            seeds.append(row_seed(torch.initial_seed(), prompt, self._drawn[prompt]))
+            self._drawn[prompt] += 1
+        return seeds
 
     # Batch sizes.
 

@@ -125,7 +125,7 @@ class BenchmarkTask(Task):
             if model.rank > 0:
                 return TaskResult([])
             model.work_alone()
-        with quiet(), seeded(self.seed + model.rank):
+        with quiet(), seeded(self.seed):
             results = evaluate(
                 model,
                 loaded,

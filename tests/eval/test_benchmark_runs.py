@@ -182,6 +182,7 @@ class Completions(BaseHTTPRequestHandler):
     loaded = None
     broken = 0
     keys: list = []  # noqa: RUF012
+    bodies: list = []  # noqa: RUF012
     no_echo = False
 
     def do_GET(self):
@@ -190,6 +191,7 @@ class Completions(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         type(self).keys.append(self.headers.get("Authorization"))
+        type(self).bodies.append(body)
         if type(self).broken > 0:
             type(self).broken -= 1
             self.send({"error": "busy"}, 503)
@@ -254,6 +256,19 @@ def test_an_endpoint_scores_as_the_model_behind_it(roomy_model, short_answers, t
     assert log[0] == log[1]
     assert set(Completions.keys) == {"Bearer secret-key"}
     assert "secret-key" not in "".join(path.read_text() for path in (tmp_path / "remote").iterdir())
+
+
+def test_an_endpoint_draws_each_answer_from_a_seed_of_its_own(roomy_model, tmp_path, monkeypatch):
+    name = "humaneval-0shot"
+    short = {"generation": {"max_gen_toks": 4, "do_sample": True, "temperature": 0.1}, "samples": 10}
+    monkeypatch.setitem(all_benchmarks(), name, all_benchmarks()[name].model_copy(update=short))
+    Completions.bodies.clear()
+    with served(roomy_model) as url:
+        settings = {"limit": 1, "batch_size": 4}
+        run_suite("served", endpoint=url, tokenizer=str(roomy_model), data=FIXTURES, suite=name, settings=settings)
+    asked = [body for body in Completions.bodies if body.get("temperature") == 0.1]
+    assert [len(body["prompt"]) for body in asked] == [1] * 10
+    assert len({body["seed"] for body in asked}) == 10
 
 
 def test_what_an_endpoint_cannot_do_is_said(roomy_model, corpus, monkeypatch):

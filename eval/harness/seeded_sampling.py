@@ -13,9 +13,9 @@ import torch
 from transformers import LogitsProcessor
 
 
-def row_seed(seed: int, task: str, question: int, sample: int) -> int:
-    """A seed of 63 bits for one answer to one question, the same wherever it is computed."""
-    digest = hashlib.sha256(f"{seed} {task} {question} {sample}".encode()).digest()
+def row_seed(seed: int, prompt: Sequence[int], sample: int) -> int:
+    """A seed of 63 bits for one of the answers to a prompt (token ids), the same wherever it is computed."""
+    digest = hashlib.sha256(f"{seed} {sample} {list(prompt)}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
