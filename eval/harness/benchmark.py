@@ -3,6 +3,7 @@
 Read from `eval/benchmarks/*.yaml` and `eval/suites.yaml`. Nothing here imports lm-eval.
 """
 
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,25 @@ NOT_PUBLIC = "not public, ours"
 
 
 class DataSource(Settings):
-    """One data set of the Hub that a benchmark reads: a configuration of it, and the splits."""
+    """One data set that a benchmark reads: a configuration of it, and the splits.
+
+    `configs_of` stands for one configuration for each `dataset_name` in a file below `eval/benchmarks/tasks`. `by_hand`
+    says how to get what is not on the Hub.
+    """
 
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     config: str | None = None
+    configs_of: str | None = None
     splits: list[str] = Field(min_length=1)
     revision: str | None = None
+    by_hand: str | None = None
+
+    def each(self) -> list["DataSource"]:
+        """One for each configuration."""
+        if self.configs_of is None:
+            return [self]
+        names = _dataset_names(read_yaml(BENCHMARKS / "tasks" / self.configs_of))
+        return [self.model_copy(update={"config": name, "configs_of": None}) for name in names]
 
 
 class Benchmark(Settings):
@@ -78,6 +92,16 @@ class Suite(Settings):
 
     description: str
     benchmarks: list[str] = Field(min_length=1)
+
+
+def _dataset_names(definition: Any) -> Iterator[str]:
+    """Of a task of lm-eval, or of the tasks of a group."""
+    if isinstance(definition, Mapping):
+        if "dataset_name" in definition:
+            yield definition["dataset_name"]
+        definition = definition.get("task")
+    for member in definition if isinstance(definition, list) else ():
+        yield from _dataset_names(member)
 
 
 @cache

@@ -22,14 +22,12 @@ FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "cs
 Patterns = Mapping[str, Sequence[str]]  # of files below the folder, by split
 
 
-def local_folder(data: Path, repo: str) -> Path:
-    """The folder of a data set below the user's; `EvalError` names the command that makes it."""
+def local_folder(data: Path, repo: str, by_hand: str | None = None) -> Path:
+    """The folder of a data set below the user's; `EvalError` names the command that makes it, or says what to do."""
     folder = data / repo
     if not folder.is_dir():
-        raise EvalError(
-            f"{folder}: no such data set. Where there is a network, "
-            f"`yulanmini eval fetch SUITE --out {data}` lays it out."
-        )
+        how = f"Where there is a network, `yulanmini eval fetch SUITE --out {data}` lays it out."
+        raise EvalError(f"{folder}: no such data set. {by_hand or how}")
     return folder.resolve()
 
 

@@ -119,9 +119,10 @@ def load_tasks(
     except EvalError:  # of a task that makes its own data
         raise
     except (OSError, datasets.exceptions.DatasetsError, ValueError) as error:  # not on the disk, no network
+        how = f"Where there is a network, `yulanmini eval fetch {name} --out DIR` lays it out; then give --data DIR."
+        by_hand = [source.by_hand for source in benchmark.data if source.by_hand]
         raise EvalError(
-            f"{name}: its data cannot be read ({first_line(error)}). Where there is a network, "
-            f"`yulanmini eval fetch {name} --out DIR` lays it out; then give --data DIR."
+            f"{name}: its data cannot be read ({first_line(error)}). {by_hand[0] if by_hand else how}"
         ) from error
     except Exception as error:  # whatever a definition does not fit
         raise EvalError(f"{name}: its definition in {folder} does not fit its data ({error!r:.300}).") from error

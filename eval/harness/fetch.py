@@ -28,14 +28,18 @@ def wanted(benchmarks: Sequence[Benchmark]) -> list[DataSource]:
     """The data sets of some benchmarks, each configuration once, with the splits that any benchmark at all reads."""
     splits: dict[tuple[str, str | None], dict[str, None]] = {}
     for benchmark in all_benchmarks().values():
-        for source in benchmark.data:
+        for source in _each(benchmark):
             splits.setdefault((source.repo, source.config), {}).update(dict.fromkeys(source.splits))
     found: dict[tuple[str, str | None], DataSource] = {}
     for benchmark in benchmarks:
-        for source in benchmark.data:
+        for source in _each(benchmark):
             key = source.repo, source.config
             found.setdefault(key, source.model_copy(update={"splits": list(splits.get(key, source.splits))}))
     return list(found.values())
+
+
+def _each(benchmark: Benchmark) -> list[DataSource]:
+    return [one for source in benchmark.data for one in source.each()]
 
 
 def fetch(benchmarks: Sequence[Benchmark], out: Path, *, progress: bool = False) -> dict[str, Any]:
@@ -91,7 +95,9 @@ def plan(benchmarks: Sequence[Benchmark], out: Path) -> list[dict[str, Any]]:
 
 
 def is_here(source: DataSource, split: str, out: Path) -> bool:
-    """Whether a split is on the disk as it was recorded."""
+    """Whether a split is on the disk as it was recorded, or, where it comes by hand, its data set at all."""
+    if source.by_hand:
+        return (out / source.repo).is_dir()
     config = source.config or DEFAULT_CONFIG
     record = read_record(out / source.repo).get(config, {}).get(split)
     return record is not None and matches_record(out / source.repo / config / f"{split}.parquet", record)
@@ -104,6 +110,8 @@ def fetch_split(source: DataSource, split: str, out: Path) -> bool:
 
     if is_here(source, split, out):
         return False
+    if source.by_hand:
+        raise EvalError(f"{source.repo}: not on the Hub. {source.by_hand}")
     name = f"{source.repo}, {source.config or DEFAULT_CONFIG}, {split}"
     try:
         revision = HfApi().dataset_info(source.repo, revision=source.revision).sha

@@ -67,7 +67,7 @@ class BenchmarkTask(Task):
         if self.benchmark.formulation == PROGRAM and (trial := run_program("")).status == "refused":
             raise EvalError(f"{self.name}: runs generated programs; {trial.reason}")
         for source in self.benchmark.data:
-            local_folder(data, source.repo)
+            local_folder(data, source.repo, source.by_hand)
         return data
 
     def plan(self, inputs: Path | None) -> Any:
@@ -76,7 +76,10 @@ class BenchmarkTask(Task):
             "task": self.benchmark.task,
             "settings": {key: getattr(self.benchmark, key) for key in SOURCED},
             "source": self.benchmark.source,
-            "data": [f"{source.repo} ({source.config or 'default'}) from {where}" for source in self.benchmark.data],
+            "data": [
+                f"{source.repo} ({source.config or source.configs_of or 'default'}) from {where}"
+                for source in self.benchmark.data
+            ],
         }
 
     def check_model(self, loaded: LoadedModel | ServedModel) -> None:

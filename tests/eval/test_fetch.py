@@ -16,6 +16,7 @@ from hub_server import SHA, FlakyHub, point_at, serve
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import verify_files
+from eval.errors import EvalError
 from eval.harness.benchmark import Benchmark, DataSource, all_benchmarks
 from eval.harness.fetch import fetch, is_here, wanted
 from eval.suites import run_suite
@@ -156,3 +157,24 @@ def test_the_splits_of_a_data_set_are_those_of_all_benchmarks(monkeypatch):
     source = DataSource(repo="allenai/ai2_arc", config="ARC-Easy", splits=["extra"])
     monkeypatch.setitem(all_benchmarks(), "other", Benchmark.model_copy(entry, update={"data": [source]}))
     assert [set(source.splits) for source in wanted([entry])] == [{*entry.data[0].splits, "extra"}]
+
+
+def test_every_subject_of_an_examination_is_a_configuration_to_fetch():
+    sources = wanted([all_benchmarks()["ceval-letter"]])
+    assert len(sources) == 52
+    assert all(source.splits == ["dev", "val"] for source in sources)
+    assert "high_school_biology" in {source.config for source in sources}
+
+
+def test_data_that_comes_by_hand_is_named_and_not_asked_for(tmp_path):
+    with pytest.raises(EvalError, match=r"LSDSem/story_cloze: not on the Hub\. Its authors send it after a form"):
+        fetch([all_benchmarks()["storycloze"]], tmp_path / "data")
+    (tmp_path / "data" / "LSDSem" / "story_cloze").mkdir(parents=True)
+    assert fetch([all_benchmarks()["storycloze"]], tmp_path / "data")["fetched"] == 0
+
+
+def test_without_data_that_comes_by_hand_a_run_says_where_it_is_from(roomy_model, tmp_path):
+    (tmp_path / "data").mkdir()
+    for data in (tmp_path / "data", None):
+        with pytest.raises(EvalError, match="Its authors send it after a form"):
+            run_suite(roomy_model, data=data, suite="storycloze", settings={"start": "eos"})
