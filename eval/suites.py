@@ -152,6 +152,7 @@ def run_suite(
         "data": scores["provenance"]["data"],
         "settings": scores["provenance"]["settings"],
         "benchmarks": {task.name: task.model_dump() for task, _ in tasks if isinstance(task, BenchmarkTask)},
+        "given": given.fingerprint if given else None,
     }
     is_main = world is None or world.is_main
     out = Path(out) if out is not None and is_main else None

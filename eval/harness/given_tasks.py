@@ -5,6 +5,7 @@ with a safe loader, with all that it includes, and what would run code is refuse
 with the user's word (`allow_code`) does lm-eval read the files itself.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,13 +14,16 @@ from typing import Any
 import yaml
 
 from data_recipes.errors import nearest
+from data_recipes.manifest import fingerprint_of, sha256_file
 from data_recipes.recipes.yaml_schema import read_yaml
 from eval.errors import EvalError
-from eval.harness.benchmark import Benchmark
+from eval.harness.benchmark import Benchmark, all_benchmarks, all_suites
 from eval.harness.definitions import import_harness
 
 FLAG = "--allow-task-code"
-PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge")}
+PLAIN_TAGS = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge", "timestamp")
+}
 MOST_NODES = 100_000
 # Of a file, beside the fields of lm-eval's TaskConfig.
 FILE_KEYS = {"include", "group", "group_alias", "task_list", "aggregate_metric_list"}
@@ -42,6 +46,14 @@ class GivenTasks:
     configs: dict[Path, dict[str, Any]] | None
     benchmarks: dict[str, Benchmark]
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what the tasks are: the checked values, or every definition and program of the folder."""
+        if self.configs is not None:
+            return fingerprint_of(json.dumps([self.configs[path] for path in sorted(self.configs)], default=str))
+        files = [path for path in sorted(self.folder.rglob("*")) if path.suffix in (".yaml", ".py")]
+        return fingerprint_of({path.relative_to(self.folder).as_posix(): sha256_file(path) for path in files})
+
 
 def read_given(folder: Path, *, allow_code: bool = False) -> GivenTasks:
     """The tasks that the YAML files of a folder define. `EvalError` names the file and what is wrong."""
@@ -61,8 +73,12 @@ def read_given(folder: Path, *, allow_code: bool = False) -> GivenTasks:
     benchmarks = {}
     for path, config in configs.items():
         name = config.get("task")
-        if isinstance(name, str):
-            benchmarks[name] = as_benchmark(name, path, config)
+        if not isinstance(name, str):
+            continue
+        if name in benchmarks or name in all_benchmarks() or name in all_suites():
+            where = "another of these files" if name in benchmarks else "the published benchmarks or suites"
+            raise EvalError(f"{path}: '{name}' is a name in {where} as well. Give the task another.")
+        benchmarks[name] = as_benchmark(name, path, config)
     if not benchmarks:
         raise EvalError(f"{folder}: none of its files defines a task (a key 'task' with a name).")
     return GivenTasks(folder, None if allow_code else configs, benchmarks)

@@ -1,6 +1,7 @@
 """Bits per byte by domain on held-out text, for any causal language model (train/scoring/heldout.py)."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -36,18 +37,14 @@ class Heldout(Task):
         stride = self.stride or max(1, context // 2)
         if stride >= context:
             raise EvalError(f"stride {stride}: expected less than the context of {context} tokens.")
+        start = tuple(self.start_tokens(loaded.tokenizer))
         domains = [
-            HeldoutDomain(
-                name,
-                loaded.tokenizer(documents, add_special_tokens=False)["input_ids"],
-                sum(len(document.encode()) for document in documents),
-            )
-            for name, documents in inputs.items()
+            tokenized(name, documents, loaded.tokenizer, whole=bool(start)) for name, documents in inputs.items()
         ]
         records = heldout_scores(
             loaded.model,
             domains,
-            Protocol(context, stride, tuple(self.start_tokens(loaded.tokenizer))),
+            Protocol(context, stride, start),
             World(loaded.device, rank=0, size=1),
             tokens_per_batch=self.tokens_per_batch,
             progress=progress,
@@ -62,3 +59,24 @@ class Heldout(Task):
                 score_row("bits per byte", domain, found["bits_per_byte"], better="lower", count=count, **record)
             )
         return TaskResult(rows)
+
+
+def tokenized(name: str, documents: list[str], tokenizer: Any, *, whole: bool) -> HeldoutDomain:
+    """A domain's documents as ids, and how many of their bytes are scored: without a token before a document (`whole`
+    false) its first one is not predicted, and its bytes are not counted. `EvalError` where nothing is left."""
+    ids = tokenizer(documents, add_special_tokens=False)["input_ids"]
+    size = sum(len(document.encode()) for document in documents)
+    if not whole:
+        size -= sum(len(document.encode()) - bytes_after_first(tokenizer, document) for document in documents)
+        if size == 0:
+            raise EvalError(f"{name}: no document is longer than a token, so nothing is scored with start=none.")
+    return HeldoutDomain(name, ids, size)
+
+
+def bytes_after_first(tokenizer: Any, document: str) -> int:
+    """The UTF-8 bytes of a document behind its first token; one token may be a part of a character."""
+    spans = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+    begin, end = spans[0]
+    parts = sum(span == (begin, end) for span in spans) if end - begin == 1 else 1
+    first = len(document[begin:end].encode())
+    return len(document.encode()) - (first if parts == 1 else 1)

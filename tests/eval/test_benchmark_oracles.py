@@ -124,6 +124,20 @@ def test_greedy_answers_are_those_of_generate_and_do_not_depend_on_the_batch(roo
         assert record["responses"] == [[text]]
 
 
+def test_what_is_drawn_depends_on_the_seed_and_not_on_the_batch(roomy):
+    generation = {"max_gen_toks": 6, "do_sample": True, "temperature": 0.8}
+
+    def answers(size, seed=1):
+        settings = {"generation": generation, "samples": 3}
+        task = changed("gsm8k-7shot-cot", settings, batch_size=size, seed=seed, limit=2)
+        return [record["responses"] for record in task.score(roomy, FIXTURES).log]
+
+    once = answers(6)
+    assert once == answers(6) == answers(1)
+    assert once != answers(6, seed=2)
+    assert all(len(set(texts)) > 1 for ((*texts,),) in once)
+
+
 def test_answers_that_never_stop_are_bounded_counted_and_said(roomy):
     letter = roomy.tokenizer("a", add_special_tokens=False).input_ids[0]
     settings = {"generation": {"max_gen_toks": 5, "do_sample": False}}

@@ -5,6 +5,7 @@ import json
 import pytest
 from test_eval_command import call
 
+from data_recipes.errors import DataError
 from eval.errors import EvalError
 from eval.harness.given_tasks import read_given
 from eval.suites import run_suite
@@ -106,6 +107,24 @@ def test_a_template_cannot_reach_into_python(folder, roomy_model, tmp_path):
     with pytest.raises(EvalError, match="unsafe"):
         run_suite(roomy_model, suite="sums", given=read_given(folder))
     assert not mark.exists()
+
+
+def test_names_are_taken_once(folder):
+    write(folder)
+    write(folder, name="again.yaml")
+    with pytest.raises(EvalError, match="'sums' is a name in another of these files"):
+        read_given(folder)
+    write(folder, plain="task: arc-easy\n", name="again.yaml")
+    with pytest.raises(EvalError, match="'arc-easy' is a name in the published benchmarks"):
+        read_given(folder)
+
+
+def test_other_definitions_are_another_run(folder, roomy_model, tmp_path):
+    write(folder)
+    run_suite(roomy_model, suite="sums", given=read_given(folder), out=tmp_path / "scores")
+    write(folder, more="description: 'Add. '\n")
+    with pytest.raises(DataError, match="given: was"):
+        run_suite(roomy_model, suite="sums", given=read_given(folder), out=tmp_path / "scores")
 
 
 @pytest.mark.parametrize(

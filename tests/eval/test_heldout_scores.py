@@ -82,6 +82,18 @@ def test_without_a_start_token_the_first_token_is_not_scored(loaded):
     assert tokens["eos"] == tokens["bos"] == tokens["none"] + len(TEXTS["web-en"])
 
 
+def test_without_a_start_token_only_scored_bytes_are_divided_by(loaded):
+    whole, part = score(loaded), score(loaded, start="none")
+    for domain, texts in TEXTS.items():
+        pieces = [loaded.tokenizer.tokenize(text, add_special_tokens=False)[0] for text in texts]
+        first = sum(1 if piece.startswith("<0x") else len(piece.replace("▁", " ").encode()) for piece in pieces)
+        assert part[domain]["bytes"] == whole[domain]["bytes"] - first
+        nats = part[domain]["loss"] * part[domain]["tokens"]
+        assert part[domain]["value"] == pytest.approx(nats / math.log(2) / part[domain]["bytes"], rel=1e-6)
+    with pytest.raises(EvalError, match="a: no document is longer than a token"):
+        Heldout(start="none").score(loaded, {"a": ["a"]})
+
+
 def test_text_is_limited_by_bytes_but_never_to_nothing(corpus):
     sizes = (None, 1_000, 1)
     whole, part, least = (heldout_texts(corpus / "heldout", bytes_per_domain=size) for size in sizes)
