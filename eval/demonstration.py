@@ -38,6 +38,7 @@ def kind_group(level: int, kind: str) -> str:
     return SEPARATOR.join((f"level {level}", kind.replace("-", " ")))
 
 
-def questions_asked(scores: Mapping[str, Any]) -> int:
-    """How many questions a model was asked in all."""
-    return sum(row["count"] for row in scores["rows"] if is_share(row) and SEPARATOR not in row["group"])
+def was_right_nowhere(scores: Mapping[str, Any]) -> bool:
+    """Whether a model was asked questions and answered none of them right."""
+    values = [row["value"] for row in scores["rows"] if is_share(row)]
+    return bool(values) and not any(values)

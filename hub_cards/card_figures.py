@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.demonstration import demonstration, questions_asked
+from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.figures import Figures, join
 
@@ -171,14 +171,14 @@ def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, A
 
 def example(figures: Figures, model: str) -> dict[str, Any] | None:
     """The question of the card's example, one that the model answered right, with the score of its kind; with "right"
-    False where no answer was. None for a model that was asked nothing."""
+    False where no answer was. None where the scores do not tell."""
     file = figures.run.scores_file(model)
-    if not figures.has(file) or not questions_asked(figures.value(file)):
+    if not figures.has(file):
         return None
     scores = figures.value(file)
     shown = demonstration(scores)
     if shown is None:
-        return {"right": False}
+        return {"right": False} if was_right_nowhere(scores) else None
     row = scores["rows"][shown["row"]]
 
     def cell(key: str, form: str) -> str:

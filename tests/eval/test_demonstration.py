@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eval.demonstration import demonstration, questions_asked
+from eval.demonstration import demonstration, was_right_nowhere
 from eval.tasks.problems import SAMPLE_KEYS, choose_samples, tally
 
 
@@ -30,7 +30,7 @@ def test_the_kind_farthest_above_chance_is_shown_and_not_the_one_that_is_guessed
     assert shown["prompt"] == "last-digit zh 1?"
     row = scores["rows"][shown["row"]]
     assert (row["group"], row["correct"], row["count"]) == ("level 1 / last digit", 2, 4)
-    assert questions_asked(scores) == 12
+    assert not was_right_nowhere(scores)
 
 
 def test_a_right_answer_that_is_not_the_first_of_its_kind_is_among_the_samples() -> None:
@@ -41,7 +41,13 @@ def test_a_right_answer_that_is_not_the_first_of_its_kind_is_among_the_samples()
 
 
 def test_a_model_that_was_right_nowhere_or_asked_nothing_has_none() -> None:
-    assert demonstration(scores_of(answered("sum", "en", [False] * 3, 0.0))) is None
-    assert demonstration({"rows": [], "samples": []}) is None
-    other = {"prompt": "?", "correct": True, "expected": "yes"}
-    assert demonstration({"rows": [], "samples": [other]}) is None
+    wrong, unasked = scores_of(answered("sum", "en", [False] * 3, 0.0)), {"rows": [], "samples": []}
+    assert demonstration(wrong) is None
+    assert was_right_nowhere(wrong)
+    assert demonstration(unasked) is None
+    assert not was_right_nowhere(unasked)
+    # A benchmark's samples have no kinds: it may have been right, and is not said to have been wrong.
+    row = {"task": "quiz", "group": "all", "better": "higher", "value": 0.5, "count": 2, "chance": None}
+    other = {"rows": [row], "samples": [{"prompt": "?", "correct": True, "expected": "yes"}]}
+    assert demonstration(other) is None
+    assert not was_right_nowhere(other)

@@ -146,6 +146,8 @@ def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_it
     path = run / "07-scores" / "instruct" / "scores.json"
     scores = json.loads(path.read_text())
     scores["samples"][0]["correct"] = False
+    for row in scores["rows"]:
+        row["value"] *= row["better"] == "lower"
     path.write_text(json.dumps(scores))
     card, _ = model_card(card_files(run), "instruct", Names.parse("someone/tiny"), licence="mit")
     assert "This model answered none of the unseen questions below right" in card

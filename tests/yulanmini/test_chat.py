@@ -1,5 +1,6 @@
 """`yulanmini chat`: what a model is asked with, what is kept of a conversation, and how a terminal is answered."""
 
+import io
 import json
 import os
 import pty
@@ -19,7 +20,7 @@ import torch
 from eval.model_loading import LoadedModel, load_model
 from yulanmini import cli
 from yulanmini.chat.conversation import Conversation, Sampling
-from yulanmini.chat.session import talk
+from yulanmini.chat.session import one_question, talk
 from yulanmini.errors import RunError
 from yulanmini.run_layout import MERGED, SFT, TOKENIZER
 
@@ -251,19 +252,30 @@ def test_a_folder_of_models_names_them(
     assert f"Model folders in it: {MERGED}, {SFT}." in capsys.readouterr().err
 
 
-def run(*arguments: Any, text: bytes) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "yulanmini.cli", "chat", *map(str, arguments)]
-    return subprocess.run(command, input=text, capture_output=True)
+def test_piped_text_is_one_question_and_a_script_of_lines_a_conversation(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(text: bytes, *options: str) -> str:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+        monkeypatch.setattr(sys, "argv", ["yulanmini", "chat", str(smoke_run / SFT), "--max-new-tokens", "8", *options])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert stop.value.code == 0
+        return capsys.readouterr().out
+
+    once = said("两行\n3 + 4?\n".encode(), "--json")
+    assert json.loads(once)["prompt"] == "两行\n3 + 4?"
+    script = said(b"3 + 4?\n/reset\n3 + 4?\n", "--interactive")
+    assert script == 2 * said(b"3 + 4?") + "\n"
 
 
-def test_piped_text_is_one_question_and_a_script_of_lines_a_conversation(smoke_run: Path) -> None:
-    once = run(smoke_run / SFT, "--max-new-tokens", "8", text="两行\n3 + 4?\n".encode())
-    assert (once.returncode, once.stderr.count(b"error")) == (0, 0)
-    assert once.stdout.count(b"\n") >= 1
-    script = run(smoke_run / SFT, "--max-new-tokens", "8", "--interactive", text=b"3 + 4?\n/reset\n3 + 4?\n")
-    first, second = script.stdout.decode().strip().split("\n") if script.returncode == 0 else ("", "-")
-    assert first == second
-    assert run(smoke_run / SFT, text=b"\xff\xfe\x00").returncode == 2
+@pytest.mark.parametrize(("text", "message"), [(b"\xff\xfe\x00", "not text in UTF-8"), (b" \n", "stdin: is empty")])
+def test_piped_bytes_that_are_no_question_are_refused(
+    text: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text), encoding="utf-8"))
+    with pytest.raises(RunError, match=message):
+        one_question(None, interactive=False)
 
 
 @pytest.fixture

@@ -103,6 +103,22 @@ def test_a_log_gets_whole_lines_and_no_carriage_returns(code: int) -> None:
     assert lines == ["something to know", "inner 100%", "from a child", *([] if code else ["after"])]
 
 
+def test_a_stage_goes_on_when_nobody_reads_what_it_writes() -> None:
+    program = """
+import sys
+from yulanmini.reproduce.screen import Screen
+with Screen("work", lambda bar: ""):
+    for number in range(30_000):
+        sys.stderr.write(f"line {number}\\n")
+print("came to its end")
+"""
+    reading, writing = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=writing, stdout=subprocess.PIPE, text=True)
+    os.close(writing)
+    os.close(reading)
+    assert process.communicate(timeout=60)[0] == "came to its end\n"
+
+
 def test_the_message_of_a_sudden_end_comes_through() -> None:
     program = """
 import os

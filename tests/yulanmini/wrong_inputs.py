@@ -302,6 +302,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("llama --prompt Hello --max-new-tokens 0", "--max-new-tokens"),
         ("llama --prompt Hello --device foo", "foo"),
         ("llama --prompt Hello --dtype int8", "float32"),
+        ("llama --prompt Hello --top-p 0.5 --temperature 0", "--temperature"),
     ],
     "reproduce": [
         ("--scale tyni", "tiny"),
@@ -313,6 +314,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--out folder", "folder"),
         ("--out file.txt", "file.txt"),
         ("--seed x --out new", "seed"),
+        ("--seed -1 --out new", "--seed"),
         ("tiny", "tiny"),
     ],
 }

@@ -45,8 +45,8 @@ class Sampling:
             config.temperature = self.temperature if self.temperature is not None else config.temperature
             config.top_p = self.top_p if self.top_p is not None else config.top_p
             config.top_k = config.top_k or 0  # transformers would keep the 50 likeliest unasked
-        if not config.do_sample:
-            config.temperature = config.top_p = config.top_k = None
+        if not config.do_sample:  # transformers warns of each of these that is set
+            config.temperature = config.top_p = config.top_k = config.min_p = config.typical_p = None
         return config
 
 

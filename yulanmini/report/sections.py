@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
-from eval.demonstration import demonstration, questions_asked
+from eval.demonstration import demonstration, was_right_nowhere
 from yulanmini.report import scores, units
 from yulanmini.report.collect import in_order
 from yulanmini.run_layout import MERGED, PRETRAIN, SFT
@@ -237,11 +237,11 @@ def commands(report: dict[str, Any]) -> list[dict[str, str]]:
 
 def question_to_show(scores: dict[str, Any] | None) -> tuple[str, str]:
     """A question that this very model answered right, and how often it does; any one where it was right nowhere."""
-    if scores is None or not questions_asked(scores):
-        return "What is the last digit of 4821?", ""
-    shown = demonstration(scores)
-    if shown is None:
-        return "What is the last digit of 4821?", ": it answered none of its questions right, so expect no right answer"
+    shown = demonstration(scores) if scores else None
+    if scores is None or shown is None:
+        hopeless = scores is not None and was_right_nowhere(scores)
+        warning = ": it answered none of its questions right, so expect no right answer" if hopeless else ""
+        return "What is the last digit of 4821?", warning
     row = scores["rows"][shown["row"]]
     guessing = "" if row["chance"] is None else f" (guessing: {units.percent(row['chance'])})"
     return shown["prompt"], (

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 
 from train.launch import interrupt
@@ -116,17 +117,22 @@ class Screen:
     def _show(self) -> None:
         status = f"{self.bar or self.stage}  {self.time_left(self.bar)}".rstrip()
         if self.is_terminal:
-            os.write(self._real, f"\r{status[: self._columns() - 1]}\x1b[K".encode())
+            self._put(f"\r{status[: self._columns() - 1]}\x1b[K")
             self._is_drawn = True
         elif self.bar and time.monotonic() - self._last_logged >= LOG_EVERY_SECONDS:
             self._write(f"{status}\n")
 
     def _write(self, text: str) -> None:
         self._erase()
-        os.write(self._real, text.encode())
+        self._put(text)
         self._last_logged = time.monotonic()
 
     def _erase(self) -> None:
         if self._is_drawn:
-            os.write(self._real, b"\r\x1b[K")
+            self._put("\r\x1b[K")
             self._is_drawn = False
+
+    def _put(self, text: str) -> None:
+        # A closed terminal or a full disk below the log: what the stage writes must be read all the same, or it waits.
+        with suppress(OSError):
+            os.write(self._real, text.encode(errors="replace"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eval.demonstration import demonstration, questions_asked
+from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, is_share, side_by_side
 from yulanmini.report import units
 from yulanmini.run_layout import PRETRAIN, SFT
@@ -50,11 +50,12 @@ def _scores(report: Mapping[str, Any]) -> Iterator[str]:
 def _example(report: Mapping[str, Any]) -> Iterator[str]:
     """One answer of the instruct model: of the kind that it does best, one that was right."""
     instruct = (report["scores"] or {}).get("instruct")
-    if not instruct or not questions_asked(instruct):
+    if not instruct:
         return
     shown = demonstration(instruct)
     if shown is None:
-        yield "\nIt answered none of the questions right: expect no right answer from it."
+        if was_right_nowhere(instruct):
+            yield "\nIt answered none of the questions right: expect no right answer from it."
         return
     row = instruct["rows"][shown["row"]]
     yield f"\nIt does best at {row['group']}: {row['correct']:,} of {row['count']:,} right. One of these:"
