@@ -6,7 +6,7 @@ where the user has them: DIR/<owner>/<name> in place of the Hub's <owner>/<name>
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,25 @@ def load_tasks(
     except Exception as error:  # whatever a definition does not fit
         raise EvalError(f"{name}: its definition in {folder} does not fit its data ({error!r:.300}).") from error
     for task in loaded["tasks"].values():
+        for step in ("build_all_requests", "process_results"):
+            setattr(task, step, _naming_data(name, task, getattr(task, step)))
         task.set_config("num_fewshot", benchmark.shots)
         task.set_config("repeats", benchmark.samples)
         if benchmark.generation and task.OUTPUT_TYPE == "generate_until":
             task.set_config("generation_kwargs", dict(benchmark.generation), update=True)
     return dict(loaded)
+
+
+def _naming_data(name: str, task: Any, step: Callable[..., Any]) -> Callable[..., Any]:
+    """A step of a task that puts documents into its definition: `EvalError` where one of them does not fit."""
+
+    def checked(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return step(*args, **kwargs)
+        except EvalError:
+            raise
+        except Exception as error:
+            data = " ".join(str(part) for part in (task.DATASET_PATH, task.DATASET_NAME) if part)
+            raise EvalError(f"{name}: a document of {data} does not fit the definition ({error!r:.300}).") from error
+
+    return checked
