@@ -59,7 +59,7 @@ def readable_paths() -> list[str]:
 
 def as_root() -> bool:
     """Whether this process can take another user's identity for a program."""
-    return os.geteuid() == 0 and _is_mapped(LAST_USER)
+    return sys.platform == "linux" and os.geteuid() == 0 and _is_mapped(LAST_USER)
 
 
 def _is_mapped(user: int) -> bool:

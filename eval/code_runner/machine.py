@@ -5,6 +5,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def attacked(backends: Sequence[Backend], *, told: Callable[[], object] = lambda
 
 
 def _landlock_version() -> int | None:
+    if sys.platform != "linux":
+        return None
     version = ctypes.CDLL(None).syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ONLY_VERSION)
     return version if version > 0 else None
 

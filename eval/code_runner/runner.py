@@ -7,6 +7,7 @@ import os
 import secrets
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,8 @@ def run_programs(programs: Iterable[Mapping[str, Any]], *, workers: int | None =
     programs slow that are not.
     """
     usable()  # tried once, not by each worker
-    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 1  # elsewhere all are refused
+    with ThreadPoolExecutor(workers or cores) as pool:
         yield from pool.map(lambda program: run_program(**program), programs)
 
 
@@ -168,6 +170,8 @@ def usable() -> tuple[list[Backend], dict[str, str]]:
 
 def what_is_missing(backend: Backend) -> str | None:
     """Why a backend cannot be used here, None when a program ran in it and was isolated."""
+    if sys.platform != "linux":
+        return f"isolation is made of parts of Linux; this is {sys.platform}"
     if filter_program() is None:
         return f"no list of system calls for this processor ({os.uname().machine})"
     if not Path(f"/proc/self/task/{os.getpid()}/children").exists():

@@ -248,6 +248,24 @@ def test_a_backend_that_does_not_isolate_is_not_used():
     assert "can be read" in runner.what_is_missing(Open())
 
 
+@pytest.mark.parametrize(
+    ("target", "value", "message"),
+    [
+        ("sys.platform", "darwin", "parts of Linux; this is darwin"),
+        ("platform.machine", lambda: "riscv64", "processor"),
+    ],
+)
+def test_other_systems_and_processors_are_refused(monkeypatch, target, value, message):
+    monkeypatch.setattr(target, value)
+    usable.cache_clear()
+    try:
+        (result,) = run_programs([{"source": "x = 1"}])
+    finally:
+        usable.cache_clear()
+    assert result.status == "refused"
+    assert message in result.reason
+
+
 def test_a_backend_that_cannot_start_says_why(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "bwrap is not installed" in BACKENDS[0].missing()
