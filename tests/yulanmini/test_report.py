@@ -149,6 +149,17 @@ def test_samples_are_of_what_was_learnt_and_of_what_was_not(run: Path) -> None:
     assert all(pair["instruct"]["correct"] for pair in shown["right"])
 
 
+def test_files_that_were_not_read_are_named(tmp_path: Path, page: str) -> None:
+    run = write_run(tmp_path / "run", phases=1, steps_per_phase=4)
+    path = run / "01-corpus" / "manifest.json"
+    skipped = [{"file": "<photo>.jpg", "reason": "binary"}]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"skipped": skipped}))
+    shown = render(collect(run))
+    assert "&lt;photo&gt;.jpg" in shown
+    assert "Files that were not read" in shown
+    assert "Files that were not read" not in page
+
+
 def test_schedule_is_read_off_the_learning_rates(run: Path) -> None:
     schedule = collect(run)["pretraining"]["schedule"]
     assert (schedule["warmup_end"], schedule["annealing_start"]) == (30, 25 * 35)

@@ -36,7 +36,7 @@ app.command(epilog="Example: yulanmini train config sft-lora > mine.yaml")(train
 @app.command(epilog=f"Example: yulanmini train report runs/tiny/{PRETRAIN} --out dynamics.html")
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a pretraining run.")],
-    out: Annotated[Path | None, typer.Option(help="Page to write, .html. [default: RUN/report.html]")] = None,
+    out: Annotated[Path | None, typer.Option(help="Page to write, .html.", show_default="RUN/report.html")] = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:

@@ -15,10 +15,12 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...",
 Rest = Annotated[
     list[str] | None, typer.Argument(metavar="[-- ACCELERATE...]", help="Further options of `accelerate launch`.")
 ]
-Processes = Annotated[int | None, typer.Option(min=1, help="Ranks. [default: one a GPU, or one on the CPU]")]
+Processes = Annotated[int | None, typer.Option(min=1, help="Ranks.", show_default="one a GPU, or one on the CPU")]
 AccelerateConfig = Annotated[
     Path | None,
-    typer.Option(help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu. [default: yours]"),
+    typer.Option(
+        help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu.", show_default="yours"
+    ),
 ]
 
 
@@ -32,7 +34,7 @@ def pretrain(
     force: Annotated[bool, typer.Option("--force", help="Resume although settings or data have changed.")] = False,
     dry_run: DryRun = False,
     hardware: Annotated[
-        str | None, typer.Option(help="For the estimates of --dry-run: 8xH100, 56xA800. [default: this machine]")
+        str | None, typer.Option(help="For the estimates of --dry-run: 8xH100, 56xA800.", show_default="this machine")
     ] = None,
     mfu: Annotated[float | None, typer.Option(help="For the estimates of --dry-run: share of the peak.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result of --dry-run as JSON.")] = False,
