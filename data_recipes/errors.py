@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -10,6 +11,8 @@ from pathlib import Path
 MAX_LINES = 3
 # A full disk in the words of libraries that raise no OSError: safetensors, torch.save.
 FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "File too large", "PytorchStreamWriter failed")
+# A message that begins with a path and says this gets the nearest path to it.
+ABSENT = re.compile(r"no such|missing|not there|cannot be read|not a finished folder", re.IGNORECASE)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -86,7 +89,7 @@ def error_line(error: BaseException | str) -> str:
     else:
         message = str(error).strip() or type(error).__name__
     head, colon, _ = message.partition(": ")
-    if colon and "Did you mean" not in message and not os.path.lexists(head):
+    if colon and ABSENT.search(message) and "Did you mean" not in message and not os.path.lexists(head):
         message += near_path(head)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     if len(lines) > MAX_LINES:  # of a library: what happened comes first, what to do last

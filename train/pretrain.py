@@ -8,8 +8,14 @@ Step t is a function of t alone: train/curriculum/plan.py defines what it reads 
 and started again equals one that was not. Exit 0 done, 2 bad input, 130/143 stopped by Ctrl-C/SIGTERM after saving.
 """
 
-import argparse
 import sys
+
+if __name__ == "__main__":  # before the libraries, whose import takes seconds
+    from train.launch import interrupt
+
+    interrupt.catch()
+
+import argparse
 import time
 from pathlib import Path
 from typing import Any

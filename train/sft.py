@@ -4,12 +4,18 @@ Reads a model folder (merged Llama or yulanmini), a tokenizer with a chat templa
 leaves one folder with the tuned model. A killed run resumes from its last checkpoint and ends with the same weights.
 """
 
+import sys
+
+if __name__ == "__main__":  # before the libraries, whose import takes seconds
+    from train.launch import interrupt
+
+    interrupt.catch()
+
 import argparse
 import json
 import math
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path

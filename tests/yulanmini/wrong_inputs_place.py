@@ -64,6 +64,8 @@ def _write_right_inputs(place: Path) -> None:
     shutil.copytree(place / "tokenizer", reproduction / "02-tokenizer")
     write_manifest(reproduction / "02-tokenizer", kind="tokenizer", inputs={}, config={}, counts={})
     shutil.copytree(place / "data", reproduction / "03-data")
+    for phase in range(3, 26):
+        (reproduction / "03-data" / f"phase-{phase:02d}").symlink_to("phase-01")
     write_manifest(reproduction / "03-data", kind="data", inputs={}, config={}, counts={"phases": len(PHASES)})
 
 

@@ -3,11 +3,16 @@
 To be set up before the libraries are imported, which takes seconds: so this imports next to nothing itself.
 """
 
+from __future__ import annotations
+
 import os
 import signal
 import sys
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False  # typing itself takes 10 ms to import
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
 
 EXIT_CODE = 130
 MESSAGE = "Interrupted. What was finished is kept; the same command resumes from there."

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from data_recipes.errors import DataError, error_line, full_disk_message, is_full_disk
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.errors import TrainError
+from train.launch.interrupt import EXIT_CODE, MESSAGE, is_interruption
 from train.launch.launcher import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
 
 # `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
@@ -95,6 +96,9 @@ def explain(error: Exception, *, memory_advice: Callable[[], str], folder: Calla
     `folder`: where the run writes, for a full disk that the error does not place.
     """
     text = str(error)
+    if is_interruption(error):
+        print(MESSAGE, file=sys.stderr)
+        return EXIT_CODE
     if isinstance(error, TrainError | DataError | CheckpointError) or (isinstance(error, OSError) and error.filename):
         return print_error(error_line(error))
     if is_full_disk(error):
