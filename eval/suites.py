@@ -26,7 +26,6 @@ from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
 from eval.errors import EvalError
 from eval.harness.benchmark import Benchmark, all_benchmarks, all_suites
-from eval.harness.definitions import import_harness
 from eval.harness.given_tasks import GivenTasks
 from eval.harness.scoring import BenchmarkTask
 from eval.harness.served import ServedModel, find_served
@@ -100,7 +99,7 @@ def prepare(
         folder_state(Path(out), kind=KIND)
     for task in tasks:
         if isinstance(task, BenchmarkTask):
-            import_harness()
+            task.check_machine()
         elif data is None:
             raise EvalError(f"{task.name}: is scored on a corpus folder; give one with --data.")
     return [(task, None if data is None else task.read(Path(data))) for task in tasks]

@@ -98,7 +98,7 @@ class LocalModel(Questions, HFLM):
             logits = super()._model_call(inps)
         except torch.OutOfMemoryError:
             if len(inps) == 1:
-                raise
+                raise EvalError(memory_message(self.name, inps)) from None
             torch.cuda.empty_cache()
             return torch.cat([self._model_call(half) for half in inps.chunk(2)])
         if logits.isnan().any():
@@ -116,7 +116,12 @@ class LocalModel(Questions, HFLM):
             seeds = self._row_seeds(context, generation_kwargs["attention_mask"])
             processors.append(SeededSampling(seeds, temperature))
             generation_kwargs["do_sample"] = False
-        output = super()._model_generate(context, max_length, stop, logits_processor=processors, **generation_kwargs)
+        try:
+            output = super()._model_generate(
+                context, max_length, stop, logits_processor=processors, **generation_kwargs
+            )
+        except torch.OutOfMemoryError:
+            raise EvalError(memory_message(self.name, context)) from None
         if watch.seen is not None and bool(watch.seen):
             raise EvalError(nan_message(self.name))
         self.rows_used[len(context)] += 1
@@ -176,6 +181,14 @@ class NanWatch:
         nan = scores.isnan().any()
         self.seen = nan if self.seen is None else self.seen | nan
         return scores
+
+
+def memory_message(name: str, ids: torch.Tensor) -> str:
+    rows, tokens = ids.shape
+    return (
+        f"{name}: no memory for {rows} rows of {tokens} tokens. Give a smaller --set batch_size=N, or free the device; "
+        "what is scored so far is kept, but another batch size needs another --out."
+    )
 
 
 def free_memory(device: torch.device) -> float:

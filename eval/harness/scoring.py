@@ -15,7 +15,7 @@ from eval.code_runner import run_program
 from eval.errors import EvalError
 from eval.harness.benchmark import SOURCED, Benchmark
 from eval.harness.data_folder import local_folder
-from eval.harness.definitions import load_tasks
+from eval.harness.definitions import import_harness, load_tasks
 from eval.harness.served import ServedModel
 from eval.model_loading import LoadedModel
 from eval.scores import SEPARATOR
@@ -62,10 +62,14 @@ class BenchmarkTask(Task):
     def chat(self) -> bool:
         return self.benchmark.chat or self.prompt == "chat"
 
-    def read(self, data: Path) -> Path:
-        """Where the data is, checked; lm-eval reads it when the benchmark's turn comes."""
+    def check_machine(self) -> None:
+        """`EvalError` where what the benchmark needs is not installed, or no program can be run isolated."""
+        import_harness()
         if self.benchmark.formulation == PROGRAM and (trial := run_program("")).status == "refused":
             raise EvalError(f"{self.name}: runs generated programs; {trial.reason}")
+
+    def read(self, data: Path) -> Path:
+        """Where the data is, checked; lm-eval reads it when the benchmark's turn comes."""
         for source in self.benchmark.data:
             local_folder(data, source.repo, source.by_hand)
         return data
@@ -121,6 +125,11 @@ class BenchmarkTask(Task):
         metadata = {"tokenizer": model.tokenizer, "context": model.max_length, "data": data, "limit": self.limit}
         loaded = load_tasks(self.name, self.benchmark, data=data, metadata=metadata, given=self.given)
         for task in loaded["tasks"].values():
+            if getattr(task, "UNSAFE_CODE", False):
+                raise EvalError(
+                    f"{self.name}: 'unsafe_code' lets the harness run generated programs in this process, which is not "
+                    "done here. Give them to eval.code_runner in a process_results of your own."
+                )
             task.set_fewshot_seed(seed=self.seed)
         if model.world_size > min(len(task.eval_docs) for task in loaded["tasks"].values()) or (
             self.limit is not None and model.world_size > self.limit

@@ -109,6 +109,15 @@ def test_a_template_cannot_reach_into_python(folder, roomy_model, tmp_path):
     assert not mark.exists()
 
 
+def test_a_document_that_a_definition_does_not_fit_is_told(folder, roomy_model, monkeypatch, capsys):
+    (folder.parent / "data.jsonl").write_text("".join(json.dumps(question) + "\n" for question in QUESTIONS[:1]))
+    with (folder.parent / "data.jsonl").open("a") as file:
+        file.write(json.dumps({"q": None, "options": ["a", "b"], "gold": 0}) + "\n")
+    write(folder, plain=PLAIN.format(data=folder.parent / "data.jsonl").replace("{{q}}", "{{q.upper()}}"))
+    assert call(monkeypatch, "run", roomy_model, "--tasks-from", folder, "--suite", "sums") == 2
+    assert "sums: a document of json does not fit the definition" in capsys.readouterr().err
+
+
 def test_names_are_taken_once(folder):
     write(folder)
     write(folder, name="again.yaml")
@@ -157,3 +166,9 @@ def test_code_runs_where_the_user_allows_it(folder, roomy_model, tmp_path, monke
     assert "'!function' runs code" in capsys.readouterr().err
     assert call(monkeypatch, *command, "--allow-task-code") == 0
     assert "1 PLUS 2 IS" in (tmp_path / "scores" / "samples-sums.jsonl").read_text()
+
+
+def test_generated_programs_are_never_run_by_the_harness_itself(folder, roomy_model):
+    write(folder, more="unsafe_code: true\n")
+    with pytest.raises(EvalError, match="in this process, which is not done here"):
+        run_suite(roomy_model, suite="sums", given=read_given(folder, allow_code=True))
