@@ -81,3 +81,19 @@ def test_what_cannot_be_read_is_named(tmp_path):
     (folder / "README.md").unlink()
     with pytest.raises(EvalError, match="expected the `configs` of a data set"):
         load_local(folder, "main")
+
+
+def test_reading_asks_no_one_even_where_there_is_a_network(tmp_path, monkeypatch):
+    """`datasets.load_dataset` counts each load at the Hub, which takes seconds a data set where nothing answers."""
+    import socket
+
+    import datasets
+    from huggingface_hub import constants
+
+    asked = []
+    for module in (datasets.config, constants):
+        monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address) or [])
+    assert texts(lay_out(tmp_path, "one")) == ["one"]
+    assert asked == []
