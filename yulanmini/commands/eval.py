@@ -50,8 +50,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Score one model on suites of tasks and published benchmarks; given again, goes on where it stopped."""
+    from eval.errors import EvalError
     from eval.harness.given_tasks import read_given
     from eval.harness.listing import benchmark_lines
+    from eval.harness.served import base_url
     from eval.model_loading import check_model
     from eval.ranks import leave_ranks
     from eval.scores import SCORES_NAME, value_format
@@ -66,6 +68,10 @@ def run(
     names = [name for given in suite or [DEFAULT_SUITE] for name in given.split(",")]
     if endpoint is None:
         check_model(model, device=device, dtype=dtype)
+    if endpoint is not None:
+        base_url(endpoint)
+    elif tokenizer is not None:
+        raise EvalError("--tokenizer: only with --endpoint; a model folder has its own.")
     given = read_given(tasks_from, allow_code=allow_task_code) if tasks_from else None
     if dry_run:
         inputs = {task.name: task.plan(read) for task, read in prepare(data, names, settings, out, given)}
