@@ -45,6 +45,7 @@ __all__ = [
 
 Domain = Literal["web-en", "web-zh", "code", "math", "books-papers-encyclopedia", "instruction-synthetic"]
 DOMAINS: tuple[str, ...] = get_args(Domain)
+MAX_TOKENS = 10**16  # far above any corpus, and below what 64 bits count
 PHASES_FOLDER = Path(__file__).parents[1] / "phases"
 
 
@@ -211,6 +212,8 @@ class Recipe(BaseModel):
             raise DataError(f"{self.name}: scale {scale}; expected a number above 0, such as 1e-6.")
         if tokens is None:
             tokens = self.tokens if scale is None else round(scale * self.tokens)
+        if tokens > MAX_TOKENS:
+            raise DataError(f"{self.name}: {tokens:.3g} tokens; expected at most {MAX_TOKENS:.0e}.")
         if tokens < len(self.subsets):
             raise DataError(
                 f"{self.name}: {tokens:,} tokens cannot be shared by {len(self.subsets)} subsets; "

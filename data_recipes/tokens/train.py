@@ -39,7 +39,7 @@ IDEOGRAPHIC_SPACE = "\u3000"
 ALPHABET_SHARE = 0.3  # of the learnt vocabulary: single characters, the commonest; the others take bytes
 SAMPLE_BYTES = 700_000  # of each domain, so that a large domain does not crowd the others out
 MAX_LENGTH = 28_672  # the longest context of the published model (facts.md, 5)
-SMALLEST_VOCABULARY = 512
+SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 512, 10_000_000
 
 
 def check_training(corpus: Path, out: Path, *, vocab_size: int) -> dict[str, Any]:
@@ -51,6 +51,8 @@ def check_training(corpus: Path, out: Path, *, vocab_size: int) -> dict[str, Any
             f"vocab_size {vocab_size}: {len(SPECIAL_TOKENS)} special and {len(BYTE_TOKENS)} byte tokens are always "
             f"there; give at least {SMALLEST_VOCABULARY}."
         )
+    if vocab_size > LARGEST_VOCABULARY:
+        raise DataError(f"vocab_size {vocab_size}: expected at most {LARGEST_VOCABULARY:,}.")
     return corpus_manifest
 
 

@@ -48,3 +48,18 @@ def typed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
         return SimpleNamespace(code=stopped.value.code, stdout=captured.out, stderr=captured.err)
 
     return run
+
+
+@pytest.fixture
+def script_run(capfd: pytest.CaptureFixture[str]) -> Callable[..., SimpleNamespace]:
+    """Run a training script's main in this process; returns exit code, stdout and stderr without progress bars."""
+
+    def run(main: Callable[[list[str]], int], arguments: list[str]) -> SimpleNamespace:
+        capfd.readouterr()
+        code = main(arguments)
+        captured = capfd.readouterr()
+        lines = [line.rpartition("\r")[2].strip() for line in captured.err.splitlines()]
+        shown = "\n".join(line for line in lines if line and "?" not in line.partition("error: ")[0])
+        return SimpleNamespace(code=code, stdout=captured.out, stderr=shown)
+
+    return run

@@ -17,7 +17,7 @@ def check_start(config: PretrainConfig, curriculum: Curriculum, *, force: bool) 
     tokenizer = load_tokenizer(config.tokenizer)
     fingerprint = check_data(curriculum, config.tokenizer)
     heldout_text(config, curriculum, tokenizer)
-    if config.init is not None:
+    if config.init is not None and not checkpoints_in(config.output_dir):  # else the run resumes from its own
         if holds_model(config.init.path):
             ModelFolder(config.init.path)
         else:
