@@ -13,6 +13,7 @@ if __name__ == "__main__" or sys.argv[0].endswith("yulanmini"):
     interrupt.catch()
 
 import importlib
+import os
 import signal
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -127,6 +128,9 @@ def main() -> NoReturn:
     except BaseException as error:
         if interrupt.is_interruption(error):
             code = interrupt.EXIT_CODE
+        elif isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `| head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 1  # as click gives it
         elif isinstance(error, Exception) and is_bad_input(error):
             from yulanmini.console import fail
 

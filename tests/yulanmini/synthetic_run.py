@@ -159,7 +159,7 @@ KINDS = (
 SAMPLES = (
     ("What is 3 + 4?", "3 + 4 = 7. The answer is 7.", "7", True, "addition", 1, "en"),
     ("小明有 5 个苹果，又买了 2 个，现在有几个？", "5 + 2 = 7，答案是 7。", "7", True, "counting", 1, "zh"),
-    ("What is 17 + 28?", "17 + 28 = 44. <b>The answer</b> is 44.", "45", False, "addition", 2, "en"),
+    ("What is 17 + 28?", "17 + 28 = 44. <b>The answer</b> is 44.", "45", False, "sorting", 2, "en"),
 )
 
 

@@ -144,7 +144,7 @@ def test_captions_tell_of_what_was_run(tmp_path: Path, page: str) -> None:
 def test_samples_are_of_what_was_learnt_and_of_what_was_not(run: Path) -> None:
     shown = samples(collect(run)["scores"])
     assert [pair["group"] for pair in shown["right"]] == ["level 1 / addition", "level 1 / counting"]
-    assert [pair["group"] for pair in shown["wrong"]] == ["level 2 / addition"]
+    assert [pair["group"] for pair in shown["wrong"]] == ["level 2 / sorting"]
     assert shown["right"][0]["score"]["correct"] == round(50 * 0.93)
     assert all(pair["instruct"]["correct"] for pair in shown["right"])
 

@@ -103,6 +103,11 @@ def tuned_heldout(scored: dict[str, Any] | None, measured: dict[str, Any] | None
     return {domain: row["value"] for domain, row in instruct.items()}
 
 
+def is_above_chance(row: dict[str, Any] | None) -> bool | None:
+    """Whether even the lower end of a score's interval is above chance; None without a score."""
+    return None if row is None else interval(row["value"], row["count"])[0] > (row["chance"] or 0)
+
+
 def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
     """Problems with the answers of both models, some that instruct has learnt to answer and some that it has not, each
     with its kind's score; and beginnings of held-out text with what base made of them."""
@@ -123,10 +128,12 @@ def samples(scored: dict[str, Any] | None) -> dict[str, list[dict[str, Any]]]:
     def best_first(pair: dict[str, Any]) -> tuple[float, str]:
         return (-(pair["score"] or {"value": 0})["value"], pair["group"])
 
-    right = sorted((pair for pair in answered.values() if (pair["instruct"] or {}).get("correct")), key=best_first)
-    wrong = sorted(
-        (pair for pair in answered.values() if (pair["instruct"] or {}).get("correct") is False), key=best_first
-    )
+    def of(correct: bool) -> list[dict[str, Any]]:
+        """Of a kind at chance a right answer shows nothing learnt, nor a wrong one of a kind above it the opposite."""
+        pairs = (pair for pair in answered.values() if (pair["instruct"] or {}).get("correct") is correct)
+        return sorted((pair for pair in pairs if is_above_chance(pair["score"]) in (correct, None)), key=best_first)
+
+    right, wrong = of(True), of(False)
     return {"right": one_of_each(right)[:SAMPLES], "wrong": one_of_each(wrong)[-SAMPLES:], "continued": continued}
 
 
