@@ -83,10 +83,11 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
 
 def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str) -> dict[str, FolderState]:
     """The state of each repo's folder below `out`; raises what `publish_local` raises before it writes."""
-    run.check_finished()
     made_from = made_from_of(run, names, licence)
     repos = (names.checkpoints, names.base, names.instruct, names.data)
-    return {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in repos}
+    states = {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in repos}
+    run.check_finished()
+    return states
 
 
 def made_from_of(run: RunFiles, names: Names, licence: str) -> dict[str, Any]:

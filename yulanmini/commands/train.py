@@ -94,6 +94,7 @@ def coordinate_check(
     dry_run: DryRun = False,
 ) -> None:
     """How far activations move in the first steps, over the width: flat under a right parametrization."""
+    _own(out, "coordinate-check", dry_run=True)
     inputs, sizes, names = _sweep(run, widths, columns)
     _own(out, "coordinate-check", dry_run=dry_run)
     if dry_run:
@@ -121,6 +122,7 @@ def lr_transfer(
     dry_run: DryRun = False,
 ) -> None:
     """The best learning rate by width, with its interval: does it stay, or fall as models get wider?"""
+    _own(out, "lr-transfer", dry_run=True)
     inputs, sizes, names = _sweep(run, widths, columns)
     _own(out, "lr-transfer", dry_run=dry_run)
     if dry_run:
@@ -158,6 +160,7 @@ def stability_study(
     """Train the rows of the report's Figure 6 at rising learning rates: which diverge, and what each costs."""
     from train.studies.stability import check_rates
 
+    _own(out, "stability-study", dry_run=True)
     inputs, learning_rates = study_inputs(run), _list(rates, float)
     inputs.check()
     check_rates(learning_rates)
