@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
 
+import psutil
+
 from data_recipes.errors import nearest
 from train.errors import TrainError
 
@@ -37,7 +39,8 @@ def launch(
     Raises SystemExit with the script's code when it did not succeed; its message is on stderr already.
     """
     # -P: a module in the current folder is not taken for one of ours. The script's own first place is its folder.
-    command = [sys.executable, "-P", str(TRAIN_FOLDER / "launch" / "accelerate_main.py"), "--quiet", *options]
+    command = [sys.executable, "-P", str(TRAIN_FOLDER / "launch" / "accelerate_main.py"), "--quiet"]
+    command += [*thread_options(options), *options]
     command += [str(TRAIN_FOLDER / f"{script}.py"), *arguments]
     with TemporaryDirectory(prefix="yulanmini-") as folder:
         defaults = {
@@ -63,6 +66,15 @@ def launch(
             exit_code = Path(folder) / EXIT_CODE_FILE
             # Without one the script did not come to its end, or not to its beginning: 2 for a wrong option.
             sys.exit(int(exit_code.read_text()) if exit_code.is_file() else max(code, 1))
+
+
+def thread_options(options: Sequence[str]) -> list[str]:
+    """The share of the cores that accelerate would give each process on the CPU, said so that it prints no notice."""
+    if "--cpu" not in options or "--num_processes" not in options or "OMP_NUM_THREADS" in os.environ:
+        return []
+    processes = int(options[options.index("--num_processes") + 1])
+    cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+    return ["--num_cpu_threads_per_process", str(max(cores // processes, 1))]
 
 
 def accelerate_options(
