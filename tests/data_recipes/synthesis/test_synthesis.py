@@ -14,7 +14,8 @@ from data_recipes.synthesis import documents as synthesis_documents
 from data_recipes.synthesis.draw import ProblemSource, all_kinds
 from data_recipes.synthesis.problem import LANGUAGES, is_heldout, load_words, put_into_words
 from data_recipes.synthesis.prose_zh import chinese_documents, in_words
-from eval.tasks.problems import read_answer
+from eval.metrics.answer_match.answer_match import read_answer
+from eval.tasks.problems import ANSWER_MARKS
 
 LEVELS = {1: 1.0, 2: 1.0, 3: 1.0}
 
@@ -78,7 +79,7 @@ def test_answers_known_from_elsewhere(kind, operands, english, chinese):
     for language, expected in (("en", english), ("zh", chinese)):
         problem = put_into_words(all_kinds()[kind], operands, language, Random(0))
         assert problem.answer == expected
-        assert read_answer(problem.response, language) == expected
+        assert read_answer(problem.response, [ANSWER_MARKS[language]]) == expected
 
 
 def test_sides_share_no_problem_even_in_another_wording_language_or_order():
@@ -114,7 +115,8 @@ def test_heldout_dialogues_cover_every_kind_evenly_without_repeats():
     for dialogue in dialogues:
         by_kind.setdefault(dialogue["kind"], []).append(dialogue["messages"][0]["content"])
         assert [message["role"] for message in dialogue["messages"]] == ["user", "assistant"]
-        assert read_answer(dialogue["messages"][1]["content"], dialogue["language"]) == dialogue["answer"]
+        marks = [ANSWER_MARKS[dialogue["language"]]]
+        assert read_answer(dialogue["messages"][1]["content"], marks) == dialogue["answer"]
     assert set(by_kind) == set(all_kinds())
     assert all(len(questions) == len(set(questions)) == 12 for questions in by_kind.values())
 

@@ -133,4 +133,4 @@ def test_a_machine_that_isolates_nothing_is_told_before_anything_is_asked(monkey
     for name in (*ALL, "gsm8k-5shot-pal"):
         (task,) = make_tasks(name, {})
         with pytest.raises(EvalError, match=f"{name}: runs generated programs.*sandlock: not installed"):
-            task.read(FIXTURES)
+            task.check_machine()
