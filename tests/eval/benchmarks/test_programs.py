@@ -1,7 +1,6 @@
 """HumanEval(+) and MBPP(+): reference solutions pass, changed ones fail, and pass@k is the closed form."""
 
 from math import comb
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from eval.errors import EvalError
 
 BASE = {"humaneval-0shot", "humaneval-plus-0shot"}
 CHAT = {"humaneval-0shot-chat", "humaneval-plus-0shot-chat", "mbpp-0shot-chat", "mbpp-plus-0shot-chat"}
-FIXTURES = Path(__file__).resolve().parents[2] / "data" / "benchmarks"
 ALL = [*sorted(BASE), "mbpp-3shot", "mbpp-plus-3shot", *sorted(CHAT)]
 
 pytestmark = pytest.mark.skipif(run_program("").status == "refused", reason="nothing isolates programs here")
