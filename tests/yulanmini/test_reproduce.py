@@ -46,6 +46,7 @@ def kill_in_stage(out: Path, stage: str, progress: Path | None) -> None:
     assert process.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_run_killed_in_every_stage_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"

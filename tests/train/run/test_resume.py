@@ -166,6 +166,7 @@ def test_a_run_begun_on_two_ranks_goes_on_with_one(
     assert [line["loss"] for line in moved] == pytest.approx([line["loss"] for line in one], abs=2e-5)
 
 
+@pytest.mark.slow
 # The survivor's own message where that is rank 0, which speaks for all; else that of the process that started both.
 @pytest.mark.parametrize(
     ("rank", "message"),

@@ -226,6 +226,7 @@ def test_micro_batches_change_the_speed_and_not_the_result(tmp_path):
         assert other["grad_norm"] == pytest.approx(one["grad_norm"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_losses_of_one(tmp_path):
     alone = tune(tmp_path, max_steps=3)
     config = write_sft_config(tmp_path, max_steps=3, output_dir=str(tmp_path / "two"))
