@@ -7,7 +7,6 @@ is in the file at once, so that the same command after a kill goes on with the n
 import contextlib
 import json
 import math
-import platform
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +19,7 @@ from tqdm import tqdm
 
 from data_recipes.errors import DataError, nearest
 from data_recipes.files import only_process, write_whole
+from data_recipes.machine import this_machine
 from data_recipes.manifest import claim_folder, fingerprint_of, folder_state, sha256_file
 from data_recipes.recipes.yaml_schema import validate
 from data_recipes.registry import named_subclasses
@@ -262,15 +262,9 @@ def machine(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
     """What the scores were computed on; another kind of machine gives other last digits."""
     import torch
 
+    found = this_machine() | {"processes": 1, "threads": torch.get_num_threads()}
     if isinstance(loaded, ServedModel):
-        processor = "behind an endpoint"
-    else:
-        cuda = loaded.device.type == "cuda"
-        processor = torch.cuda.get_device_name(loaded.device) if cuda else platform.machine()
-    return {
-        "processor": processor,
-        "processes": 1 if isinstance(loaded, ServedModel) or loaded.world is None else loaded.world.size,
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-    }
+        return found | {"processor": "behind an endpoint"}
+    if loaded.device.type == "cuda":
+        found["gpu"] = torch.cuda.get_device_name(loaded.device)
+    return found | ({"processes": loaded.world.size} if loaded.world else {})
