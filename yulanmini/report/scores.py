@@ -155,10 +155,10 @@ def spread(scale: str | None) -> str:
     if not measured:
         return ""
     runs = measured["runs"]
-    instruct, bits = [[run[key] for run in runs] for key in ("level_1_instruct", "bits_per_byte_base")]
+    instruct, bits = [[run[key] for run in runs if key in run] for key in ("level_1_instruct", "bits_per_byte_base")]
     return (
         f"Another seed, or another machine's text, gives other scores: in {len(runs)} runs that differed in their seed "
-        f"alone, instruct had {units.percent(min(instruct))} to {units.percent(max(instruct))} of level 1 right, and "
-        f"base {units.significant(min(bits))} to {units.significant(max(bits))} bits per byte. Differences within that "
+        f"or in the packages installed, instruct had {units.percent(min(instruct))} to {units.percent(max(instruct))} "
+        f"of level 1 right, and base {units.significant(min(bits))} to {units.significant(max(bits))} bits per byte. Differences within that "
         "mean nothing."
     )
