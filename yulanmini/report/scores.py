@@ -156,9 +156,10 @@ def spread(scale: str | None) -> str:
         return ""
     runs = measured["runs"]
     instruct, bits = [[run[key] for run in runs if key in run] for key in ("level_1_instruct", "bits_per_byte_base")]
+    shares = f"{units.percent(min(instruct))} to {units.percent(max(instruct))}"
     return (
         f"Another seed, or another machine's text, gives other scores: in {len(runs)} runs that differed in their seed "
-        f"or in the packages installed, instruct had {units.percent(min(instruct))} to {units.percent(max(instruct))} "
-        f"of level 1 right, and base {units.significant(min(bits))} to {units.significant(max(bits))} bits per byte. Differences within that "
+        f"or in the packages installed, instruct had {shares} of level 1 right, and base "
+        f"{units.significant(min(bits))} to {units.significant(max(bits))} bits per byte. Differences within that "
         "mean nothing."
     )
