@@ -46,10 +46,10 @@ def fingerprint_of(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that can change a stage's output, as far as they are installed."""
+def package_versions(names: Sequence[str] = RECORDED_PACKAGES) -> dict[str, str]:
+    """Versions of packages, by default those that can change a stage's output, as far as they are installed."""
     versions = {}
-    for name in RECORDED_PACKAGES:
+    for name in names:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

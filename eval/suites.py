@@ -10,7 +10,6 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from data_recipes.errors import DataError, nearest
 from data_recipes.files import only_process, write_whole
 from data_recipes.machine import this_machine
-from data_recipes.manifest import claim_folder, fingerprint_of, folder_state, sha256_file
+from data_recipes.manifest import claim_folder, fingerprint_of, folder_state, package_versions, sha256_file
 from data_recipes.recipes.yaml_schema import validate
 from data_recipes.registry import named_subclasses
 from eval.corpus_folder import data_fingerprint
@@ -199,7 +198,7 @@ def new_scores(
             "settings": settings,
             "decoding": "greedy",
             "benchmarks": {},
-            "packages": installed(PACKAGES),
+            "packages": package_versions(PACKAGES),
             "machine": machine(loaded),
             "seconds": {},
         },
@@ -247,15 +246,6 @@ def files_fingerprint(folder: Path) -> str:
     """A hash of the names and contents of a data set's files."""
     files = (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith("."))
     return fingerprint_of({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
-
-
-def installed(names: Sequence[str]) -> dict[str, str]:
-    """The versions of packages, of those that are there."""
-    versions = {}
-    for name in names:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
 
 
 def machine(loaded: LoadedModel | ServedModel) -> dict[str, Any]:
