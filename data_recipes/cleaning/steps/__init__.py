@@ -1,0 +1,1 @@
+"""The steps of the cleaning pipeline, one subject a module; each is found by its name."""

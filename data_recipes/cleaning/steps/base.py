@@ -1,0 +1,162 @@
+"""What a cleaning step is: columns computed from texts once (signals), and a verdict on them by thresholds.
+
+A step is a subclass of `Step`, `Rewrite` or `CorpusStep` with a `name`, in a module of this folder. Its `Settings` are
+its entry in a config. They say of each field whether the signals depend on it or only the verdict: changed thresholds
+judge again what was computed, and no text is read for it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from data_recipes.executors import Stage
+from data_recipes.manifest import fingerprint_of
+
+
+class Threshold:
+    """Marks a field of `Settings` that only the verdict depends on: `Annotated[float, Threshold()]`."""
+
+
+class StepSettings(BaseModel):
+    """An entry of a config's `steps`. `step` is the step's name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    step: str
+
+    def signal_settings(self) -> dict[str, Any]:
+        """The fields that the signals depend on, as JSON has them."""
+        hints = get_type_hints(type(self), include_extras=True)
+        marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
+        thresholds = {name for name, found in marks.items() if any(isinstance(mark, Threshold) for mark in found)}
+        return self.model_dump(mode="json", exclude=thresholds)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive documents of one source. `columns` holds what the step's `reads` asks for, a value a document, None
+    where the row has none: `path`, `repo`, `language`, ..."""
+
+    source: str
+    files: Sequence[str]
+    """The file of each document, relative to its source."""
+    texts: Sequence[str]
+    columns: dict[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+Settings = TypeVar("Settings", bound=StepSettings)
+
+
+class _Named(ABC, Generic[Settings]):
+    """What all steps share. `settings` is an instance of the class's `Settings`."""
+
+    Settings: ClassVar[type[StepSettings]]
+    version: ClassVar[int] = 1
+    """Raised when the same settings give other values, so that what was computed before is not taken."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Columns of the input beside the text that the step uses where they are."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def inputs(self) -> dict[str, str]:
+        """Fingerprints of other files that the values depend on (a model, evaluation sets), by what they are."""
+        return {}
+
+    def fingerprint(self) -> str:
+        """Names the values: equal fingerprints on equal texts give equal values."""
+        own = [self.settings.step, self.version, self.settings.signal_settings(), self.inputs()]
+        return fingerprint_of(own)
+
+
+class Step(_Named[Settings]):
+    """Judges each document by itself."""
+
+    costly: ClassVar[bool] = False
+    """Whether signals are computed only of documents that the steps before have kept (a model scores them)."""
+
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """The columns that the step adds, named so that no other step has the same: `language`, `language_share`."""
+
+    @abstractmethod
+    def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
+        """A value for each document and column of the schema; a pure function of texts and signal settings."""
+
+    @abstractmethod
+    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
+        """For each row why the document is dropped, None if it is kept; a pure function of signals and thresholds.
+
+        A reason is a short phrase that does not hold the value, so that documents can be counted by it:
+        `fewer than 50 words`.
+        """
+
+    def limits(self) -> dict[str, list[float]]:
+        """The thresholds that the report draws into the distribution of a numeric column, by column."""
+        return {}
+
+
+class Rewrite(_Named[Settings]):
+    """Changes texts before all other steps see them, in the order of the config: notebooks to Markdown."""
+
+    @abstractmethod
+    def rewrite(self, batch: Batch) -> list[str | None]:
+        """The new text of each document, the same object where nothing changes; None drops it (`dropped_as`)."""
+
+    dropped_as: ClassVar[str] = "nothing left"
+
+
+class Corpus(Protocol):
+    """The documents of a run as a `CorpusStep` sees them: in units of fixed size, numbered by unit and row. Picklable;
+    its folder is the same for every task, on whatever machine."""
+
+    folder: Path
+    """The step's own, for what it keeps between its stages; made."""
+    sources: Sequence[str]
+    """In order of priority: of two copies the one of the earlier source is kept."""
+
+    def units(self) -> int: ...
+
+    def origin(self, unit: int) -> pa.Table:
+        """`source` (int32, an index into `sources`), `file`, `row`, `characters` of each document of a unit."""
+
+    def taking_part(self, unit: int) -> np.ndarray:
+        """bool, which documents of the unit the steps before have kept."""
+
+    def signals(self, unit: int) -> pa.Table:
+        """The step's own columns, a row a document of the unit."""
+
+    def texts(self, unit: int, rows: Sequence[int]) -> list[str]:
+        """The texts of some documents of a unit, `rows` ascending."""
+
+    def write_verdicts(
+        self, unit: int, rows: Sequence[int], reasons: Sequence[str], copies_of: Sequence[tuple[int, int] | None]
+    ) -> None:
+        """The documents of a unit to drop, and (unit, row) of the document that each is a copy of, if it is one. Must
+        be called for every unit, once."""
+
+
+class CorpusStep(_Named[Settings]):
+    """Judges documents by each other (duplicates), after signals of each. What the steps before have dropped takes no
+    part."""
+
+    @abstractmethod
+    def schema(self) -> pa.Schema:
+        """The columns of `signals`. Binary ones (a signature) are for the step's own use and are not given out."""
+
+    @abstractmethod
+    def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
+        """As `Step.signals`."""
+
+    @abstractmethod
+    def stages(self, corpus: Corpus) -> list[Stage]:
+        """What finds the documents to drop: stages that run one after the other, each over any number of tasks."""
