@@ -13,7 +13,7 @@ ExecutorName = Literal["local", "slurm", "ray"]
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job. `run(rank, tasks)` is picklable; ranks never write the same file. `alone`: one task does it."""
+    """`run(rank, tasks)` is picklable; ranks never write the same file. `alone`: one task does it all."""
 
     name: str
     run: Callable[[int, int], None]
