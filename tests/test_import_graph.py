@@ -20,7 +20,7 @@ FLOORS = {
     "data_recipes": (
         ("errors",),
         ("manifest", "places"),
-        ("files", "ordering"),
+        ("files", "ordering", "executors"),
         ("recipes",),
         ("reading",),
         ("cleaning",),

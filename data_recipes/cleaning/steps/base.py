@@ -53,10 +53,10 @@ class Batch:
         return len(self.texts)
 
 
-Settings = TypeVar("Settings", bound=StepSettings)
+OfStep = TypeVar("OfStep", bound=StepSettings)
 
 
-class _Named(ABC, Generic[Settings]):
+class _Named(ABC, Generic[OfStep]):
     """What all steps share. `settings` is an instance of the class's `Settings`."""
 
     Settings: ClassVar[type[StepSettings]]
@@ -65,7 +65,7 @@ class _Named(ABC, Generic[Settings]):
     reads: ClassVar[tuple[str, ...]] = ()
     """Columns of the input beside the text that the step uses where they are."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: OfStep) -> None:
         self.settings = settings
 
     def inputs(self) -> dict[str, str]:
@@ -78,7 +78,7 @@ class _Named(ABC, Generic[Settings]):
         return fingerprint_of(own)
 
 
-class Step(_Named[Settings]):
+class Step(_Named[OfStep]):
     """Judges each document by itself."""
 
     costly: ClassVar[bool] = False
@@ -105,7 +105,7 @@ class Step(_Named[Settings]):
         return {}
 
 
-class Rewrite(_Named[Settings]):
+class Rewrite(_Named[OfStep]):
     """Changes texts before all other steps see them, in the order of the config: notebooks to Markdown."""
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Corpus(Protocol):
         be called for every unit, once."""
 
 
-class CorpusStep(_Named[Settings]):
+class CorpusStep(_Named[OfStep]):
     """Judges documents by each other (duplicates), after signals of each. What the steps before have dropped takes no
     part."""
 
