@@ -36,3 +36,9 @@ def study_inputs(run: Path) -> "Inputs":
     from train.studies.trials import Inputs
 
     return Inputs(tokenizer=run / TOKENIZER, data=run / DATA)
+
+
+def pretraining_folder(run: Path) -> Path:
+    """The folder of a pretraining run: `run` itself, or that of a run of `yulanmini reproduce`."""
+    inside = run / PRETRAIN
+    return inside if inside.is_dir() else run

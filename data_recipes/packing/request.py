@@ -161,6 +161,7 @@ def expand(names: Sequence[str]) -> list[str]:
 
 
 def is_built(out: Path, key: str) -> bool:
+    """Whether a phase is in `out`, or where an absolute path leads."""
     return (out / phase_folder(key) / MANIFEST_NAME).is_file()
 
 
@@ -172,6 +173,8 @@ def with_predecessors(asked: Sequence[Recipe], out: Path) -> tuple[list[Recipe],
     def resolved(recipe: Recipe) -> Recipe:
         if recipe.after is None:
             return recipe
+        if recipe.built_predecessor is not None:
+            return recipe.model_copy(update={"after": str(recipe.built_predecessor)})
         other = recipe.load_predecessor()
         key = recipe.after if other is None else other.key
         if not any(one.key == key for one in (*asked, *unbuilt)) and not is_built(out, key):

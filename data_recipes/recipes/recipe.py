@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from data_recipes.errors import DataError, nearest
+from data_recipes.manifest import MANIFEST_NAME
 from data_recipes.recipes.phases import PUBLISHED_KEYS, phase_folder, phase_key
 from data_recipes.recipes.quotas import proportional_shares
 from data_recipes.recipes.source import Access, Filter, Source, resolve_source, typed_path
@@ -103,7 +104,7 @@ class Recipe(BaseModel):
     made from; they name the built folder.
 
     `tokenizer`: a folder (relative to the recipe file) or Hub id; None: the one given to the build. `after`: the recipe
-    whose draws come before this one's, by name, phase or path.
+    whose draws come before this one's, by name, phase or path, or the folder of a built phase, wherever that is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -184,6 +185,14 @@ class Recipe(BaseModel):
             return None
         local = typed_path(self.tokenizer, self._folder)
         return str(local) if local.exists() else self.tokenizer
+
+    @property
+    def built_predecessor(self) -> Path | None:
+        """The folder of a built phase that `after` leads to, absolute, if it is one."""
+        if self.after is None or "/" not in self.after:
+            return None
+        folder = typed_path(self.after, self._folder).resolve()
+        return folder if (folder / MANIFEST_NAME).is_file() else None
 
     def load_predecessor(self) -> "Recipe | None":
         """The recipe that `after` names: a published phase, a recipe file, or NAME.yaml beside this one."""

@@ -82,6 +82,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
     "recipe export": [("28", "28"), ("26-5k", "26-4k"), ("garbage.yaml", "garbage.yaml"), ("", "phase")],
     "recipe show": [("28", "28"), ("26-5k", "26-4k"), ("garbage.yaml", "garbage.yaml"), ("folder", "folder")],
     "recipe check": [("5", "5"), ("--jason", "--json"), ("-j", "-j")],
+    "recipe propose": [
+        ("nowhere --out next.yaml", "nowhere"),
+        ("folder --out next.txt", ".yaml"),
+        ("file.txt --out next.yaml", "file.txt"),
+        ("folder --out next.yaml --most-change 7", "most-change"),
+    ],
     "recipe plot": [
         ("picture.bmp", ".svg"),
         ("folder", "folder"),

@@ -140,6 +140,54 @@ def check(as_json: AsJson = False) -> None:
     say(f"All {len(mixes)} mixes and {len(steps)} steps agree with what is published.")
 
 
+@app.command(epilog="Example: yulanmini recipe propose runs/tiny --out next.yaml")
+def propose(
+    run: Annotated[Path, typer.Argument(help="A run of reproduce, or of train pretrain with held-out text.")],
+    out: Annotated[Path | None, typer.Option(help="Recipe file to write, .yaml; without it, it is printed.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of the new phase; default: the last one's.")] = None,
+    most_change: Annotated[float, typer.Option(min=0, max=1, help="Largest move of a domain's share.")] = 0.03,
+    most_epochs: Annotated[float, typer.Option(min=0, help="Epochs of a source, all phases together.")] = 4.0,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Propose the next phase's mix: by held-out loss of each domain over the phases, and by what is left to read.
+
+    The rule is in docs/recipes.md. The result is a recipe file with its reasons, to be read, changed and built.
+    """
+    from data_recipes.errors import DataError
+    from data_recipes.files import write_whole
+    from data_recipes.manifest import check_new_file
+    from data_recipes.recipes.phases import is_annealing, phase_folder
+    from data_recipes.recipes.propose import Rule, heldout_records
+    from data_recipes.recipes.propose import propose as next_mix
+    from train.config import PretrainConfig
+    from train.config_file import load_config
+    from yulanmini.run_layout import pretraining_folder
+
+    if out is not None:
+        check_new_file(out, endings=(".yaml", ".yml"))
+    folder = pretraining_folder(run)
+    heldout = heldout_records(folder / "heldout.jsonl")
+    data = load_config(PretrainConfig, folder / "config.yaml").data.dir
+    last = next((str(record["phase"]) for record in reversed(heldout) if str(record["phase"]) != "0"), None)
+    if last is None:
+        raise DataError(f"{folder}: no phase is finished yet, so nothing says how held-out loss goes.")
+    rule = Rule(most_change=most_change, most_epochs=most_epochs, annealing=is_annealing(last))
+    proposal = next_mix(heldout, data / phase_folder(last), tokens=tokens, rule=rule)
+    domains = [{**vars(item), "why": "; ".join(item.reasons)} for item in proposal.domains]
+    if as_json:
+        emit_json({"recipe": proposal.recipe, "domains": domains})
+    elif out is None:
+        print(proposal.text(), end="")
+    else:
+        columns = ["domain", "before=share_before:.2%", "proposed=share:.2%", "epochs=epochs:.2f", "why"]
+        emit_records(columns, domains)
+    if out is not None:
+        if not dry_run:
+            write_whole(out, proposal.text())
+        say(f"{'Would write' if dry_run else 'Wrote'} {out}. To build it: yulanmini data build {out} --out FOLDER")
+
+
 @app.command(epilog="Example: yulanmini recipe plot curriculum.svg --by source")
 def plot(
     out: Annotated[Path, typer.Argument(help="Picture to write, .svg.")],
