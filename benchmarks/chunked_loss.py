@@ -34,7 +34,7 @@ def ordinary_loss(hidden_states: torch.Tensor, head: nn.Linear, targets: torch.T
 
 
 def chunked_loss(hidden_states: torch.Tensor, head: nn.Linear, targets: torch.Tensor) -> torch.Tensor:
-    return linear_cross_entropy(hidden_states, head, targets, use_liger=False)[0]
+    return linear_cross_entropy(hidden_states, head, targets)[0]
 
 
 LOSSES: dict[str, Callable] = {"ordinary": ordinary_loss, "chunked": chunked_loss}

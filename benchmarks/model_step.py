@@ -62,7 +62,6 @@ def build(name: str, options: argparse.Namespace, use_liger: bool) -> torch.nn.M
     config: Any = YuLanMiniConfig.reparametrized(
         **SHAPES[options.shape],
         max_position_embeddings=options.length,
-        use_liger=use_liger,
         wesar_weights=name == "yulanmini",
     )
     config._attn_implementation = options.attention
@@ -287,12 +286,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--decode-steps", type=int, default=300, help="decoding steps measured")
     parser.add_argument("--warmup", type=int, default=2, help="steps before measuring")
     parser.add_argument("--compile", action="store_true", help="torch.compile both models for training")
-    parser.add_argument("--liger", action="store_true", help="measure again with liger-kernel (GPU)")
+    parser.add_argument("--liger", action="store_true", help="measure again with liger-kernel's kernels in Llama (GPU)")
     parser.add_argument("--peak-tflops", type=float, help="peak that MFU is a share of; known for common GPUs")
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     options = parser.parse_args()
     if options.liger and not (options.device == "cuda" and is_liger_kernel_available()):
-        parser.error("--liger needs a GPU and the liger-kernel package (pip install 'yulanmini[gpu]')")
+        parser.error("--liger needs a GPU and the liger-kernel package (pip install liger-kernel)")
     return options
 
 

@@ -152,9 +152,6 @@ class YuLanMiniConfig(PreTrainedConfig):
     gradient_checkpointing_step (`int`, *optional*):
         With activation checkpointing on, layers whose index is a multiple of it keep their activations and the others
         are recomputed (the published rule). None recomputes every layer.
-    use_liger (`bool`, *optional*):
-        Whether the loss may use liger-kernel's fused linear cross-entropy. None: where it is installed and the
-        hidden states are on a GPU.
     """
 
     model_type = "yulanmini"
@@ -229,7 +226,6 @@ class YuLanMiniConfig(PreTrainedConfig):
     z_loss: float | int | None = 1e-4
 
     gradient_checkpointing_step: int | None = None
-    use_liger: bool | None = None
 
     def __post_init__(self, **kwargs):
         self._refuse_impossible_numbers()

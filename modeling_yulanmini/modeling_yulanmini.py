@@ -19,7 +19,6 @@ Every multiplier acts inside `YuLanMiniModel`, the head's included: frameworks t
 # Config fields that may be None in a file are filled in by its __post_init__, which mypy does not see.
 # mypy: disable-error-code="operator,index,arg-type,union-attr"
 
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,21 +44,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRotaryEmbedding, eager_attention_forward
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, is_liger_kernel_available
+from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unpinned_kernel
 
-# Elements of fp32 logits that exist at once in the loss: 128 MiB.
+# Elements of fp32 logits that exist at once in the loss: 128 MiB on a CPU. On an accelerator 1 GiB: every chunk reads
+# and writes the head's fp32 gradient (760 MB at full size), which chunks of 128 MiB do eight times as often.
 LOGITS_CHUNK_ELEMENTS = 2**25
+ACCELERATOR_LOGITS_CHUNK_ELEMENTS = 2**28
 LOGITS_CHUNK_MIN_TOKENS = 512
 IGNORE_INDEX = -100
-
-# Looked up once: a search for packages has no place in a compiled forward pass.
-LIGER_LOSS: Callable | None = None
-if torch.cuda.is_available() and is_liger_kernel_available():
-    LIGER_LOSS = importlib.import_module("liger_kernel.transformers.functional").liger_fused_linear_cross_entropy
 
 
 class YuLanMiniScaledNorm(nn.Module):
@@ -683,12 +679,57 @@ def variable_length_arguments(position_ids: torch.Tensor) -> dict[str, torch.Ten
     return dict(zip(names, (*cu_seq_lens, *max_lengths), strict=True))
 
 
+def logits_chunk_tokens(vocab_size: int, device_type: str) -> int:
+    """Tokens whose logits exist at once."""
+    elements = LOGITS_CHUNK_ELEMENTS if device_type == "cpu" else ACCELERATOR_LOGITS_CHUNK_ELEMENTS
+    return max(elements // vocab_size, LOGITS_CHUNK_MIN_TOKENS)
+
+
+def chunk_terms(
+    logits: torch.Tensor, targets: torch.Tensor, z_loss: float, needs_grad: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """
+    Of logits (tokens, vocab_size): the summed loss and its z-loss term, fp32 scalars, and the loss's gradient in the
+    logits' dtype. Nothing here waits for the device; the logits may be overwritten.
+    """
+    counted = targets != IGNORE_INDEX
+    index = torch.where(counted, targets, 0).unsqueeze(1)
+    dtype, logits = logits.dtype, logits.float()
+    target_logits = logits.gather(1, index).squeeze(1)
+    maxima = logits.amax(dim=1, keepdim=True)
+    exponentials = logits.sub_(maxima).exp_()
+    sums = exponentials.sum(dim=1)
+    lse = maxima.squeeze(1) + sums.log()
+    z_term = torch.where(counted, z_loss * lse.square(), 0).sum()
+    loss = torch.where(counted, lse - target_logits, 0).sum() + z_term
+    if not needs_grad:
+        return loss, z_term, None
+    # d/dlogits = softmax * (1 + 2 z lse) - one_hot(target)
+    row_factor = torch.where(counted, (1 + 2 * z_loss * lse) / sums, 0)
+    grad_logits = exponentials.mul_(row_factor.unsqueeze(1))
+    grad_logits.scatter_add_(1, index, -counted.to(grad_logits.dtype).unsqueeze(1))
+    return loss, z_term, grad_logits.to(dtype)
+
+
+def add_product(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """total += left @ right, in the dtype of `total`: bfloat16 would lose an addend below 1/256 of the sum."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    elif total.is_cuda:  # summed within the matrix product: the addend is neither rounded nor written
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total.add_(left @ right)
+
+
 class ChunkedLinearCrossEntropy(torch.autograd.Function):
     """
     Sum over tokens of -log softmax(hidden @ weight.T)[target] + z_loss * logsumexp^2, and the second term alone.
 
     Logits exist for one chunk of tokens at a time; gradients are computed with the loss, so none is computed twice.
     """
+
+    # A trainer that compiles puts the compiled function here: one pass over the logits in place of eight.
+    chunk_terms: ClassVar[Callable] = staticmethod(chunk_terms)
 
     @staticmethod
     def forward(ctx, hidden_states, weight, targets, z_loss, chunk_tokens, grad_hidden_states, grad_weight):
@@ -697,38 +738,19 @@ class ChunkedLinearCrossEntropy(torch.autograd.Function):
         with IGNORE_INDEX for tokens that do not count; the last two are buffers to fill, or None where none is needed.
         """
         matrix = weight.to(hidden_states.dtype)
+        needs_grad = grad_hidden_states is not None or grad_weight is not None
         loss = hidden_states.new_zeros((), dtype=torch.float32)
         z_term = hidden_states.new_zeros((), dtype=torch.float32)
         for start in range(0, hidden_states.shape[0], chunk_tokens):
             hidden_chunk = hidden_states[start : start + chunk_tokens]
-            target_chunk = targets[start : start + chunk_tokens]
-            counted = target_chunk != IGNORE_INDEX
-            index = torch.where(counted, target_chunk, 0).unsqueeze(1)
-
-            logits = (hidden_chunk @ matrix.t()).float()
-            target_logits = logits.gather(1, index).squeeze(1)
-            maxima = logits.amax(dim=1, keepdim=True)
-            exponentials = logits.sub_(maxima).exp_()
-            sums = exponentials.sum(dim=1)
-            lse = maxima.squeeze(1) + sums.log()
-            z_chunk = torch.where(counted, z_loss * lse.square(), 0).sum()
-            loss = loss + torch.where(counted, lse - target_logits, 0).sum() + z_chunk
-            z_term = z_term + z_chunk
-
-            if grad_hidden_states is None and grad_weight is None:
-                continue
-            # d/dlogits = softmax * (1 + 2 z lse) - one_hot(target)
-            row_factor = torch.where(counted, (1 + 2 * z_loss * lse) / sums, 0)
-            grad_logits = exponentials.mul_(row_factor.unsqueeze(1))
-            grad_logits.scatter_add_(1, index, -counted.to(grad_logits.dtype).unsqueeze(1))
-            grad_logits = grad_logits.to(hidden_states.dtype)
+            chunk_loss, chunk_z, grad_logits = ChunkedLinearCrossEntropy.chunk_terms(
+                hidden_chunk @ matrix.t(), targets[start : start + chunk_tokens], z_loss, needs_grad
+            )
+            loss, z_term = loss + chunk_loss, z_term + chunk_z
             if grad_hidden_states is not None:
                 grad_hidden_states[start : start + chunk_tokens] = grad_logits @ matrix
-            if grad_weight is not None and grad_weight.dtype == grad_logits.dtype:
-                grad_weight.addmm_(grad_logits.t(), hidden_chunk)
-            elif grad_weight is not None:
-                # bfloat16 would lose the later chunks: an addend below 1/256 of the sum changes nothing.
-                grad_weight.add_(grad_logits.t() @ hidden_chunk)
+            if grad_weight is not None:
+                add_product(grad_weight, grad_logits.t(), hidden_chunk)
         ctx.weight_dtype = weight.dtype
         ctx.save_for_backward(grad_hidden_states, grad_weight)
         ctx.mark_non_differentiable(z_term)
@@ -756,14 +778,13 @@ def linear_cross_entropy(
     targets: torch.Tensor,
     *,
     z_loss: float = 0.0,
-    use_liger: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Cross-entropy with z-loss of `lm_head(hidden_states)`, without ever holding the logits of all tokens.
 
     Value and gradients are those of the ordinary loss on fp32 logits; the chunks' weight gradients are added in fp32.
-    On a GPU liger-kernel is used where it is installed, unless `use_liger` is False. A head that is not a plain
-    `nn.Linear` (LoRA, quantized, sharded) is called chunk by chunk, so that nothing around its weight is lost.
+    The host never waits for the device. A head that is not a plain `nn.Linear` (LoRA, quantized, sharded) is called
+    chunk by chunk, so that nothing around its weight is lost.
 
     Args:
         hidden_states: (tokens, hidden_size).
@@ -784,7 +805,7 @@ def linear_cross_entropy(
         and not lm_head._forward_pre_hooks
     )
     vocab_size = lm_head.out_features if hasattr(lm_head, "out_features") else weight.shape[0]
-    chunk_tokens = max(LOGITS_CHUNK_ELEMENTS // vocab_size, LOGITS_CHUNK_MIN_TOKENS)
+    chunk_tokens = logits_chunk_tokens(vocab_size, device)
 
     if not is_plain:
         loss = z_term = torch.zeros((), device=hidden_states.device)
@@ -795,19 +816,6 @@ def linear_cross_entropy(
 
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     hidden_states = hidden_states.to(dtype)
-
-    if use_liger is not False and device == "cuda" and LIGER_LOSS is not None:
-        output = LIGER_LOSS(
-            hidden_states,
-            weight.to(dtype),
-            targets,
-            ignore_index=IGNORE_INDEX,
-            lse_square_scale=z_loss,
-            reduction="sum",
-            return_z_loss=True,
-            accum_dtype=torch.float32,
-        )
-        return output.loss, output.z_loss.detach()
 
     needs_grad = torch.is_grad_enabled()
     grad_hidden_states = torch.empty_like(hidden_states) if needs_grad and hidden_states.requires_grad else None
@@ -933,8 +941,7 @@ class YuLanMiniForCausalLM(YuLanMiniPreTrainedModel, GenerationMixin):
         """The loss of the base model's last hidden state (batch_size, seq_len, hidden_size), and its z-loss part."""
         hidden_states = hidden_states.reshape(-1, hidden_states.shape[-1])
         targets, count = targets_and_count(labels, shift_labels, num_items_in_batch, hidden_states.device)
-        z_loss, use_liger = self.config.z_loss or 0.0, self.config.use_liger
-        loss, z_term = linear_cross_entropy(hidden_states, self.lm_head, targets, z_loss=z_loss, use_liger=use_liger)
+        loss, z_term = linear_cross_entropy(hidden_states, self.lm_head, targets, z_loss=self.config.z_loss or 0.0)
         return loss / count, z_term / count
 
     def loss_function(

@@ -253,15 +253,17 @@ def test_autocast_runs_the_head_in_its_dtype(make_model, input_ids):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="liger-kernel's fused loss runs on a GPU")
-def test_liger_gives_the_same_loss_and_gradients():
-    pytest.importorskip("liger_kernel")
-    hidden_states, head, targets = problem()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="adds bfloat16 products in fp32 within the product")
+def test_the_loss_on_a_gpu_is_as_exact_as_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(modeling, "ACCELERATOR_LOGITS_CHUNK_ELEMENTS", 7 * 97)
+    hidden_states, head, targets = problem(torch.bfloat16, tokens=168 * 7)
+    exact_inputs = [tensor.detach().double().requires_grad_() for tensor in (hidden_states, head.weight)]
+    exact = torch.autograd.grad(ordinary(*exact_inputs, targets)[0], exact_inputs)
+    on_cpu = torch.autograd.grad(
+        linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS)[0], [hidden_states, head.weight]
+    )
     hidden_states, head, targets = hidden_states.detach().cuda().requires_grad_(), head.cuda(), targets.cuda()
-    plain = linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS, use_liger=False)
-    fused = linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS, use_liger=True)
-    for ours, theirs in zip(fused, plain, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=1e-4)
-    found = torch.autograd.grad(fused[0], [hidden_states, head.weight])
-    for ours, theirs in zip(found, torch.autograd.grad(plain[0], [hidden_states, head.weight]), strict=True):
-        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    loss, _ = linear_cross_entropy(hidden_states, head, targets, z_loss=Z_LOSS)
+    on_gpu = torch.autograd.grad(loss, [hidden_states, head.weight])
+    for gpu, cpu, right in zip(on_gpu, on_cpu, exact, strict=True):
+        assert relative_error(gpu.cpu(), right) < 1.5 * relative_error(cpu, right)

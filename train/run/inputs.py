@@ -20,7 +20,7 @@ RUN_KIND = "pretraining-run"
 # Sections that decide what is computed. The others say how a run is carried out or watched; what matters of the
 # data, the tokenizer, the stages and the model is compared by content below.
 _IDENTITY = ("tokens_per_step", "parametrization", "optimizer", "schedule", "seed", "precision", "spikes")
-_NOT_OF_THE_MODEL = ("transformers_version", "id2label", "label2id", "max_position_embeddings", "use_liger")
+_NOT_OF_THE_MODEL = ("transformers_version", "id2label", "label2id", "max_position_embeddings")
 
 
 def identity(

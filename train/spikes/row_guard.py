@@ -131,7 +131,9 @@ class RowOutliers(SpikePolicy):
         spread = ((earlier - usual).square() * weights).sum().sqrt()
         sigma = self.settings.sigma
         stands_out = (farthest > (usual + sigma * spread).clamp_min(sigma)) & (self._count >= self.settings.min_steps)
-        return stands_out, torch.where(self._count > 1, farthest, float("nan")), gathered[rank, -1]
+        # Not `gathered[rank, -1]`: an index without dimensions is fetched to the host.
+        row = gathered[:, -1].index_select(0, rank[None])[0]
+        return stands_out, torch.where(self._count > 1, farthest, float("nan")), row
 
     def remember(self, spike: torch.Tensor) -> None:
         assert self._latest is not None
