@@ -18,6 +18,7 @@ from data_recipes.manifest import claim_folder, folder_state, fsync_tree, sha256
 from eval.errors import EvalError
 from eval.harness.benchmark import Benchmark, DataSource, all_benchmarks
 from eval.harness.data_folder import DEFAULT_CONFIG, describe_files
+from eval.harness.items import write_items
 
 KIND = "benchmark-data"
 RECORD = "fetched.json"
@@ -43,7 +44,8 @@ def _each(benchmark: Benchmark) -> list[DataSource]:
 
 
 def fetch(benchmarks: Sequence[Benchmark], out: Path, *, progress: bool = False) -> dict[str, Any]:
-    """Fetch what benchmarks read into `out`; returns "datasets" (repo: config: split: record) and "fetched" splits.
+    """Fetch what benchmarks read into `out`; returns "datasets" (repo: config: split: record), "fetched" splits, and
+    how many "items" each evaluation set has that can be kept out of training text.
 
     One data set that cannot be had does not keep the others away: `EvalError` at the end names those that are missing,
     and what came is kept.
@@ -69,6 +71,7 @@ def fetch(benchmarks: Sequence[Benchmark], out: Path, *, progress: bool = False)
             for config, splits in configs.items()
             for split, record in splits.items()
         }
+        items = write_items(out)
         fsync_tree(out)
         write_manifest(
             out,
@@ -81,7 +84,7 @@ def fetch(benchmarks: Sequence[Benchmark], out: Path, *, progress: bool = False)
     if problems:
         listed = "\n  ".join(dict.fromkeys(problems))
         raise EvalError(f"{len(problems)} of {len(steps)} splits are missing; the others are in {out}:\n  {listed}")
-    return {"datasets": records, "fetched": fetched}
+    return {"datasets": records, "fetched": fetched, "items": items}
 
 
 def plan(benchmarks: Sequence[Benchmark], out: Path) -> list[dict[str, Any]]:
