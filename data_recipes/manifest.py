@@ -66,12 +66,13 @@ def write_manifest(
     counts: Mapping[str, Any],
     seed: int | None = None,
     known_hashes: Mapping[str, Mapping[str, Any]] | None = None,
+    leave_out: Sequence[str] = (),
     **extra: Any,
 ) -> dict[str, Any]:
     """Hash every file of `folder` and write its manifest; returns the manifest.
 
     `known_hashes` (relative name to `{"sha256", "bytes"}`) spares reading large files that were hashed when
-    they were written.
+    they were written. `leave_out`: files and folders directly in `folder` that are no part of the output.
 
     `fingerprint` covers what the output is (kind, inputs, config, seed, file hashes), not when or where it
     was made, so two equal builds have equal fingerprints.
@@ -81,7 +82,9 @@ def write_manifest(
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         # A hidden `.partial` is what a killed process left of a file; it belongs to nothing.
-        if path.is_file() and path != folder / MANIFEST_NAME and not path.name.endswith(".partial"):
+        if name.split("/")[0] in leave_out or path.name.endswith(".partial"):
+            continue
+        if path.is_file() and path != folder / MANIFEST_NAME:
             digest = known[name]["sha256"] if name in known else sha256_file(path)
             files[name] = {"sha256": digest, "bytes": path.stat().st_size}
     identity = {"kind": kind, "inputs": dict(inputs), "config": dict(config), "seed": seed, "files": files}

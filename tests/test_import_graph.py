@@ -20,7 +20,7 @@ FLOORS = {
     "data_recipes": (
         ("errors",),
         ("manifest", "places"),
-        ("files", "ordering", "executors"),
+        ("files", "ordering", "registry", "executors"),
         ("recipes",),
         ("reading",),
         ("cleaning",),

@@ -30,6 +30,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("5-3 --out new", "5-3"),
         ("1-2 --out new --corpus nodir --tokenizer tokenizer", "nodir"),
     ],
+    "data clean": [
+        ("web-e --in text --out new", "web-en"),
+        ("garbage.yaml --in text --out new", "garbage.yaml"),
+        ("empty.yaml --in text --out new", "empty.yaml"),
+        ("folder --in text --out new", "folder"),
+    ],
     "data sources": [
         ("28", "28"),
         ("garbage.yaml", "garbage.yaml"),

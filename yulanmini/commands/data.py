@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from yulanmini.commands.data_build import build
+from yulanmini.commands.data_clean import clean
 from yulanmini.commands.data_sources import sources
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import CORPUS, TOKENIZER
@@ -16,6 +17,9 @@ app.command(
     f"or: yulanmini data build 1-27 --corpus runs/tiny/{CORPUS} --tokenizer runs/tiny/{TOKENIZER} "
     "--scale 1e-6 --context-length 128 --out data"
 )(build)
+app.command(
+    epilog="Example: yulanmini data clean web-en --in wiki=wiki.parquet --in crawl=crawl --out cleaned --tasks 2"
+)(clean)
 app.command(epilog="Example: yulanmini data sources 26    or: yulanmini data sources --online --json")(sources)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, such as data/phase-07.")]

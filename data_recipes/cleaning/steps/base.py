@@ -6,14 +6,14 @@ judge again what was computed, and no text is read for it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from data_recipes.executors import Stage
 from data_recipes.manifest import fingerprint_of
@@ -23,12 +23,27 @@ class Threshold:
     """Marks a field of `Settings` that only the verdict depends on: `Annotated[float, Threshold()]`."""
 
 
+Value = str | bool | int | float
+
+
 class StepSettings(BaseModel):
-    """An entry of a config's `steps`. `step` is the step's name."""
+    """An entry of a config's `steps`. `step` is the step's name.
+
+    `only` says which documents the step judges; the others pass it. Its keys are `source` or columns of earlier steps,
+    each with the values that are meant: `only: {language: [en], source: crawl}`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     step: str
+    only: Annotated[dict[str, tuple[Value, ...]], Threshold()] = {}
+
+    @field_validator("only", mode="before")
+    @classmethod
+    def _one_or_many(cls, only: Any) -> Any:
+        if not isinstance(only, dict):
+            return only
+        return {key: value if isinstance(value, list | tuple) else (value,) for key, value in only.items()}
 
     def signal_settings(self) -> dict[str, Any]:
         """The fields that the signals depend on, as JSON has them."""
@@ -47,7 +62,7 @@ class Batch:
     files: Sequence[str]
     """The file of each document, relative to its source."""
     texts: Sequence[str]
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -56,9 +71,10 @@ class Batch:
 OfStep = TypeVar("OfStep", bound=StepSettings)
 
 
-class _Named(ABC, Generic[OfStep]):
+class AnyStep(ABC, Generic[OfStep]):
     """What all steps share. `settings` is an instance of the class's `Settings`."""
 
+    name: ClassVar[str]
     Settings: ClassVar[type[StepSettings]]
     version: ClassVar[int] = 1
     """Raised when the same settings give other values, so that what was computed before is not taken."""
@@ -67,6 +83,10 @@ class _Named(ABC, Generic[OfStep]):
 
     def __init__(self, settings: OfStep) -> None:
         self.settings = settings
+
+    def __reduce__(self) -> Any:
+        """What a task on another machine gets: the settings. A model is loaded there, with the first batch."""
+        return type(self), (self.settings,)
 
     def inputs(self) -> dict[str, str]:
         """Fingerprints of other files that the values depend on (a model, evaluation sets), by what they are."""
@@ -78,7 +98,7 @@ class _Named(ABC, Generic[OfStep]):
         return fingerprint_of(own)
 
 
-class Step(_Named[OfStep]):
+class Step(AnyStep[OfStep]):
     """Judges each document by itself."""
 
     costly: ClassVar[bool] = False
@@ -89,7 +109,7 @@ class Step(_Named[OfStep]):
         """The columns that the step adds, named so that no other step has the same: `language`, `language_share`."""
 
     @abstractmethod
-    def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
+    def signals(self, batch: Batch) -> Mapping[str, Sequence[Any] | pa.Array]:
         """A value for each document and column of the schema; a pure function of texts and signal settings."""
 
     @abstractmethod
@@ -105,7 +125,7 @@ class Step(_Named[OfStep]):
         return {}
 
 
-class Rewrite(_Named[OfStep]):
+class Rewrite(AnyStep[OfStep]):
     """Changes texts before all other steps see them, in the order of the config: notebooks to Markdown."""
 
     @abstractmethod
@@ -117,23 +137,28 @@ class Rewrite(_Named[OfStep]):
 
 class Corpus(Protocol):
     """The documents of a run as a `CorpusStep` sees them: in units of fixed size, numbered by unit and row. Picklable;
-    its folder is the same for every task, on whatever machine."""
+    its folder is the same for every task, on whatever machine. When `stages` is called no document has been read yet:
+    only `folder` and `sources` can be asked for there."""
 
-    folder: Path
-    """The step's own, for what it keeps between its stages; made."""
-    sources: Sequence[str]
-    """In order of priority: of two copies the one of the earlier source is kept."""
+    @property
+    def folder(self) -> Path:
+        """The step's own, for what it keeps between its stages; made."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """In order of priority: of two copies the one of the earlier source is kept."""
 
     def units(self) -> int: ...
 
     def origin(self, unit: int) -> pa.Table:
-        """`source` (int32, an index into `sources`), `file`, `row`, `characters` of each document of a unit."""
+        """`source` (int32, an index into `sources`), `file`, `row` (of the file), `characters` of each document of a
+        unit."""
 
     def taking_part(self, unit: int) -> np.ndarray:
         """bool, which documents of the unit the steps before have kept."""
 
     def signals(self, unit: int) -> pa.Table:
-        """The step's own columns, a row a document of the unit."""
+        """The step's own columns, a row a document of the unit; null where reading has dropped the document."""
 
     def texts(self, unit: int, rows: Sequence[int]) -> list[str]:
         """The texts of some documents of a unit, `rows` ascending."""
@@ -145,7 +170,7 @@ class Corpus(Protocol):
         be called for every unit, once."""
 
 
-class CorpusStep(_Named[OfStep]):
+class CorpusStep(AnyStep[OfStep]):
     """Judges documents by each other (duplicates), after signals of each. What the steps before have dropped takes no
     part."""
 
@@ -154,7 +179,7 @@ class CorpusStep(_Named[OfStep]):
         """The columns of `signals`. Binary ones (a signature) are for the step's own use and are not given out."""
 
     @abstractmethod
-    def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
+    def signals(self, batch: Batch) -> Mapping[str, Sequence[Any] | pa.Array]:
         """As `Step.signals`."""
 
     @abstractmethod
