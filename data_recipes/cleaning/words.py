@@ -57,16 +57,19 @@ def split_words(texts: Sequence[str]) -> Words:
     return Words(*_hash_words(characters, bounds, kinds, lower))
 
 
-def ngram_hashes(words: Words, n: int) -> tuple[np.ndarray, np.ndarray]:
+def ngram_hashes(words: Words, n: int | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Hashes (uint64) of all runs of `n` words of one text, and offsets (int64 [texts + 1]) as those of words.
 
-    A text of fewer than `n` words has none. For `n` = 1 these are not the hashes of the words themselves.
+    `n` may be an array, one for each text. A text of fewer than `n` words has none. For `n` = 1 these are not the
+    hashes of the words themselves.
     """
-    if n < 1:
-        raise ValueError(f"n-grams of {n} words; expected at least 1.")
+    if np.any(np.less(n, 1)):
+        raise ValueError(f"n-grams of {np.min(n)} words; expected at least 1.")
+    lengths = np.diff(words.offsets)
+    sizes = np.broadcast_to(np.asarray(n, dtype=np.int64), lengths.shape)
     offsets = np.zeros_like(words.offsets)
-    np.cumsum(np.maximum(np.diff(words.offsets) - (n - 1), 0), out=offsets[1:])
-    return _hash_ngrams(words.hashes, words.offsets, offsets, n), offsets
+    np.cumsum(np.maximum(lengths - (sizes - 1), 0), out=offsets[1:])
+    return _hash_ngrams(words.hashes, words.offsets, offsets, np.ascontiguousarray(sizes)), offsets
 
 
 @cache
@@ -126,12 +129,13 @@ def _hash_words(characters, bounds, kinds, lower):  # pragma: no cover - compile
 
 
 @numba.njit(cache=True, nogil=True)
-def _hash_ngrams(hashes, offsets, ngram_offsets, n):  # pragma: no cover - compiled
+def _hash_ngrams(hashes, offsets, ngram_offsets, sizes):  # pragma: no cover - compiled
     result = np.empty(ngram_offsets[-1], dtype=np.uint64)
-    leaving = np.uint64(1)  # the factor of the word that a step leaves behind
-    for _ in range(n):
-        leaving *= _MULTIPLIER
     for text in range(len(offsets) - 1):
+        n = sizes[text]
+        leaving = np.uint64(1)  # the factor of the word that a step leaves behind
+        for _ in range(n):
+            leaving *= _MULTIPLIER
         total = np.uint64(0)
         first = offsets[text]
         for word in range(first, offsets[text + 1]):

@@ -137,6 +137,13 @@ def test_every_character_of_unicode_is_of_the_kind_that_its_name_says() -> None:
     assert [hex(code) for code in range(0x110000) if kind_of(chr(code)) != names[code]] == []
 
 
+def test_each_text_may_have_ngrams_of_a_length_of_its_own() -> None:
+    words = split_words(["a b c d", "a b", "", "c"])
+    hashes, offsets = ngram_hashes(words, np.array([3, 2, 5, 2]))
+    assert offsets.tolist() == [0, 2, 3, 3, 3]
+    assert hashes.tolist() == [*ngram_hashes(words, 3)[0], ngram_hashes(split_words(["a b"]), 2)[0][0]]
+
+
 def test_ngrams_of_no_words_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ngram_hashes(split_words(["a"]), 0)
