@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from unicodedata import normalize
 
 import numpy as np
@@ -24,17 +24,11 @@ REASON = "same text as another document"
 COLUMN = "text_hash"
 
 
-class ExactDuplicatesSettings(StepSettings):
-    """Nothing is to be set."""
-
-    step: Literal["exact-duplicates"] = "exact-duplicates"
-
-
-class ExactDuplicates(CorpusStep[ExactDuplicatesSettings]):
+class ExactDuplicates(CorpusStep[StepSettings]):
     """Keeps each text once."""
 
     name: ClassVar[str] = "exact-duplicates"
-    Settings: ClassVar[type[StepSettings]] = ExactDuplicatesSettings
+    Settings: ClassVar[type[StepSettings]] = StepSettings
 
     def schema(self) -> pa.Schema:
         """A hash of the text in Unicode's form NFC, each run of white space as one space."""

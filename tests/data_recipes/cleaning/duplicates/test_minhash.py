@@ -25,7 +25,7 @@ def test_jaccard_is_that_of_sets(one: set[int], other: set[int]) -> None:
 def pairs_of_similarity(
     similarity: float, shingle_count: int, pairs: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Pairs of sets of random shingles, one after the other, and their true similarity, as near as whole numbers allow."""
+    """Pairs of sets of random shingles, one after the other, and their true similarity, about the one asked for."""
     generator = np.random.default_rng(seed)
     shared = round(2 * shingle_count * similarity / (1 + similarity))
     own = shingle_count - shared

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_recipes.cleaning.duplicates import sorted_runs
-from data_recipes.cleaning.steps.exact_duplicates import ExactDuplicates, ExactDuplicatesSettings, hash_of
+from data_recipes.cleaning.steps.base import StepSettings
+from data_recipes.cleaning.steps.exact_duplicates import ExactDuplicates, hash_of
 from data_recipes.errors import DataError
 
 TEXTS = st.sampled_from(["a", "b", " a ", "a\n", "a b", "a\t\nb", "A", "", " ", "é", "e\u0301", "中文", "中 文"])
@@ -18,7 +19,7 @@ UNITS = st.lists(st.lists(TEXTS, max_size=6), min_size=1, max_size=4)
 
 
 def search(folder: Path, units: list[list[str]], **how) -> CorpusInMemory:
-    return CorpusInMemory(folder, ExactDuplicates(ExactDuplicatesSettings()), units, **how)
+    return CorpusInMemory(folder, ExactDuplicates(StepSettings(step="exact-duplicates")), units, **how)
 
 
 def normal(text: str) -> str:
