@@ -38,12 +38,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def only_process(lock: Path, busy: Exception) -> Iterator[None]:
-    """Hold a lock file, which ends with the process; raises `busy` where another process holds it."""
-    with lock.open("w") as file:
+    """Hold a lock on a file, made if it is not there, which ends with the process; raises `busy` where another process
+    holds it."""
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise busy from None
+        except OSError:  # a file system without locks
+            pass
         yield
 
 

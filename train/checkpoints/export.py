@@ -12,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from data_recipes.manifest import check_new_folder, whole_folder, write_manifest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini.checkpoint_reader import TOKENIZER_FILES
-from train.checkpoints.sharded import one_process, read_trainer
+from train.checkpoints.sharded import check_contents, one_process, read_trainer
 from train.launch.world import World
 
 
@@ -34,6 +34,7 @@ def export_checkpoint(checkpoint: Path, destination: Path, *, dtype: str = "floa
     """Write the model folder of any checkpoint of a run (`RUN/checkpoints/step-N`), in one process without a GPU."""
     check_new_folder(destination)
     trainer = read_trainer(checkpoint)
+    check_contents(checkpoint, trainer)
     config = YuLanMiniConfig.from_dict(trainer["model_config"])
     with torch.device("meta"):
         model = YuLanMiniForCausalLM(config)

@@ -13,7 +13,7 @@ import torch
 from data_recipes.manifest import check_new_folder, whole_folder
 from modeling_yulanmini.modeling_yulanmini import saved_name
 from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
-from train.checkpoints.sharded import TRAINER_FILE, read_trainer
+from train.checkpoints.sharded import TRAINER_FILE, check_contents, read_trainer
 from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_checkpoint
 from train.errors import TrainError
 
@@ -25,6 +25,7 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
     """
     check_new_folder(destination)
     trainer = read_trainer(Path(source))
+    check_contents(Path(source), trainer)
     entries = CheckpointEntries(Path(source))
     tensors = entries.tensors()
     # In the checkpoint a parameter is `model.` and its name in the module, where the head's scale is inside `model`.

@@ -2,15 +2,18 @@
 
     checkpoints/step-00000035/   DCP files of model and optimizer, rng-<rank>.pt, trainer.json
 
-`trainer.json` holds the step, the run's identity, the state of monitors, and the size of every file, so that a damaged
-checkpoint is seen before it is loaded.
+`trainer.json` holds the step, the run's identity, the state of monitors, size and checksum of every file, and a
+checksum of itself, so that a damaged checkpoint is seen before it is loaded.
 """
 
+import hashlib
 import json
+import os
+import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,31 +21,52 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+import xxhash
+from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
     set_model_state_dict,
-    set_optimizer_state_dict,
 )
 
-from data_recipes.manifest import fsync_tree
+from data_recipes.files import write_whole
 from train.config_file import located
 from train.errors import TrainError
-from train.launch.world import World
+from train.launch.world import ALONE, World
 
 TRAINER_FILE = "trainer.json"
+READERS = 4  # files that one process reads at a time to check them: what a disk or a network file system likes
+
+Files = dict[str, dict[str, Any]]
 
 
 class Checkpointer:
-    """Saves and loads the checkpoints of one run."""
+    """Saves and loads the checkpoints of one run.
+
+    A save copies the state to the host (pinned memory where there is a GPU), and a thread writes the copy, reads it
+    back and takes the checksums; with `asynchronous` training goes on meanwhile. A thread, not a process: it ends with
+    the run, so a killed run leaves nobody behind who writes where the next one does.
+    """
 
     def __init__(self, folder: Path, world: World, *, keep_last: int, asynchronous: bool) -> None:
         self.folder = folder
         self._world = world
         self._keep_last = keep_last
         self._asynchronous = asynchronous
-        self._pending: tuple[int, dict[str, Any], Future[Any] | None] | None = None
+        self._pending: tuple[int, dict[str, Any], Future[Files]] | None = None
         self.kept_for_good: Callable[[int], bool] = lambda step: False
+        # Of its own: collectives of two threads in one group would meet in another order on each rank.
+        self._group = dist.new_group(backend="gloo") if world.size > 1 else None
+        on_gpu = world.device.type == "cuda"
+        # Reused from save to save, as pinning costs more than copying.
+        options = StagingOptions(
+            use_pinned_memory=on_gpu, use_shared_memory=False, use_async_staging=False, use_non_blocking_copy=on_gpu
+        )
+        self._stager = DefaultStager(options)
+        self._staged = asynchronous or on_gpu
+        self._thread = ThreadPoolExecutor(1, "checkpoint", initializer=_use, initargs=(world.device,))
+        # A rank of a killed run that outlives it for a moment must not find the place where this one writes.
+        self._attempt = int(world.any(float(os.getpid()) if world.is_main else 0.0)[0])
 
     def path_of(self, step: int) -> Path:
         return self.folder / f"step-{step:08d}"
@@ -54,65 +78,88 @@ class Checkpointer:
     def save(self, step: int, model: Any, optimizer: torch.optim.Optimizer, trainer: dict[str, Any]) -> None:
         """Begin to save (and finish, unless asynchronous). An unfinished earlier one is finished first."""
         self.finish()
-        if self.path_of(step).exists():
+        if self._world.any(float(self._world.is_main and self.path_of(step).exists()))[0]:
             return
         partial = self._partial(step)
         if self._world.is_main:
-            shutil.rmtree(partial, ignore_errors=True)
+            for left_over in self.folder.glob(".step-*"):
+                shutil.rmtree(left_over, ignore_errors=True)
             partial.mkdir(parents=True)
         self._world.barrier()
-        torch.save(_rng_state(self._world.device), partial / f"rng-{self._world.rank}.pt")
-        state = {
+        state: Any = {
             "model": get_model_state_dict(model),
             "optimizer": get_optimizer_state_dict(model, optimizer),
         }
-        if self._asynchronous and dist.is_initialized():
-            future: Any = dcp.async_save(state, checkpoint_id=partial)
-            self._pending = (step, trainer, getattr(future, "upload_completion", future))
-            return
-        with _explained(partial), one_process():
-            dcp.save(state, checkpoint_id=partial, no_dist=not dist.is_initialized())
-        self._pending = (step, trainer, None)
-        self.finish()
+        if self._staged:
+            state = self._stager.stage(state)
+        future = self._thread.submit(self._write, partial, state, _rng_state(self._world.device))
+        self._pending = (step, trainer, future)
+        if not self._asynchronous:
+            self.finish()
+
+    def _write(self, partial: Path, state: dict[str, Any], rng: dict[str, torch.Tensor]) -> Files:
+        """In the thread: write this rank's part; size and checksum of its files."""
+        rank = self._world.rank
+        torch.save(rng, partial / f"rng-{rank}.pt")
+        _flush(partial / f"rng-{rank}.pt")
+        dcp.save(state, checkpoint_id=partial, process_group=self._group, no_dist=self._group is None)
+        mine = [partial / f"rng-{rank}.pt", *partial.glob(f"__{rank}_*")]
+        if rank == 0:
+            mine.append(partial / ".metadata")
+        return {path.name: content_of(path) for path in mine}
 
     def poll(self) -> None:
         """Finish an asynchronous save if every rank has written its part."""
-        if self._pending is not None:
-            future = self._pending[2]
-            unfinished = 0.0 if future is None or future.done() else 1.0
-            if self._world.any(unfinished)[0] == 0.0:
-                self.finish()
+        if self._pending is not None and self._world.any(float(not self._pending[2].done()))[0] == 0.0:
+            self.finish()
 
     def finish(self) -> None:
         """Wait for an unfinished save and give it its name."""
         if self._pending is None:
             return
         (step, trainer, future), self._pending = self._pending, None
-        if future is not None:
-            with _explained(self._partial(step)):
-                future.result()
-        self._world.barrier()
+        partial, files, failure = self._partial(step), {}, ""
+        try:
+            files = future.result()
+        except dcp.api.CheckpointException as error:
+            failure = "; ".join(sorted({str(reason) for reason, _ in error.failures.values()}))[:300]
+        except OSError as error:
+            failure = str(error)
+        parts = self._world.gather((files, failure))
+        if failures := {failure for _, failure in parts if failure}:
+            raise TrainError(
+                f"{partial}: could not be written ({'; '.join(sorted(failures))}). Earlier checkpoints are whole; "
+                "the same command resumes from the last one."
+            )
         if self._world.is_main:
-            partial = self._partial(step)
-            write_trainer(partial, {"step": step, **trainer})
-            fsync_tree(partial)
+            written = {name: content for part, _ in parts for name, content in part.items()}
+            write_trainer(partial, {"step": step, **trainer}, files=written)
+            _flush(partial)
             partial.rename(self.path_of(step))
+            _flush(self.folder)
             self._prune()
         self._world.barrier()
 
     def latest(self, *, before: int | None = None) -> tuple[int, dict[str, Any], list[str]] | None:
-        """Step and trainer state of the newest whole checkpoint, and what was wrong with newer ones.
+        """Step and trainer state of the newest whole checkpoint, and what was wrong with newer ones. Collective.
 
-        With `before`, only checkpoints of at most that step count.
+        With `before`, only checkpoints of at most that step count. Contents are read, each rank a share of the files:
+        that of the same number, which it then loads (from memory, as it has just been read).
         """
         problems: list[str] = []
-        for step in reversed(self.steps()):
+        for step in reversed(self._world.gather(self.steps())[0]):
             if before is not None and step > before:
                 continue
+            trainer, found = {}, []
             try:
-                return step, read_trainer(self.path_of(step)), problems
+                trainer = read_trainer(self.path_of(step))
+                found = damaged_files(self.path_of(step), trainer, rank=self._world.rank, ranks=self._world.size)
             except TrainError as error:
-                problems.append(str(error))
+                found = [str(error)]
+            everywhere = [problem for part in self._world.gather(found) for problem in part]
+            if not everywhere:
+                return step, trainer, problems
+            problems.append(everywhere[0])
         if problems:
             raise TrainError(f"no whole checkpoint in {self.folder}: {'; '.join(problems)}")
         return None
@@ -130,16 +177,27 @@ class Checkpointer:
         if self._world.is_main:
             for later in self.steps():
                 if later > step:
-                    shutil.rmtree(self.path_of(later))
+                    self._remove(later)
         self._world.barrier()
 
+    def close(self) -> None:
+        """End the thread; what it has not finished stays unnamed."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._stager.close()
+
     def _partial(self, step: int) -> Path:
-        return self.folder / f".step-{step:08d}.partial"
+        return self.folder / f".step-{step:08d}.{self._attempt}.partial"
 
     def _prune(self) -> None:
         passing = [step for step in self.steps() if not self.kept_for_good(step)]
         for step in passing[: -self._keep_last]:
-            shutil.rmtree(self.path_of(step))
+            self._remove(step)
+
+    def _remove(self, step: int) -> None:
+        """Unnamed first: a kill half-way leaves no checkpoint that looks damaged."""
+        gone = self.folder / f".step-{step:08d}.removed"
+        self.path_of(step).rename(gone)
+        shutil.rmtree(gone)
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
@@ -148,50 +206,80 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def read_trainer(folder: Path) -> dict[str, Any]:
-    """`trainer.json` of a checkpoint; TrainError when it or any file is missing or of the wrong size."""
+    """`trainer.json` of a checkpoint; TrainError when it is damaged, or any file is missing or of the wrong size.
+
+    The contents of the other files are not read: `damaged_files` and `check_contents` do that.
+    """
+    path = folder / TRAINER_FILE
     try:
-        trainer = json.loads((folder / TRAINER_FILE).read_text())
-    except (OSError, ValueError) as error:
+        trainer = json.loads(path.read_text())
+        checksum = trainer.pop("checksum")
+    except (OSError, ValueError, KeyError, AttributeError) as error:
         inside = checkpoints_in(folder) or checkpoints_in(folder.parent)
         hint = f" Checkpoints there: {', '.join(path.name for path in inside[-5:])}." if inside else ""
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else f"no JSON with a checksum: {error}"
         raise TrainError(f"{folder}: {TRAINER_FILE} cannot be read ({reason}).{hint}") from error
-    for name, size in trainer["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise TrainError(f"{path}: missing.")
-        if path.stat().st_size != size:
-            raise TrainError(f"{path}: {path.stat().st_size} bytes, expected {size}.")
+    if _checksum_of(trainer) != checksum:
+        raise TrainError(f"{path}: damaged, its content differs from its checksum.")
+    for name, content in trainer["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise TrainError(f"{file}: missing.")
+        if file.stat().st_size != content["bytes"]:
+            raise TrainError(f"{file}: {file.stat().st_size} bytes, expected {content['bytes']}.")
     if "tokenizer" in trainer:  # written so that it holds wherever the run is moved
         trainer["tokenizer"] = str(located(Path(trainer["tokenizer"]), folder.resolve()).absolute())
     return trainer
 
 
-def write_trainer(folder: Path, trainer: dict[str, Any]) -> None:
-    """Complete a checkpoint: `trainer.json`, with the sizes of the files that are there."""
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
-    (folder / TRAINER_FILE).write_text(json.dumps({**trainer, "files": sizes}, indent=1))
+def damaged_files(folder: Path, trainer: Mapping[str, Any], *, rank: int = 0, ranks: int = 1) -> list[str]:
+    """What is wrong with the contents of the files that rank `rank` of `ranks` reads, one line each."""
+    mine = [name for name in sorted(trainer["files"]) if _writer_of(name) % ranks == rank]
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(lambda name: content_of(folder / name), mine)
+        return [
+            f"{folder / name}: damaged, its content differs from its checksum."
+            for name, content in zip(mine, found, strict=True)
+            if content != trainer["files"][name]
+        ]
+
+
+def check_contents(folder: Path, trainer: Mapping[str, Any], world: World = ALONE) -> None:
+    """TrainError for a file whose content is not what was written. Collective: each rank reads a share."""
+    mine = damaged_files(folder, trainer, rank=world.rank, ranks=world.size)
+    if problems := [problem for part in world.gather(mine) for problem in part]:
+        raise TrainError(problems[0])
+
+
+def write_trainer(folder: Path, trainer: dict[str, Any], *, files: Files | None = None) -> None:
+    """Complete a checkpoint: `trainer.json`, with size and checksum of the files that are there (`files`, if known)."""
+    if files is None:
+        files = {path.name: content_of(path) for path in sorted(folder.iterdir())}
+    content = json.loads(json.dumps({**trainer, "files": files}))  # keys as they will be read
+    write_whole(folder / TRAINER_FILE, json.dumps({"checksum": _checksum_of(content), **content}, indent=1))
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """Size and checksum of a file: xxh3, 128 bits, at the speed of the disk; against accidents, not against malice."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, xxhash.xxh3_128)
+        return {"bytes": file.tell(), "xxh3": digest.hexdigest()}
 
 
 def load_state(folder: Path, model: Any, optimizer: torch.optim.Optimizer | None) -> None:
     """Read a checkpoint's tensors into `model` (and `optimizer`), sharded as these are now.
 
-    Rates, decay and all else that a config sets stay the optimizer's own: with `init` they need not be those of the run
-    that wrote the checkpoint, and torch would take the checkpoint's without a word.
+    Of the optimizer only what belongs to a parameter is read, by the parameter's name: moments and counters. Groups,
+    rates, decay, betas and eps are the config's own, whatever those of the run were that wrote the checkpoint.
     """
     state: dict[str, Any] = {"model": get_model_state_dict(model)}
-    settings: list[dict[str, Any]] = []
     if optimizer is not None:
-        state["optimizer"] = get_optimizer_state_dict(model, optimizer)
-        settings = [{key: group[key] for key in group if key != "params"} for group in optimizer.param_groups]
+        # The very tensors that the optimizer holds, which is what makes them loaded.
+        state["optimizer"] = {"state": get_optimizer_state_dict(model, optimizer)["state"]}
     try:
         with one_process():
             dcp.load(state, checkpoint_id=folder, no_dist=not dist.is_initialized())
         set_model_state_dict(model, state["model"])
-        if optimizer is not None:
-            set_optimizer_state_dict(model, optimizer, state["optimizer"])
-            for group, own in zip(optimizer.param_groups, settings, strict=True):
-                group.update(own)
     except (RuntimeError, KeyError, ValueError, dcp.api.CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise TrainError(f"{folder}: a checkpoint of another model or damaged ({reason}).") from error
@@ -205,17 +293,31 @@ def one_process() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """A write that failed (disk full, say) as a TrainError; earlier checkpoints are as they were."""
+def _checksum_of(trainer: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(trainer, sort_keys=True).encode())
+
+
+def _writer_of(name: str) -> int:
+    """The rank that has written a file: the first number in `__3_0.distcp`, `rng-3.pt`; 0 for `.metadata`."""
+    number = re.search(r"\d+", name)
+    return int(number[0]) if number else 0
+
+
+def _use(device: torch.device) -> None:
+    """In the thread: the rank's own device, and a stream that does not wait for the loop's kernels."""
+    warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.set_stream(torch.cuda.Stream(device))
+
+
+def _flush(path: Path) -> None:
+    """A file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        yield
-    except dcp.api.CheckpointException as error:
-        reasons = {str(failure[0]) for failure in error.failures.values()}
-        raise TrainError(
-            f"{folder}: could not be written ({'; '.join(sorted(reasons))[:300]}). Earlier checkpoints are whole; "
-            "the same command resumes from the last one."
-        ) from error
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _rng_state(device: torch.device) -> dict[str, torch.Tensor]:

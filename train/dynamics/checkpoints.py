@@ -128,7 +128,7 @@ def _open_sharded(path: Path, name: str) -> Checkpoint:
         weights=ShardedWeights(path),
         tokenizer=tokenizer if tokenizer.is_dir() else None,
         step=trainer["step"],
-        # The run, its step and the size of each file: hashing would read the optimizer state, twice the weights.
+        # The run, its step and the checksum of each file: hashing would read the optimizer state, twice the weights.
         identify=lambda: fingerprint_of({"run": trainer["fingerprint"], "trainer": sha256_file(path / TRAINER_FILE)}),
     )
 

@@ -5,6 +5,7 @@ Works the same under `accelerate launch`, `torchrun` and plain `python`.
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,21 +34,30 @@ class World:
         return tensor
 
     def any(self, *flags: float) -> list[float]:
-        """The largest of each flag over the ranks. A host synchronisation where the device is not the CPU."""
+        """The largest of each flag over the ranks, by gloo: the hosts wait for each other, not for a device."""
         if self.size == 1:
             return list(flags)
-        tensor = torch.tensor(flags, dtype=torch.float64 if self.device.type == "cpu" else torch.float32)
-        tensor = tensor.to(self.device)
+        tensor = torch.tensor(flags, dtype=torch.float64)
         dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor.tolist()
 
+    def gather(self, value: Any) -> list[Any]:
+        """The plain values that the ranks have given, in their order."""
+        if self.size == 1:
+            return [value]
+        parts: list[Any] = [None] * self.size
+        dist.all_gather_object(parts, value)
+        return parts
+
     def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
+        self.any(0.0)
 
     def close(self) -> None:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+ALONE = World(torch.device("cpu"), 0, 1)
 
 
 def enter_world(config: PretrainConfig) -> World:

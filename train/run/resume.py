@@ -6,7 +6,7 @@ from typing import Any
 from data_recipes.errors import listed
 from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME, differences
-from train.checkpoints.sharded import load_state
+from train.checkpoints.sharded import check_contents, load_state, read_trainer
 from train.config_file import resolved, settings_text
 from train.errors import TrainError
 from train.run.inputs import check_init, holds_model
@@ -48,6 +48,7 @@ def _begin(run: Run) -> None:
     init = run.config.init
     if init is not None and not holds_model(init.path):
         check_init(init.path, tokenizer=run.tokenizer_fingerprint)
+        check_contents(init.path, read_trainer(init.path), run.world)
         load_state(init.path, run.model, run.optimizer if init.optimizer else None)
     elif init is not None and init.optimizer:
         raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")

@@ -9,17 +9,20 @@ the end of a phase in train/run/outputs.py.
 import math
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from data_recipes.manifest import claim_folder, fingerprint_of, outermost_stage_folder
+from data_recipes.files import only_process
+from data_recipes.manifest import CLAIM_NAME, claim_folder, fingerprint_of, outermost_stage_folder
 from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
 from train.config_file import movable
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
+from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.build import build_model, shard_model
 from train.model_setup.parameter_groups import make_adamw, parameter_groups
@@ -63,8 +66,11 @@ class Run:
         self.heldout, self.heldout_protocol = heldout_text(config, self.curriculum, self.tokenizer)
 
         main = world.is_main
+        self._held = ExitStack()
         if main:
             claim_folder(self.folder, kind=RUN_KIND)
+            busy = TrainError(f"{self.folder}: another process is training here. Wait for it, or take another folder.")
+            self._held.enter_context(only_process(self.folder / CLAIM_NAME, busy))
         world.barrier()
         self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
         self.trackers = Trackers(config, active=main)
@@ -192,6 +198,8 @@ class Run:
     def close(self) -> None:
         """End threads and the progress bar, also after an error."""
         self.reader.close()
+        self.checkpoints.close()
+        self._held.close()
         self.progress.close()
 
     def say(self, message: str) -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from train.checkpoints.export import export_checkpoint
+from train.checkpoints.sharded import read_trainer, write_trainer
+from train.errors import TrainError
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +51,33 @@ def test_phase_ends_stay_and_of_the_others_the_last_ones(finished: Path) -> None
     assert not list((finished / "checkpoints").glob(".*"))
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "no trainer.json"])
+def flip(path: Path, *, count: int) -> None:
+    """Turn over all bits of up to `count` bytes in the middle of a file; its size stays."""
+    content = bytearray(path.read_bytes())
+    start = max(len(content) // 2 - count // 2, 0)
+    content[start : start + count] = bytes(255 - byte for byte in content[start : start + count])
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "truncated", "no trainer.json", "4 kB", ".metadata", "rng-0.pt", "trainer.json"]
+)
 def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(
     half_way: Path, finished: Path, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     latest = tmp_path / "run" / "checkpoints" / "step-00000010"
-    victim = latest / "trainer.json" if damage == "no trainer.json" else next(latest.glob("*.distcp"))
+    victim = latest / damage if (latest / damage).exists() else next(latest.glob("*.distcp"))
     if damage == "truncated":
         victim.write_bytes(victim.read_bytes()[:-100])
-    else:
+    elif damage == "missing":
         victim.unlink()
+    elif damage == "no trainer.json":
+        victim = latest / "trainer.json"
+        victim.unlink()
+    elif damage == "trainer.json":  # valid JSON still, of the same size
+        victim.write_text(victim.read_text().replace('"ranks": 1', '"ranks": 7'))
+    else:
+        flip(victim, count=4096 if damage == "4 kB" else 1)
     assert pretrain(half_way) == 0
     message = capsys.readouterr().err
     assert str(victim) in message or victim.name in message
@@ -139,6 +158,15 @@ def test_an_export_of_a_checkpoint_equals_the_run_s_own(finished: Path, tmp_path
     assert {tensor.dtype for tensor in load_file(tmp_path / "half" / "model.safetensors").values()} == {torch.bfloat16}
 
 
+def test_a_damaged_checkpoint_is_not_exported(finished: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "step-00000012"
+    shutil.copytree(finished / "checkpoints" / checkpoint.name, checkpoint)
+    flip(next(checkpoint.glob("*.distcp")), count=1)
+    with pytest.raises(TrainError, match=r"distcp: damaged"):
+        export_checkpoint(checkpoint, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 def test_exported_models_load_with_tokenizer_and_the_rope_base_of_their_phase(inputs: Path, finished: Path) -> None:
     bases = {}
     for phase in ("phase-01", "phase-26"):
@@ -189,7 +217,7 @@ def test_init_from_another_shape_names_the_parameter(
     [
         ("nowhere", "is neither a model folder (no config.json) nor a checkpoint of a run (no trainer.json). Give one"),
         ("run", "Did you mean {run}/checkpoints/step-00000018?"),
-        ("damaged", ".distcp: missing."),
+        ("damaged", ".distcp: damaged, its content differs from its checksum."),
         ("another tokenizer", "was trained with another tokenizer (fingerprint other)"),
     ],
 )
@@ -200,11 +228,11 @@ def test_an_init_path_that_cannot_be_started_from_says_why(
     if not path.exists() and where != "nowhere":
         shutil.copytree(finished / "checkpoints" / path.name, path)
     if where == "damaged":
-        next(path.glob("*.distcp")).unlink()
+        flip(next(path.glob("*.distcp")), count=1)
     if where == "another tokenizer":
-        trainer = json.loads((path / "trainer.json").read_text())
+        trainer = read_trainer(path)
         trainer["identity"]["tokenizer"] = "other"
-        (path / "trainer.json").write_text(json.dumps(trainer))
+        write_trainer(path, trainer, files=trainer["files"])
     assert pretrain(write_run_config(inputs, tmp_path / "config.yaml", init={"path": str(path)})) == 2
     told = capfd.readouterr().err
     assert message.format(run=finished) in told

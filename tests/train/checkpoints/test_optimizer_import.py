@@ -14,7 +14,7 @@ from modeling_yulanmini.modeling_yulanmini import saved_name
 from train.checkpoints.export import export_checkpoint
 from train.checkpoints.import_deepspeed import import_optimizer
 from train.checkpoints.rebalance import is_checkpoint, rebalance_checkpoint
-from train.checkpoints.sharded import load_state, read_trainer
+from train.checkpoints.sharded import load_state, read_trainer, write_trainer
 from train.checkpoints.tensors import CheckpointEntries
 from train.config import OptimizerSettings
 from train.errors import TrainError
@@ -189,9 +189,7 @@ def save_checkpoint(folder: Path, model, optimizer) -> Path:
     folder.mkdir()
     state = {"model": get_model_state_dict(model), "optimizer": get_optimizer_state_dict(model, optimizer)}
     dcp.save(state, checkpoint_id=folder, no_dist=True)
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    trainer = {"step": 3, "model_config": model.config.to_dict(), "files": sizes}
-    (folder / "trainer.json").write_text(json.dumps(trainer))
+    write_trainer(folder, {"step": 3, "model_config": model.config.to_dict()})
     return folder
 
 
