@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_recipes.cleaning.steps.base import Batch, Rewrite, Step, _Named
+from data_recipes.cleaning.steps.base import AnyStep, Batch, Rewrite, Step
 from data_recipes.registry import named_subclasses
 
 NAMES = ("language", "web-rules", "web-rules-zh", "code-rules", "math-rules", "book-rules", "kind")
@@ -20,7 +20,7 @@ NOT_SHARES = ("per_word", "mean_", "sentence_length", "advertising", "boilerplat
 
 
 def made(name):
-    kind = named_subclasses(_Named)[name]
+    kind = named_subclasses(AnyStep)[name]
     return kind(kind.Settings(step=name))
 
 
@@ -127,5 +127,5 @@ def test_empty_and_one_character_texts(name):
 
 
 def test_all_are_found_by_name():
-    assert {*NAMES, *REWRITES} <= set(named_subclasses(_Named))
+    assert {*NAMES, *REWRITES} <= set(named_subclasses(AnyStep))
     assert all(isinstance(STEPS[name], Rewrite) for name in REWRITES)
