@@ -15,6 +15,7 @@ from data_recipes.cleaning.config import CleaningConfig
 from data_recipes.cleaning.pipeline.inputs import (
     InputSource,
     Inventory,
+    check_apart,
     check_readable,
     check_same,
     look_at,
@@ -52,7 +53,7 @@ def clean(
     else, a source that loses more than the config allows.
     """
     check_executor(executor, tasks)
-    check_sources(inputs, config)
+    check_sources(inputs, config, out)
     out = Path(out).absolute()
     run = Run(config, tuple(inputs), out)
     claim_folder(out, kind=KIND)
@@ -69,8 +70,9 @@ def clean(
     return read_manifest(out, kind=KIND)
 
 
-def check_sources(inputs: Sequence[InputSource], config: CleaningConfig) -> None:
-    """`DataError` where a source cannot be read, or a step's `only` names one that is not there."""
+def check_sources(inputs: Sequence[InputSource], config: CleaningConfig, out: Path) -> None:
+    """`DataError` where a source cannot be read or is the run's own folder, or `only` names one that is not there."""
+    check_apart(inputs, out)
     check_readable(inputs, text=config.settings.text)
     names = [one.name for one in inputs]
     for step in config.steps:
@@ -84,7 +86,7 @@ def check_sources(inputs: Sequence[InputSource], config: CleaningConfig) -> None
 
 def plan(config: CleaningConfig, inputs: Sequence[InputSource], out: Path) -> Inventory:
     """What a run would read; refuses what the run would refuse before it reads a document, and writes nothing."""
-    check_sources(inputs, config)
+    check_sources(inputs, config, out)
     folder_state(out, kind=KIND)
     inventory = look_at(inputs)
     _check_same_inputs(Run(config, tuple(inputs), Path(out).absolute()), inventory)
@@ -116,8 +118,14 @@ def _list_inputs(run: Run, rank: int, tasks: int) -> None:
     for left_over in run.out.rglob(f".*{PARTIAL}"):
         left_over.unlink(missing_ok=True)
     run.work.mkdir(exist_ok=True)
-    inventory = look_at(run.inputs, memory=run.work / REMEMBERED)
-    _check_same_inputs(run, inventory)
+    memory = run.work / REMEMBERED
+    try:
+        inventory = look_at(run.inputs, memory=memory)
+        _check_same_inputs(run, inventory)
+    except ValueError:  # of other inputs, or a memory that is damaged: only the files themselves decide
+        memory.unlink(missing_ok=True)
+        inventory = look_at(run.inputs, memory=memory)
+        _check_same_inputs(run, inventory)
     write_inventory(inventory, run.work)
     if _is_this_run(run):
         return

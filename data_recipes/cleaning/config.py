@@ -42,6 +42,8 @@ class CleaningConfig:
     """A config that was checked, with its steps ready to use."""
 
     settings: CleaningSettings
+    typed: tuple[StepSettings, ...]
+    """The steps' entries as the file has them: with paths that count from its folder."""
     steps: tuple[AnyStep, ...]
 
     @cached_property
@@ -49,7 +51,7 @@ class CleaningConfig:
         """The config as JSON has it, every default written out."""
         return {
             **self.settings.model_dump(mode="json", exclude={"steps"}),
-            "steps": [step.settings.model_dump(mode="json") for step in self.steps],
+            "steps": [entry.model_dump(mode="json") for entry in self.typed],
         }
 
     @cached_property
@@ -60,7 +62,9 @@ class CleaningConfig:
     @cached_property
     def reading(self) -> str:
         """Fingerprint of what texts and their columns depend on, the inputs apart."""
-        rewrites = [step.fingerprint() for step in self.steps if isinstance(step, Rewrite)]
+        rewrites = [
+            [step.fingerprint(), step.settings.thresholds()] for step in self.steps if isinstance(step, Rewrite)
+        ]
         settings = self.settings
         return fingerprint_of([settings.text, settings.max_document_bytes, self.reads, rewrites])
 
@@ -69,8 +73,7 @@ class CleaningConfig:
         """For each step a fingerprint of what its verdicts depend on, the inputs apart: all steps before it too."""
         chain = [self.reading]
         for step in self.steps:
-            own = [step.fingerprint(), step.settings.model_dump(mode="json")]
-            chain.append(fingerprint_of([chain[-1], own]))
+            chain.append(fingerprint_of([chain[-1], step.fingerprint(), step.settings.thresholds()]))
         return chain[1:]
 
     def labels(self) -> list[str]:
@@ -111,7 +114,8 @@ def checked_config(values: Any, *, where: str = "config", folder: Path | None = 
     """A config of plain values. `folder`: what relative paths count from, the current one by default."""
     settings = validate(CleaningSettings, values, where=where)
     kinds = step_kinds()
-    steps = []
+    typed: list[StepSettings] = []
+    steps: list[AnyStep] = []
     for number, entry in enumerate(settings.steps):
         name = entry.get("step")
         if name is None:
@@ -119,9 +123,9 @@ def checked_config(values: Any, *, where: str = "config", folder: Path | None = 
         if name not in kinds:
             raise DataError(f"{where}: steps[{number}]: no step '{name}'.{nearest(str(name), kinds)}")
         kind = kinds[name].Settings
-        checked = validate(kind, entry, where=f"{where}: steps[{number}] ({name})")
-        steps.append(kinds[name](_located(checked, folder or Path.cwd())))
-    config = CleaningConfig(settings, tuple(steps))
+        typed.append(validate(kind, entry, where=f"{where}: steps[{number}] ({name})"))
+        steps.append(kinds[name](_located(typed[-1], folder or Path.cwd())))
+    config = CleaningConfig(settings, tuple(typed), tuple(steps))
     _check_order(config, where)
     _check_columns(config, where)
     _ = config.chain  # asks every step for the files that it needs

@@ -67,6 +67,15 @@ def parse_inputs(typed: Sequence[str]) -> list[InputSource]:
     return found
 
 
+def check_apart(sources: Sequence[InputSource], out: Path) -> None:
+    """`DataError` where a run would read what it writes."""
+    out = out.resolve()
+    for one in sources:
+        place = Path(one.path).resolve()
+        if out == place or out in place.parents or place in out.parents:
+            raise DataError(f"--in {one.path}: is {out}, inside it or around it. Choose another --out.")
+
+
 def _plain_name(path: Path) -> str:
     name = path.absolute().name
     return name.split(".")[0] or name
@@ -173,6 +182,7 @@ def write_inventory(inventory: Inventory, work: Path) -> None:
         "contents": inventory.contents,
         "units": inventory.units,
     }
+    content["check"] = fingerprint_of(content)
     write_if_changed(work / "units.json", json.dumps(content, ensure_ascii=False).encode() + b"\n")
 
 
@@ -187,6 +197,8 @@ class Units:
     def __init__(self, work: Path) -> None:
         try:
             content = json.loads((work / "units.json").read_text())
+            if content.pop("check", None) != fingerprint_of(content):
+                raise ValueError("not what was written there")
             self._files = pq.read_table(work / "files.parquet", use_threads=False)
         except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(

@@ -8,7 +8,7 @@ is read; it is made again when the same command is given again.
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -59,13 +59,22 @@ class ParquetFile:
         self._writer.close()
         self._sink.close()
 
+    def abandon(self) -> None:
+        """End without caring what becomes of the file."""
+        with suppress(Exception):
+            self.close()
+
 
 @contextmanager
 def writing_parquet(path: Path, schema: pa.Schema) -> Iterator[tuple[ParquetFile, HashedFile]]:
     """A Parquet file that takes its name when it is finished; the second value then has its `record`."""
     with writing(path) as file:
         parquet = ParquetFile(file, schema)
-        yield parquet, file
+        try:
+            yield parquet, file
+        except BaseException:
+            parquet.abandon()
+            raise
         parquet.close()
 
 

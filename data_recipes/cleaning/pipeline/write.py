@@ -20,7 +20,7 @@ from data_recipes.cleaning.pipeline.unit_files import (
     write_record,
     writing_parquet,
 )
-from data_recipes.cleaning.pipeline.verdicts import IN_READING, KEPT, Judgement, chosen, judge, signals_of
+from data_recipes.cleaning.pipeline.verdicts import IN_READING, KEPT, VERDICTS, Judgement, chosen, judge, signals_of
 from data_recipes.cleaning.steps.base import CorpusStep
 
 KEPT_FOLDER, DROPPED_FOLDER = "kept", "dropped"
@@ -156,24 +156,26 @@ def _why(run: Run, unit: int, verdicts: Judgement) -> pa.Table:
     )
 
 
-def _copies(run: Run, unit: int, verdicts: Judgement) -> pa.Array:
+def _copies(run: Run, unit: int, verdicts: Judgement) -> pa.ChunkedArray:
     """Of each document that was dropped as a copy, the one that it is a copy of."""
-    found: list[dict[str, Any] | None] = [None] * len(verdicts.steps)
-    wanted: dict[int, list[tuple[int, int]]] = {}
+    tables = [VERDICTS.empty_table()]
     for number, step in enumerate(run.config.steps):
         if isinstance(step, CorpusStep):
             place = run.verdicts(number, unit)
-            table = read_columns(place.file, place.record, ["row", "copy_unit", "copy_row"])
-            for row, copy_unit, copy_row in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
-                if copy_unit is not None:
-                    wanted.setdefault(copy_unit, []).append((row, copy_row))
-    for copy_unit, pairs in sorted(wanted.items()):
+            tables.append(read_columns(place.file, place.record, VERDICTS.names))
+    copies = pa.concat_tables(tables)
+    copies = copies.filter(copies["copy_unit"].is_valid()).sort_by("copy_unit")
+    units, starts = np.unique(copies["copy_unit"].to_numpy(), return_index=True)
+    origins = [pa.array([], COPY)]
+    for copy_unit, rows in zip(units.tolist(), np.split(copies["copy_row"].to_numpy(), starts[1:]), strict=False):
         place = run.texts(copy_unit)
-        origins = read_columns(place.file, place.record, ["file", "row"]).take([copy for _, copy in pairs])
-        source = run.units.source_name(copy_unit)
-        for (row, _), origin in zip(pairs, origins.to_pylist(), strict=True):
-            found[row] = {"source": source, **origin}
-    return pa.array(found, COPY)
+        found = read_columns(place.file, place.record, ["file", "row"]).take(rows)
+        source = pa.array([run.units.source_name(copy_unit)] * len(rows), pa.string())
+        files, numbers = (pa.concat_arrays(found[name].chunks) for name in ("file", "row"))
+        origins.append(pa.StructArray.from_arrays([source, files, numbers], fields=list(COPY)))
+    places = np.full(len(verdicts.steps), -1)
+    places[copies["row"].to_numpy()] = np.arange(len(copies))
+    return pa.chunked_array(origins, COPY).take(pa.array(places, mask=places < 0))
 
 
 def _funnel(run: Run, unit: int, verdicts: Judgement) -> dict[str, Any]:

@@ -47,10 +47,17 @@ class StepSettings(BaseModel):
 
     def signal_settings(self) -> dict[str, Any]:
         """The fields that the signals depend on, as JSON has them."""
-        hints = get_type_hints(type(self), include_extras=True)
+        return self.model_dump(mode="json", exclude=self._threshold_names())
+
+    def thresholds(self) -> dict[str, Any]:
+        """The other fields, as JSON has them."""
+        return self.model_dump(mode="json", include=self._threshold_names())
+
+    @classmethod
+    def _threshold_names(cls) -> set[str]:
+        hints = get_type_hints(cls, include_extras=True)
         marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-        thresholds = {name for name, found in marks.items() if any(isinstance(mark, Threshold) for mark in found)}
-        return self.model_dump(mode="json", exclude=thresholds)
+        return {name for name, found in marks.items() if any(isinstance(mark, Threshold) for mark in found)}
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,12 @@ class AnyStep(ABC, Generic[OfStep]):
 
     def __init__(self, settings: OfStep) -> None:
         self.settings = settings
+        self._fingerprint: str | None = None
 
     def __reduce__(self) -> Any:
-        """What a task on another machine gets: the settings. A model is loaded there, with the first batch."""
-        return type(self), (self.settings,)
+        """What a task on another machine gets: the settings, and what the inputs were when the run began. A model is
+        loaded there, with the first batch."""
+        return type(self), (self.settings,), {"_fingerprint": self.fingerprint()}
 
     def inputs(self) -> dict[str, str]:
         """Fingerprints of other files that the values depend on (a model, evaluation sets), by what they are."""
@@ -94,8 +103,10 @@ class AnyStep(ABC, Generic[OfStep]):
 
     def fingerprint(self) -> str:
         """Names the values: equal fingerprints on equal texts give equal values."""
-        own = [self.settings.step, self.version, self.settings.signal_settings(), self.inputs()]
-        return fingerprint_of(own)
+        if self._fingerprint is None:  # the inputs may be gigabytes
+            own = [self.settings.step, self.version, self.settings.signal_settings(), self.inputs()]
+            self._fingerprint = fingerprint_of(own)
+        return self._fingerprint
 
 
 class Step(AnyStep[OfStep]):

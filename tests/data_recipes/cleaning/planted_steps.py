@@ -1,6 +1,7 @@
 """Steps for the tests of the pipeline: small, and they write down when their signals are asked for.
 
 What a process of another task cannot see, a file can: `CALLS` names the folder in which each call leaves a file.
+Whoever imports this has small batches, in the processes of tasks too, so that a unit has several.
 """
 
 import os
@@ -13,10 +14,12 @@ from uuid import uuid4
 import pyarrow as pa
 from pydantic import Field
 
+from data_recipes.cleaning.pipeline import documents
 from data_recipes.cleaning.steps.base import Batch, Corpus, CorpusStep, Rewrite, Step, StepSettings, Threshold
 from data_recipes.executors import Stage
 
 CALLS = "YULANMINI_TEST_CALLS"
+documents.BATCH_DOCUMENTS = 20
 
 
 def note(name: str) -> None:
