@@ -42,6 +42,15 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("nodir/recipe.yaml", "nodir"),
         ("--onlyne", "--online"),
     ],
+    "data train-topic": [
+        ("nodir --against file.txt --topic math --out new", "nodir"),
+        ("file.txt --against fil.txt --topic math --out new", "file.txt"),
+        ("file.txt --against file.txt --topic Math! --out new", "Math!"),
+        ("file.txt --against file.txt --topic math --out folder", "folder"),
+        ("file.txt --against file.txt --topic math --out new --text body", "text"),
+        ("file.txt --against file.txt --topic math --out new --most 5", "most"),
+        ("file.txt --topic math --out new", "against"),
+    ],
     "data verify": [
         ("dota", "data"),
         ("file.txt", "file.txt"),

@@ -8,6 +8,7 @@ import typer
 from yulanmini.commands.data_build import build
 from yulanmini.commands.data_clean import clean
 from yulanmini.commands.data_sources import sources
+from yulanmini.commands.data_topic import train_topic
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import CORPUS, TOKENIZER
 
@@ -20,6 +21,9 @@ app.command(
 app.command(
     epilog="Example: yulanmini data clean web-en --in wiki=wiki.parquet --in crawl=crawl --out cleaned --tasks 2"
 )(clean)
+app.command(
+    epilog="Example: yulanmini data train-topic seeds/math.jsonl --against web.jsonl --topic math --out topics/math"
+)(train_topic)
 app.command(epilog="Example: yulanmini data sources 26    or: yulanmini data sources --online --json")(sources)
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, such as data/phase-07.")]
