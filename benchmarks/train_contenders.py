@@ -159,7 +159,7 @@ def hf_trainer(options: argparse.Namespace, data: Path, changes: dict[str, Any],
             max_position_embeddings=options.context,
             tie_word_embeddings=True,
             attention_bias=True,
-            attn_implementation=config.attention,
+            attn_implementation="sdpa",
         )
         with torch.device("cuda"):
             model: Any = LlamaForCausalLM(llama)

@@ -62,7 +62,7 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
             config = validate(PretrainConfig, values, where="benchmark")
             curriculum = make_curriculum(config, built_phases(config))
             world = World(torch.device("cpu"), 0, 1)
-            reader = StepReader(curriculum, world, vocab_size=1_000_000, attention=config.attention)
+            reader = StepReader(curriculum, world, vocab_size=1_000_000, by_lengths=False)
             speeds = []
             for _ in range(6):
                 begin = time.perf_counter()

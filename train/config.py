@@ -232,7 +232,7 @@ class PretrainConfig(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    attention: str = "sdpa"
+    attention: str = "auto"
     micro_batch_rows: int | None = Field(default=None, gt=0)
     recomputation: RecomputationSettings = RecomputationSettings()
     reshard_after_forward: bool = True

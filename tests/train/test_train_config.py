@@ -41,7 +41,7 @@ def config(inputs: Path, tmp_path: Path) -> Path:
         ("tokenizer=/nowhere", "tokenizer"),
         ("heldout.dir=/nowhere", "/nowhere: no <domain>.jsonl"),
         ("device=cuda", "no CUDA device"),
-        ("attention=flash_attention_2", "Try attention=sdpa"),
+        ("attention=flash_attention_2", "Try attention=auto"),
         ("optimizer", "expected key=value"),
         ("tokens_per_step.a=1", "--set tokens_per_step.a=1: 'tokens_per_step' is a value, not a section"),
         ("stages.7.rope_theta=1", "'stages' is a list of 2; give an index below that"),

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from data_recipes.rows.reader import PackedRows
 from train.curriculum.plan import Curriculum, Phase, StepPlan
 from train.errors import TrainError
 from train.launch.world import World
 
 IGNORED = -100
+DOCUMENTS_STEP = 64
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,13 @@ def check_divisible(curriculum: Curriculum, ranks: int) -> None:
 class StepReader:
     """Reads any step's rows of the curriculum, one step ahead."""
 
-    def __init__(self, curriculum: Curriculum, world: World, *, vocab_size: int, attention: str) -> None:
+    def __init__(self, curriculum: Curriculum, world: World, *, vocab_size: int, by_lengths: bool) -> None:
+        """`by_lengths`: the attention cuts documents by their lengths; else it is given positions that restart."""
         self._curriculum = curriculum
         self._world = world
         self._vocab_size = vocab_size
-        self._flash = attention.startswith("flash_attention")
+        self._by_lengths = by_lengths
+        self._documents: dict[str, tuple[int, int]] = {}
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
         self._ahead: tuple[int, Future[StepRows]] | None = None
 
@@ -118,13 +122,32 @@ class StepReader:
             labels = labels.masked_fill(torch.from_numpy(tail), IGNORED)
         if phase.document_mask:
             positions = _positions(rows.doc_lengths, phase.context_length)
-            # Flash attention takes document lengths; with position ids alone it separates documents of one row only.
-            arguments = _flash_arguments(rows.doc_lengths) if self._flash else {"position_ids": positions}
+            arguments = self._lengths(phase, rows.doc_lengths) if self._by_lengths else {"position_ids": positions}
             # The first token of a document is no target: under the mask nothing that it depends on is visible.
             labels = labels.masked_fill(positions == 0, IGNORED)
         subset_ids = torch.from_numpy(np.asarray(rows.subset_ids).astype(np.int64))
         batch = MicroBatch(input_ids, labels, subset_ids, start, arguments)
         return batch.moved(torch.Tensor.pin_memory) if self._world.device.type == "cuda" else batch
+
+    def _lengths(self, phase: Phase, doc_lengths: Sequence[np.ndarray]) -> dict[str, Any]:
+        """Where documents of the flattened rows end (int32, from 0 on) and the longest, as varlen kernels take them.
+
+        Both of one size for the whole phase, so that torch.compile makes one graph of it: empty documents at the end
+        fill up to the most that a micro-batch of the phase holds. A batch of more rows takes twice as many, or four
+        times, ..., and so a graph of its own.
+        """
+        if phase.name not in self._documents:
+            share = phase.rows_per_step // self._world.size
+            self._documents[phase.name] = documents_of(phase.packed, phase.micro_batch_rows or share)
+        most, longest = self._documents[phase.name]
+        lengths = np.concatenate(doc_lengths)
+        while most < len(lengths):
+            most *= 2
+        ends = np.full(most + 1, lengths.sum(), dtype=np.int32)
+        ends[0] = 0
+        ends[1 : len(lengths) + 1] = np.cumsum(lengths)
+        cuts = torch.from_numpy(ends)
+        return {"cu_seq_lens_q": cuts, "cu_seq_lens_k": cuts, "max_length_q": longest, "max_length_k": longest}
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -144,9 +167,16 @@ def _positions(doc_lengths: Sequence[np.ndarray], context_length: int) -> torch.
     return torch.from_numpy(positions.reshape(-1, context_length))
 
 
-def _flash_arguments(doc_lengths: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Cumulative document lengths over the flattened rows (int32) and the longest, as varlen kernels take them."""
-    lengths = np.concatenate(doc_lengths)
-    ends = torch.from_numpy(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    longest = int(lengths.max())
-    return {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
+def documents_of(packed: PackedRows, rows: int) -> tuple[int, int]:
+    """The most documents that `rows` rows in a row hold, rounded up to a multiple of 64, and the longest document.
+
+    Padding at the end of a row counts as one. Reads the lengths of the whole phase, no tokens.
+    """
+    counts, longest = [], 0
+    for part in packed.scan():
+        column = part.column("doc_lengths")
+        counts.append(np.diff(column.offsets.to_numpy()))
+        longest = max(longest, int(column.flatten().to_numpy().max()))
+    of_rows = np.concatenate(counts)
+    most = int(np.add.reduceat(of_rows, np.arange(0, len(of_rows), rows)).max())
+    return -(-most // DOCUMENTS_STEP) * DOCUMENTS_STEP, longest

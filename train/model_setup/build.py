@@ -21,6 +21,7 @@ from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import PretrainConfig
 from train.errors import TrainError
 from train.launch.world import World
+from train.model_setup.attention import choose_attention
 from train.model_setup.parametrization import Parametrization, make_parametrization
 
 ALIASES = ("rope_theta",)
@@ -67,12 +68,12 @@ def build_model(config: PretrainConfig, *, vocab_size: int, device: torch.device
     """The model on `device` in float32, the same on every rank; weights from `init.path` if that is a model folder."""
     built, parametrization = model_config(config, vocab_size=vocab_size)
     torch.manual_seed(config.seed)
-    built._attn_implementation = config.attention
+    built._attn_implementation, _ = choose_attention(config.attention, precision=config.precision, device=device)
     try:
         with torch.device(device):
             model = YuLanMiniForCausalLM(built)
     except (ImportError, ValueError) as error:
-        raise TrainError(f"attention: {config.attention} cannot be used here ({error}) Try attention=sdpa.") from error
+        raise TrainError(f"attention: {config.attention} cannot be used here ({error}) Try attention=auto.") from error
     parametrization.initialise(model)
     if config.init is not None and (config.init.path / "config.json").is_file():
         load_weights(model, config.init.path)

@@ -7,7 +7,7 @@ import torch
 
 from modeling_yulanmini.rebalance import Rebalancing, moment_factor, rebalancing
 from train.curriculum.plan import Phase
-from train.model_setup.recomputation import set_layer_execution
+from train.model_setup.recomputation import set_layer_execution, set_loss_execution
 
 
 def enter_phase(model: Any, phase: Phase, *, compile: bool) -> None:
@@ -16,6 +16,7 @@ def enter_phase(model: Any, phase: Phase, *, compile: bool) -> None:
         set_rope_theta(model, phase.rope_theta)
     model.config.max_position_embeddings = phase.context_length
     set_layer_execution(model, phase.recomputation, compile=compile)
+    set_loss_execution(compile=compile)
 
 
 def set_rope_theta(model: Any, theta: float) -> None:

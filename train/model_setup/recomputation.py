@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from modeling_yulanmini.modeling_yulanmini import ChunkedLinearCrossEntropy, chunk_terms
 from train.config import RecomputationSettings
 from train.errors import TrainError
+from train.model_setup import attention
 
 _aten = torch.ops.aten
 # What selective recomputation keeps: outputs that cost a matrix product or an attention.
@@ -25,6 +27,8 @@ KEPT_OPERATIONS = {
     _aten._scaled_dot_product_flash_attention_for_cpu.default,
     _aten._scaled_dot_product_efficient_attention.default,
     _aten._scaled_dot_product_cudnn_attention.default,
+    torch.ops.torch_attn._varlen_attn.default,
+    attention.document_attention._opoverload,
 }
 
 
@@ -62,6 +66,12 @@ def set_layer_execution(model: Any, settings: RecomputationSettings, *, compile:
         compiled = torch.compile(training, dynamic=False) if compile else training
         inner = [module for module in layer.modules() if module is not layer]
         layer.forward = plain if compiled is plain else partial(_by_mode, layer, inner, plain, training, compiled)
+
+
+def set_loss_execution(*, compile: bool) -> None:
+    """One pass over each chunk of logits where layers are compiled, in place of one for every operation."""
+    terms = torch.compile(chunk_terms, dynamic=False) if compile else chunk_terms
+    ChunkedLinearCrossEntropy.chunk_terms = staticmethod(terms)
 
 
 def _by_mode(

@@ -24,6 +24,7 @@ from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan, read_curriculum
 from train.errors import TrainError
 from train.launch.world import World
+from train.model_setup.attention import VARLEN, check_masks, choose_attention
 from train.model_setup.build import build_model, shard_model
 from train.model_setup.parameter_groups import make_adamw, parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
@@ -62,7 +63,12 @@ class Run:
         groups = parameter_groups(self.model, lr_factor=self.parametrization.lr_factor, settings=config.optimizer)
         self.optimizer = make_adamw(groups, config.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
-        self.reader = StepReader(self.curriculum, world, vocab_size=model.config.vocab_size, attention=config.attention)
+        attention, attention_runs = choose_attention(config.attention, precision=config.precision, device=world.device)
+        check_masks(self.curriculum.phases, attention)
+        self.say(f"attention: {attention_runs}")
+        self.reader = StepReader(
+            self.curriculum, world, vocab_size=model.config.vocab_size, by_lengths=attention == VARLEN
+        )
         self.heldout, self.heldout_protocol = heldout_text(config, self.curriculum, self.tokenizer)
 
         main = world.is_main

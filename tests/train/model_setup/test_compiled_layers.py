@@ -12,6 +12,9 @@ import yaml
 from pretrain_miniature import metrics, pretrain, write_inputs, write_run_config
 from torch._dynamo.utils import counters
 
+from modeling_yulanmini import modeling_yulanmini as modeling
+from train.model_setup.recomputation import set_loss_execution
+
 LAYERS = 10  # more than the eight variants of a function after which torch.compile gives up
 STAGES = [
     {"phases": "1-25", "rope_theta": 10_000},
@@ -46,8 +49,8 @@ def test_compiled_layers_with_mask_accumulation_and_resume_train_as_eager_ones_d
     assert not counters["stats"]
     assert pretrain(compiled, "--set", "max_steps=8") == 0
     assert pretrain(compiled) == 0
-    # Context 32, context 96 with a document mask, and the same layers again for the run that went on.
-    assert 2 <= counters["stats"]["unique_graphs"] <= 6
+    # Context 32, context 96 with a document mask, and the same layers again for the run that went on; and the loss.
+    assert 2 <= counters["stats"]["unique_graphs"] <= 8
     assert not counters["unimplemented"]
     assert not counters["graph_break"]
     one, two = metrics(eager.parent / "run"), metrics(compiled.parent / "run")
@@ -64,6 +67,8 @@ def test_layers_run_plain_in_steps_that_look_inside_them_only(tmp_path: Path, mo
     calls = []
 
     def watched(function: Callable[..., Any], **settings: Any) -> Callable[..., Any]:
+        if function is modeling.chunk_terms:
+            return function
         return lambda *args, **kwargs: (calls.append(1), function(*args, **kwargs))[1]
 
     monkeypatch.setattr(torch, "compile", watched)
@@ -83,3 +88,29 @@ def test_compiling_without_a_compiler_is_refused_with_what_to_do(
     message = capsys.readouterr().err
     assert "no-such-compiler" in message
     assert "compile=false" in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_compiled_loss_is_the_loss(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """As torch.compile traces and functionalizes it: the function overwrites its logits."""
+    torch._dynamo.reset()
+    compile_with = torch.compile
+    traced = lambda function, **settings: compile_with(function, **(settings | {"backend": "aot_eager"}))  # noqa: E731
+    monkeypatch.setattr(torch, "compile", traced)
+    monkeypatch.setattr(modeling, "LOGITS_CHUNK_ELEMENTS", 7 * 97)
+    monkeypatch.setattr(modeling, "LOGITS_CHUNK_MIN_TOKENS", 1)
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 97, bias=False, dtype=dtype)
+    hidden_states = torch.randn(40, 16, dtype=dtype, requires_grad=True)
+    targets = torch.randint(97, (40,))
+    targets[3:8] = -100
+    results = []
+    try:
+        for compiled in (False, True):
+            set_loss_execution(compile=compiled)
+            loss, z_term = modeling.linear_cross_entropy(hidden_states, head, targets, z_loss=0.02)
+            results.append((loss, z_term, *torch.autograd.grad(loss, [hidden_states, head.weight])))
+    finally:
+        set_loss_execution(compile=False)
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected)

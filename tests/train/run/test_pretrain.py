@@ -64,19 +64,23 @@ def small_model(**changes: object) -> YuLanMiniForCausalLM:
     return YuLanMiniForCausalLM(YuLanMiniConfig.reparametrized(base_width=32, **(shape | heads | changes)))
 
 
-def masked_rows(inputs: Path, tmp_path: Path) -> tuple[StepReader, object]:
+def masked_rows(inputs: Path, tmp_path: Path, *, by_lengths: bool = False) -> tuple[StepReader, object]:
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     curriculum = make_curriculum(config, built_phases(config))
-    return StepReader(curriculum, ONE, vocab_size=263, attention="sdpa"), curriculum.at(12)
+    return StepReader(curriculum, ONE, vocab_size=263, by_lengths=by_lengths), curriculum.at(12)
 
 
-def test_packed_rows_with_a_document_mask_equal_separate_documents(inputs: Path, tmp_path: Path) -> None:
-    reader, plan = masked_rows(inputs, tmp_path)
+@pytest.mark.parametrize("attention", ["sdpa", "varlen"])
+def test_packed_rows_with_a_document_mask_equal_separate_documents(
+    inputs: Path, tmp_path: Path, attention: str
+) -> None:
+    reader, plan = masked_rows(inputs, tmp_path, by_lengths=attention == "varlen")
     rows = reader.read(plan)
     (batch,) = rows.micro_batches
     lengths = plan.phase.packed.rows(plan.row_start, plan.row_stop).doc_lengths
     assert max(map(len, lengths)) > 1
     model = small_model()
+    model.set_attn_implementation(attention)
     packed = model(
         input_ids=batch.input_ids, labels=batch.labels, num_items_in_batch=rows.targets, **batch.document_arguments
     )
@@ -96,16 +100,29 @@ def test_packed_rows_with_a_document_mask_equal_separate_documents(inputs: Path,
         torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-4, atol=1e-6)
 
 
-def test_flash_attention_is_given_the_lengths_of_the_same_documents(inputs: Path, tmp_path: Path) -> None:
-    reader, plan = masked_rows(inputs, tmp_path)
-    reader._flash = True
-    (batch,) = reader.read(plan).micro_batches
-    lengths = np.concatenate(plan.phase.packed.rows(plan.row_start, plan.row_stop).doc_lengths)
-    ends = batch.document_arguments["cu_seq_lens_q"]
-    assert ends.dtype == torch.int32
-    assert torch.diff(ends).tolist() == lengths.tolist()
-    assert batch.document_arguments["max_length_k"] == lengths.max()
-    assert ends[-1] == batch.input_ids.numel()
+def test_all_batches_of_a_phase_have_document_arguments_of_one_size(inputs: Path, tmp_path: Path) -> None:
+    reader, plan = masked_rows(inputs, tmp_path, by_lengths=True)
+    packed = plan.phase.packed
+    seen, longest = set(), 0
+    for start in range(0, len(packed) - 4, 4):
+        arguments = reader.read_rows(plan.phase, start, start + 4).document_arguments
+        lengths = np.concatenate(packed.rows(start, start + 4).doc_lengths)
+        ends = arguments["cu_seq_lens_q"]
+        assert ends.dtype == torch.int32
+        assert torch.diff(ends).tolist() == [*lengths.tolist(), *[0] * (len(ends) - 1 - len(lengths))]
+        seen.add((len(ends), arguments["max_length_q"], arguments["max_length_k"]))
+        longest = max(longest, int(lengths.max()))
+    assert seen == {(65, longest, longest)}
+
+
+def test_a_batch_of_more_documents_than_the_phase_has_doubles_their_number(inputs: Path, tmp_path: Path) -> None:
+    reader, plan = masked_rows(inputs, tmp_path, by_lengths=True)
+    reader._documents["26"] = (2, 96)
+    ends = reader.read_rows(plan.phase, 0, 4).document_arguments["cu_seq_lens_q"]
+    count = sum(map(len, plan.phase.packed.rows(0, 4).doc_lengths))
+    assert count <= len(ends) - 1 < 2 * count
+    assert (len(ends) - 1) & (len(ends) - 2) == 0  # a power of two, as 2 is
+    assert ends[-1] == 4 * 96
 
 
 def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path) -> None:
@@ -114,7 +131,7 @@ def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path)
     plan = curriculum.at(3)
     parts = []
     for rank in range(4):
-        reader = StepReader(curriculum, World(torch.device("cpu"), rank, 4), vocab_size=263, attention="sdpa")
+        reader = StepReader(curriculum, World(torch.device("cpu"), rank, 4), vocab_size=263, by_lengths=False)
         parts += [batch.input_ids for batch in reader.read(plan).micro_batches]
         reader.close()
     expected = PackedRows(inputs / "data" / "phase-01").rows(36, 48).input_ids

@@ -32,7 +32,7 @@ def step(inputs: Path, tmp_path: Path) -> Iterator[tuple[Any, StepReader, StepPl
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     curriculum = read_curriculum(config)
     model, _ = build_model(config, vocab_size=263, device=WORLD.device)
-    reader = StepReader(curriculum, WORLD, vocab_size=263, attention="sdpa")
+    reader = StepReader(curriculum, WORLD, vocab_size=263, by_lengths=False)
     yield model.train(), reader, curriculum.at(3)
     reader.close()
 
@@ -145,7 +145,7 @@ def test_a_row_that_breaks_every_time_is_named_and_only_its_step_is_left_out(
     def shard_with_overflow(model: Any, *args: Any, **kwargs: Any) -> Any:
         config = load_config(PretrainConfig, tmp_path / "config.yaml")
         curriculum = read_curriculum(config)
-        reader = StepReader(curriculum, WORLD, vocab_size=263, attention="sdpa")
+        reader = StepReader(curriculum, WORLD, vocab_size=263, by_lengths=False)
         break_where_row_passes(model, reader, curriculum.at(3), 41, overflow)
         reader.close()
         return shard(model, *args, **kwargs)
