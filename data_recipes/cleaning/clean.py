@@ -54,8 +54,7 @@ def clean(
     """
     check_executor(executor, tasks)
     check_sources(inputs, config, out)
-    out = Path(out).absolute()
-    run = Run(config, tuple(inputs), out)
+    run = Run(config, tuple(inputs), Path(out).absolute())
     claim_folder(out, kind=KIND)
     busy = DataError(f"{out}: another process is cleaning into it. Wait for it, or choose another --out.")
     with only_process(out / LOCK_NAME, busy):

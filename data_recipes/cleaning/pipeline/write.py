@@ -144,9 +144,9 @@ def _origin(run: Run, unit: int, texts: pa.Table, signals: pa.Table) -> pa.Table
 
 def _why(run: Run, unit: int, verdicts: Judgement) -> pa.Table:
     """`step`, `reason` and `copy_of` of every document, null where it is kept."""
-    names = [step.settings.step for step in run.config.steps]
-    steps = [{KEPT: None, IN_READING: READING}.get(number) or names[number] for number in verdicts.steps.tolist()]
-    steps = [None if kept else name for kept, name in zip(verdicts.kept, steps, strict=True)]
+    names = {KEPT: None, IN_READING: READING}
+    names |= {number: step.settings.step for number, step in enumerate(run.config.steps)}
+    steps = [names[number] for number in verdicts.steps.tolist()]
     return pa.table(
         {
             "step": pa.array(steps, pa.string()),
