@@ -211,8 +211,20 @@ class SpikeSettings(Settings):
         return self
 
 
+class TimeoutSettings(Settings):
+    """Minutes that a rank waits for the others: `init_minutes` until the first step is done, which includes reading a
+    checkpoint and compiling; `step_minutes` from then on."""
+
+    init_minutes: float = Field(default=30.0, gt=0)
+    step_minutes: float = Field(default=10.0, gt=0)
+
+
 class PretrainConfig(Settings):
-    """A pretraining or annealing run."""
+    """A pretraining or annealing run.
+
+    `precision`, `recomputation`, `compile` and `reshard_after_forward` can be left to `accelerate config`, which a run
+    file must not contradict (train/launch/answers.py).
+    """
 
     output_dir: Path
     model: dict[str, Any] | Path
@@ -231,12 +243,13 @@ class PretrainConfig(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "fp8"] = "float32"
     attention: str = "auto"
     micro_batch_rows: int | None = Field(default=None, gt=0)
     recomputation: RecomputationSettings = RecomputationSettings()
     reshard_after_forward: bool = True
     compile: bool = False
+    timeouts: TimeoutSettings = TimeoutSettings()
 
     checkpoint: CheckpointSettings = CheckpointSettings()
     export: ExportSettings = ExportSettings()

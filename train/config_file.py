@@ -38,7 +38,7 @@ def load_config(kind: type[Config], typed: str | Path, overrides: Iterable[str] 
     except DataError as error:
         raise TrainError(str(error)) from error
     folder = Path.cwd() if path.parent.resolve() == CONFIGS.resolve() else path.parent.resolve()
-    return kind.model_validate(_located(config.model_dump(), folder, typed=keys))
+    return kind.model_validate(_located(config.model_dump(exclude_unset=True), folder, typed=keys))
 
 
 def configs() -> dict[str, Path]:

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before the libraries, whose import takes seconds
 
 import argparse
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,10 @@ from train.config_file import load_config
 from train.curriculum.batches import check_divisible, to_device
 from train.curriculum.plan import StepPlan, read_curriculum
 from train.dry_run.tables import dry_run, what_fits
+from train.launch.answers import honoured
 from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
-from train.model_setup.build import sync_gradients
 from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
 from train.run.resume import start_or_resume
@@ -43,6 +44,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
     """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (max_seconds reached)."""
     config, curriculum, started = run.config, run.curriculum, time.monotonic()
     run.restart_clock()
+    first = run.step
     while run.step < run.last_step:
         plan = curriculum.at(run.step)
         run.enter_phase(plan)
@@ -51,6 +53,8 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
         else:
             run.pending.add(update(run, plan))
         run.step += 1
+        if run.step == first + 1:
+            run.world.limit_waiting(config.timeouts.step_minutes)
 
         # All that needs the host to know values of the device, or the ranks to agree, waits for the log to be written.
         if len(run.pending) >= run.flush_every:
@@ -90,7 +94,7 @@ def skipped_record(plan: StepPlan) -> dict[str, Any]:
 
 def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     """One optimizer update; returns the step's record, its values still on the device."""
-    model, world, config = run.model, run.world, run.config
+    model, world, accelerator, config = run.model, run.world, run.accelerator, run.config
     waited = time.perf_counter()
     following = plan.step + 1 if plan.step + 1 < run.last_step else None
     rows = run.reader.get(plan, following)
@@ -103,11 +107,10 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
         monitor.before_step(plan.step + 1)
 
     # The global number of predicted tokens is known before the first backward pass, so every token of the step weighs
-    # the same whatever the number of ranks and micro-batches. FSDP averages gradients: undone by the factor `size`.
+    # the same whatever the number of ranks and micro-batches: FSDP adds gradients up (train/model_setup/build.py).
     targets = world.sum(torch.tensor(rows.targets, dtype=torch.float32).to(world.device, non_blocking=True))
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
-        sync_gradients(model, index == len(rows.micro_batches) - 1)
         for policy in run.guard.policies.values():
             policy.before_forward(batch)
         for monitor in run.monitors.values():
@@ -119,13 +122,16 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
             use_cache=False,
             **batch.document_arguments,
         )
-        (output.loss * world.size).backward()
+        # Ranks exchange gradients in the last backward pass only; before it each adds up its own.
+        is_last = index == len(rows.micro_batches) - 1
+        with nullcontext() if is_last else accelerator.no_sync(model):
+            accelerator.backward(output.loss)
         z_loss = output.z_loss.detach() if output.z_loss is not None else torch.zeros_like(sums[0])
         sums += torch.stack([output.loss.detach() - z_loss, z_loss])
     world.sum(sums)
 
     clip = config.optimizer.clip if config.optimizer.clip is not None else float("inf")
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    grad_norm = accelerator.clip_grad_norm_(model.parameters(), clip)
     if hasattr(grad_norm, "full_tensor"):
         grad_norm = grad_norm.full_tensor()
 
@@ -186,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     with StopSignal() as stop:
         try:
-            config = load_config(PretrainConfig, options.config, options.set)
+            config = honoured(load_config(PretrainConfig, options.config, options.set))
             folder_state(config.output_dir, kind=RUN_KIND)
             if options.dry_run:
                 asked = {"hardware": options.hardware, "mfu": options.mfu, "as_json": options.json}

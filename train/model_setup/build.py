@@ -1,8 +1,4 @@
-"""Build the model of a run: config keys and parametrization, weights at random or from a model folder, sharding.
-
-Sharding is torch's own FSDP2, the same on CUDA and on gloo/CPU: accelerate 1.15 leaves CPU processes unsharded without
-a word, so the order of operations is written out here.
-"""
+"""Build the model of a run: config keys and parametrization, weights at random or from a model folder, sharding."""
 
 import json
 from pathlib import Path
@@ -10,17 +6,15 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from huggingface_hub.errors import StrictDataclassError
-from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from data_recipes.errors import nearest
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import PretrainConfig
 from train.errors import TrainError
-from train.launch.world import World
 from train.model_setup.attention import choose_attention
 from train.model_setup.parametrization import Parametrization, make_parametrization
 
@@ -82,7 +76,18 @@ def build_model(config: PretrainConfig, *, vocab_size: int, device: torch.device
 
 
 def load_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Copy the weights of a model folder; TrainError names parameters that are missing or of another shape."""
+    """Copy the weights of a model folder; TrainError names parameters that are missing or of another shape.
+
+    Rank 0 reads them and hands them on: no other takes the memory of a second model, nor the time of the disk.
+    """
+    if not dist.is_initialized() or dist.get_rank() == 0:
+        _read_weights(model, folder)
+    if dist.is_initialized():
+        for parameter in model.parameters():
+            dist.broadcast(parameter.data, src=0)
+
+
+def _read_weights(model: PreTrainedModel, folder: Path) -> None:
     source = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     theirs, ours = dict(source.named_parameters()), dict(model.named_parameters())
     problems = [f"{name} is missing" for name in ours if name not in theirs]
@@ -103,32 +108,24 @@ def load_weights(model: PreTrainedModel, folder: Path) -> None:
             parameter.copy_(theirs[name].reshape(parameter.shape))
 
 
-def shard_model(model: nn.Module, world: World, *, precision: str, reshard_after_forward: bool) -> nn.Module:
-    """Shard `model` (a causal LM with `model.layers`) in place over all ranks; each layer is a unit, the rest another.
+def shard_model(model: Any, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> Any:
+    """The model (a causal LM with `model.layers`) and the optimizer over it, sharded by accelerate in place.
 
-    Parameters stay float32 (the master weights); with `precision` bfloat16 they are cast for compute, gradients
-    are reduced in float32. Embedding and head stay in one unit since they may be tied. Without a process group
-    (one rank in float32) the model is left as it is. Outputs keep the compute dtype: the loss is taken in float32
-    by the model.
+    With FSDP2 each layer is a unit, and norm, embedding and head together another, as the last two may be tied.
+    accelerate's wrapper of the optimizer is left aside: the loop steps the optimizer itself, whose fused kernel takes
+    `found_inf`.
     """
-    if not dist.is_initialized():
-        return model
-    mesh = init_device_mesh(world.device.type, (world.size,))
-    policy = MixedPrecisionPolicy(
-        param_dtype=torch.bfloat16 if precision == "bfloat16" else None,
-        reduce_dtype=torch.float32,
-        cast_forward_inputs=False,
-    )
-    for layer in model.model.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=reshard_after_forward)
-    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    try:
+        model, _ = accelerator.prepare(model, optimizer)
+    except ValueError as error:  # a layer class of `accelerate config` that the model does not have
+        raise TrainError(f"accelerate: {error}") from error
+    # The loss is divided by the number of targets of all ranks, so their gradients are to be added, where FSDP takes
+    # the mean. Sums alone also run on gloo, which multiplies nothing on the way.
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_force_sum_reduction_for_comms(True)
+            module.set_gradient_divide_factor(1.0)
     return model
-
-
-def sync_gradients(model: nn.Module, enabled: bool) -> None:
-    """Reduce gradients in the next backward pass, or only add them up locally (all but the last micro-batch)."""
-    if isinstance(model, FSDPModule):
-        model.set_requires_gradient_sync(enabled)
 
 
 def _given_keys(config: PretrainConfig) -> tuple[dict[str, Any], str]:

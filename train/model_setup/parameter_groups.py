@@ -55,12 +55,16 @@ def parameter_groups(
 
 
 def make_adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Fused AdamW over `groups`, its moments and counters there from the start, at zero.
+    """Fused AdamW over `groups`; its state is made by `zero_moments` when the parameters are sharded."""
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+
+
+def zero_moments(optimizer: torch.optim.Optimizer) -> None:
+    """AdamW's moments and counters, there from the start, at zero, sharded as the parameters are.
 
     torch's distributed checkpoints would create missing ones by a step of their own, which leaves the counter at 1 and
     so the first real update with the wrong bias correction.
     """
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             optimizer.state[parameter] = {
@@ -68,4 +72,3 @@ def make_adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> tor
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }
-    return optimizer

@@ -47,7 +47,7 @@ class Optimization(Monitor):
     def _root_mean(self, squares: list[torch.Tensor]) -> torch.Tensor:
         """float32 [kinds], in the order of the optimizer's groups."""
         sizes = [sum(p.numel() for p in group["params"]) for group in self.optimizer.param_groups]
-        total = self.world.sum(torch.stack(squares))
+        total = self.world.sum_of_parts(torch.stack(squares))
         return (total / torch.tensor(sizes, dtype=torch.float32).to(total.device, non_blocking=True)).sqrt()
 
     def on_records(self, records: list[dict[str, Any]]) -> list[str]:
@@ -83,9 +83,9 @@ class Weights(Monitor):
         squares = [_square_sum([local(p) for p in parameters], device) for parameters in self._kinds.values()]
         # One element each: on the ranks that do not hold it, the sum over nothing is 0.
         alphas = [local(p).sum() for parameters in self._alphas.values() for p in parameters]
-        record["weight_rms"] = self.world.sum(torch.stack(squares))
+        record["weight_rms"] = self.world.sum_of_parts(torch.stack(squares))
         if alphas:
-            record["alphas"] = self.world.sum(torch.stack(alphas))
+            record["alphas"] = self.world.sum_of_parts(torch.stack(alphas))
 
     def on_records(self, records: list[dict[str, Any]]) -> list[str]:
         for record in records:

@@ -26,7 +26,7 @@ from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.attention import VARLEN, check_masks, choose_attention
 from train.model_setup.build import build_model, shard_model
-from train.model_setup.parameter_groups import make_adamw, parameter_groups
+from train.model_setup.parameter_groups import make_adamw, parameter_groups, zero_moments
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
@@ -42,7 +42,8 @@ class Run:
     """Everything a step needs. `step` counts finished updates."""
 
     def __init__(self, config: PretrainConfig, world: World) -> None:
-        self.config, self.world = config, world
+        assert world.accelerator is not None, "a run needs the world of `enter_world`"
+        self.config, self.world, self.accelerator = config, world, world.accelerator
         self.folder = config.output_dir
         transformers_logging.disable_progress_bar()  # one bar, ours
         self.curriculum = read_curriculum(config)
@@ -57,11 +58,10 @@ class Run:
         self.identity = identity(
             config, self.curriculum, model=model.config.to_dict(), tokenizer=self.tokenizer_fingerprint
         )
-        self.model: Any = shard_model(
-            model, world, precision=config.precision, reshard_after_forward=config.reshard_after_forward
-        )
-        groups = parameter_groups(self.model, lr_factor=self.parametrization.lr_factor, settings=config.optimizer)
+        groups = parameter_groups(model, lr_factor=self.parametrization.lr_factor, settings=config.optimizer)
         self.optimizer = make_adamw(groups, config.optimizer)
+        self.model: Any = shard_model(model, self.optimizer, self.accelerator)
+        zero_moments(self.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
         attention, attention_runs = choose_attention(config.attention, precision=config.precision, device=world.device)
         check_masks(self.curriculum.phases, attention)

@@ -15,7 +15,6 @@ from torch import nn
 from train.curriculum.batches import MicroBatch, StepReader, to_device
 from train.curriculum.plan import StepPlan
 from train.launch.world import World
-from train.model_setup.build import sync_gradients
 from train.monitors.base import local
 from train.spikes.rows import row_losses
 
@@ -87,8 +86,7 @@ def _activations_and_loss(model: Any, batches: list[MicroBatch], world: World) -
     handles = [module.register_forward_hook(partial(look, name)) for name, module in watched.items()]
     finite_loss = torch.ones((), dtype=torch.bool, device=world.device)
     try:
-        for index, batch in enumerate(to_device(batches, world.device)):
-            sync_gradients(model, index == len(batches) - 1)
+        for batch in to_device(batches, world.device):
             finite_loss = finite_loss & _backward(model, batch).isfinite()
     finally:
         for handle in handles:
@@ -106,7 +104,6 @@ def _backward(model: Any, batch: MicroBatch) -> torch.Tensor:
 def _row_is_finite(model: Any, reader: StepReader, plan: StepPlan, row: int, world: World) -> bool:
     """Whether the gradients of one row by itself are finite. All ranks take the same row, as sharded gradients mix
     those of the ranks."""
-    sync_gradients(model, True)
     for batch in to_device([reader.read_rows(plan.phase, row, row + 1)], world.device):
         _backward(model, batch)
     bad = _names_where((name, local(p.grad)) for name, p in parameters(model) if p.grad is not None)

@@ -1,69 +1,122 @@
-"""Parameters and optimizer state really are split over the ranks, on gloo as on a GPU."""
+"""Parameters and optimizer state really are split over the ranks, on gloo as on a GPU, and training stays the same."""
 
-import multiprocessing
-import os
-import socket
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch.distributed as dist
-from accelerate import PartialState
+from forked_ranks import on_ranks
 from pretrain_miniature import write_inputs, write_run_config
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor
 
 from train.config import PretrainConfig
 from train.config_file import load_config
+from train.launch.answers import honoured
 from train.launch.world import enter_world
 from train.model_setup.parameter_groups import matrix_kind
 from train.model_setup.phase_edges import rebalance_live
 from train.pretrain import update
 from train.run.run import Run
 
+STEPS = (0, 1, 2, 12)
 
-def one_rank(rank: int, port: int, config: Path, results: "multiprocessing.Queue[object]") -> None:
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
-    PartialState._reset_state()  # what this process took over from the one it was forked from
-    settings = load_config(PretrainConfig, config)
+
+@dataclass
+class Found:
+    """What a rank sees of its parameters, and of the steps."""
+
+    total: int  # elements of all parameters
+    local: int
+    moments: int
+    parameters: int
+    sharded: int  # parameters that are DTensors
+    placements: set[tuple[str, ...]]
+    mesh: tuple[int, ...]
+    records: list[dict[str, Any]]
+    rebalanced: tuple[float, list[float]]
+
+
+def train_a_few_steps(config: Path) -> Found:
+    settings = honoured(load_config(PretrainConfig, config))
     run = Run(settings, enter_world(settings))
-    plan = run.curriculum.at(0)
-    run.enter_phase(plan)
-    update(run, plan)
+    for step in STEPS:
+        plan = run.curriculum.at(step)
+        run.enter_phase(plan)
+        run.pending.add(update(run, plan))
+    records = run.pending.take()
+    for monitor in run.monitors.values():
+        monitor.on_records(records)
     parameters = dict(run.model.named_parameters())
-    sharded = [
-        name for name, value in parameters.items() if isinstance(value, DTensor) and value.placements == (Shard(0),)
-    ]
-    local = sum(value.to_local().numel() for value in parameters.values())
-    moments = sum(state["exp_avg"].to_local().numel() for state in run.optimizer.state.values())
-    total = sum(value.numel() for value in parameters.values())
+    sharded = [value for value in parameters.values() if isinstance(value, DTensor)]
+    local = sum(value.to_local().numel() for value in sharded)
+    moments = [state["exp_avg"] for state in run.optimizer.state.values()]
     change = rebalance_live(run.model, run.optimizer)
     sizes = [
-        value.full_tensor().square().mean().sqrt().item() for name, value in parameters.items() if matrix_kind(name)
+        value.full_tensor() if isinstance(value, DTensor) else value
+        for name, value in parameters.items()
+        if matrix_kind(name)
     ]
-    results.put((rank, len(sharded), len(parameters), local, moments, total, change.rms, sizes))
     run.close()
-    dist.barrier()
-    os._exit(0)
+    run.world.barrier()
+    run.world.close()
+    return Found(
+        total=sum(value.numel() for value in parameters.values()),
+        local=local,
+        moments=sum(value.to_local().numel() for value in moments if isinstance(value, DTensor)),
+        parameters=len(parameters),
+        sharded=len(sharded),
+        placements={tuple(type(place).__name__ for place in value.placements) for value in sharded},
+        mesh=tuple(sharded[0].device_mesh.shape) if sharded else (),
+        records=records,
+        rebalanced=(change.rms, [value.square().mean().sqrt().item() for value in sizes]),
+    )
 
 
-def test_each_of_two_ranks_holds_about_half_and_both_re_balance_alike(tmp_path: Path) -> None:
-    config = write_run_config(write_inputs(tmp_path / "inputs"), tmp_path / "config.yaml", heldout=None)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    ranks = [context.Process(target=one_rank, args=(rank, port, config, results)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    found = sorted(results.get(timeout=60) for _ in ranks)
-    for process in ranks:
-        process.join(30)
-    for _, sharded, parameters, local, moments, total, _, _ in found:
-        assert sharded == parameters
-        assert local < 0.6 * total
-        assert moments == local
-    assert sum(entry[3] for entry in found) == found[0][5]
-    for *_, rms, sizes in found:
-        assert rms == found[0][-2]
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sharding")
+    monitors = {"interval": 1, "names": ["optimization", "weights"]}
+    changes = {"heldout": None, "monitors": monitors, "micro_batch_rows": 1}
+    return write_run_config(write_inputs(folder / "inputs"), folder / "config.yaml", **changes)
+
+
+@pytest.fixture(scope="module")
+def on_one(config: Path) -> Found:
+    found = train_a_few_steps(config)
+    assert found.sharded == 0  # one process in float32 is left as it is
+    return found
+
+
+@pytest.mark.parametrize(
+    ("nodes", "mesh", "placements", "parts"),
+    [
+        (1, (4,), ("Shard",), 4),
+        (2, (2, 2), ("Replicate", "Shard"), 2),  # by default sharded within a node, replicated across nodes
+    ],
+)
+def test_each_rank_holds_its_part_and_trains_as_one_does(
+    config: Path,
+    on_one: Found,
+    nodes: int,
+    mesh: tuple[int, ...],
+    placements: tuple[str, ...],
+    parts: int,
+) -> None:
+    ranks = on_ranks(4, train_a_few_steps, config, nodes=nodes)
+    for found in ranks:
+        assert found.sharded == found.parameters  # scales of one element too
+        assert (found.mesh, found.placements) == (mesh, {placements})
+        assert found.local < 1.2 * found.total / parts
+        assert found.moments == found.local
+        assert found.total == on_one.total
+        rms, sizes = found.rebalanced
+        assert rms == ranks[0].rebalanced[0]
         assert sizes == pytest.approx([rms] * len(sizes), rel=1e-5)
+        for mine, alone in zip(found.records, on_one.records, strict=True):
+            assert mine["loss"] == pytest.approx(alone["loss"], abs=2e-5)
+            assert mine["grad_norm"] == pytest.approx(alone["grad_norm"], rel=2e-4)
+            for key in ("weight_rms", "grad_rms", "update_rms"):
+                assert mine[key] == pytest.approx(alone[key], rel=2e-3), key
+            for kind, values in alone["alphas"].items():
+                assert mine["alphas"][kind] == pytest.approx(values, rel=1e-4)
+    assert sum(found.local for found in ranks) == on_one.total * 4 // parts

@@ -33,7 +33,7 @@ from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import built_phases, make_curriculum
 from train.dry_run.estimates import Hardware
 from train.errors import TrainError
-from train.launch.world import World
+from train.launch.world import World, enter_world
 from train.model_setup.parameter_groups import matrix_kind
 from train.model_setup.phase_edges import set_rope_theta
 from train.model_setup.recomputation import recomputed_layers, set_layer_execution
@@ -304,7 +304,7 @@ def test_a_run_and_an_evaluation_of_its_model_measure_the_same(inputs: Path, fin
 def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path, decay_on: str) -> None:
     changes = {"heldout": None, "optimizer": {"lr": 3e-3, "weight_decay_on": decay_on}}
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml", **changes))
-    run = Run(config, ONE)
+    run = Run(config, enter_world(config))
     start = {name: parameter.detach().clone() for name, parameter in run.model.named_parameters()}
     plain = {name: torch.nn.Parameter(value.clone()) for name, value in start.items()}
     groups = [
@@ -327,6 +327,7 @@ def test_updates_equal_those_of_a_plain_adamw(inputs: Path, tmp_path: Path, deca
         run.step += 1
     assert {float(state["step"]) for state in run.optimizer.state.values()} == {3.0}
     run.close()
+    run.world.close()
 
 
 class Gradients(Monitor):

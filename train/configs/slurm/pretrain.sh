@@ -26,6 +26,7 @@ srun --kill-on-bad-exit=1 bash -c '
   exec accelerate launch \
     --config_file train/configs/accelerate/several-nodes.yaml \
     --num_machines "$SLURM_NNODES" --num_processes $((SLURM_NNODES * '"$GPUS"')) --machine_rank "$SLURM_NODEID" \
+    --parallelism_config_dp_replicate_size "$SLURM_NNODES" \
     --main_process_ip "$MASTER_ADDR" --main_process_port "$MASTER_PORT" \
     train/pretrain.py "$@"' bash "$@" --max-hours "$HOURS"
 
