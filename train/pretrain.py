@@ -31,7 +31,7 @@ from train.curriculum.plan import StepPlan, read_curriculum
 from train.dry_run.tables import dry_run, what_fits
 from train.launch.answers import honoured
 from train.launch.ranks import start_missing_ranks
-from train.launch.stop import StopSignal, announce, explain, report_exit_code
+from train.launch.stop import Stopped, StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
@@ -51,10 +51,17 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
         if run.spikes.is_skipped(plan.step):
             run.pending.add(skipped_record(plan))
         else:
-            run.pending.add(update(run, plan))
+            try:
+                run.pending.add(update(run, plan, stop))
+            except Stopped:
+                run.optimizer.zero_grad(set_to_none=True)
+                run.save()
+                run.checkpoints.finish()
+                return "stopped"
         run.step += 1
         if run.step == first + 1:
             run.world.limit_waiting(config.timeouts.step_minutes)
+        run.checkpoints.poll()
 
         # All that needs the host to know values of the device, or the ranks to agree, waits for the log to be written.
         if len(run.pending) >= run.flush_every:
@@ -62,14 +69,11 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
             if offending:
                 roll_back(run, offending)
                 continue
-            run.checkpoints.poll()
             time_is_up = max_seconds is not None and time.monotonic() - started > max_seconds
-            signalled, time_up = run.world.any(float(stop.wanted()), float(time_is_up))
-            if signalled or time_up:
+            if run.world.any(float(time_is_up))[0]:
                 run.save()
                 run.checkpoints.finish()
-                stop.number = int(signalled) or None
-                return "stopped" if signalled else "time"
+                return "time"
 
         every = config.checkpoint.every_steps
         if plan.ends_phase:
@@ -92,8 +96,9 @@ def skipped_record(plan: StepPlan) -> dict[str, Any]:
     return record | {"tokens": 0, "skipped": True}
 
 
-def update(run: Run, plan: StepPlan) -> dict[str, Any]:
-    """One optimizer update; returns the step's record, its values still on the device."""
+def update(run: Run, plan: StepPlan, stop: StopSignal | None = None) -> dict[str, Any]:
+    """One optimizer update; returns the step's record, its values still on the device. Raises `Stopped`, having changed
+    nothing but gradients, where a signal of `stop` comes before the last micro-batch."""
     model, world, accelerator, config = run.model, run.world, run.accelerator, run.config
     waited = time.perf_counter()
     following = plan.step + 1 if plan.step + 1 < run.last_step else None
@@ -111,6 +116,8 @@ def update(run: Run, plan: StepPlan) -> dict[str, Any]:
     targets = world.sum(torch.tensor(rows.targets, dtype=torch.float32).to(world.device, non_blocking=True))
     sums = torch.zeros(2, device=world.device)
     for index, batch in enumerate(to_device(rows.micro_batches, world.device)):
+        if stop is not None:
+            stop.look(world)
         for policy in run.guard.policies.values():
             policy.before_forward(batch)
         for monitor in run.monitors.values():

@@ -23,6 +23,7 @@ from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.errors import TrainError
 from train.launch.interrupt import EXIT_CODE, MESSAGE, is_interruption
 from train.launch.launcher import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
+from train.launch.world import World
 
 # `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
 _LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
@@ -58,8 +59,16 @@ def report_exit_code(code: int) -> None:
             file.write(str(code))
 
 
+class Stopped(Exception):
+    """All ranks have agreed to stop for signal `number`; the step that was begun is to be dropped."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class StopSignal:
-    """Remembers a first Ctrl-C or SIGTERM, so that the step ends and is saved; a second one ends at once.
+    """Remembers a first Ctrl-C or SIGTERM, so that the steps done are saved; a second one ends at once.
 
     The end of `accelerate launch`, which passes no signal on to a single process, counts as a SIGTERM. A context
     manager: signals are caught inside it only.
@@ -82,6 +91,17 @@ class StopSignal:
         if self.number is None and _LAUNCHER is not None and os.getppid() != _LAUNCHER:
             self.number = signal.SIGTERM
         return self.number or 0
+
+    def look(self, world: World) -> None:
+        """Raise `Stopped` on every rank where any of them has got a signal. Collective, between two micro-batches.
+
+        The ranks are at the same micro-batch then, and leave it together: no collective of the model is left half
+        done. Hosts wait for each other over gloo (under a millisecond), not for their devices. A host runs ahead of
+        its device by the 1,024 kernels of a launch queue, less than one micro-batch, and saving waits for these.
+        """
+        if number := int(world.any(float(self.wanted()))[0]):
+            self.number = number
+            raise Stopped(number)
 
     def _remember(self, number: int, frame: Any) -> None:
         if self.number is not None:

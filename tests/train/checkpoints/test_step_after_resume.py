@@ -10,7 +10,7 @@ from pretrain_miniature import pretrain, write_inputs, write_run_config
 from train.checkpoints.tensors import CheckpointEntries
 from train.config import PretrainConfig
 from train.config_file import load_config
-from train.launch.world import ALONE
+from train.launch.world import enter_world
 from train.model_setup.parameter_groups import matrix_kind
 from train.monitors.base import Monitor
 from train.pretrain import update
@@ -91,11 +91,11 @@ def assert_next_step(inputs: Path, place: Path, said: dict[str, Any], settings: 
     else:
         folder = {"output_dir": str(place / "run"), "init": {"path": str(checkpoint), "optimizer": True}}
     config = load_config(PretrainConfig, write_run_config(inputs, place / "config.yaml", **settings, **folder))
-    run = Run(config, ALONE)
+    run = Run(config, enter_world(config))
     try:
         start_or_resume(run, force=how == "--force")
         assert run.step == (3 if how == "--force" else 0)
-        gradients = Gradients(run.model, run.optimizer, ALONE, config)
+        gradients = Gradients(run.model, run.optimizer, run.world, config)
         run.monitors = {"gradients": gradients}
         plan = run.curriculum.at(run.step)
         run.enter_phase(plan)
@@ -109,3 +109,4 @@ def assert_next_step(inputs: Path, place: Path, said: dict[str, Any], settings: 
                 assert not torch.allclose(expected, by_hand(entries, name, gradients.found[name], other), atol=2e-7)
     finally:
         run.close()
+        run.world.close()
