@@ -49,7 +49,9 @@ class ParquetFile:
         self.schema = schema
         self.rows = 0
         self._sink = pa.PythonFile(file, "w")
-        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd")
+        # Texts hardly repeat, and a dictionary of giant ones takes their memory again.
+        with_dictionary = [name for name in schema.names if name != "text"]
+        self._writer = pq.ParquetWriter(self._sink, schema, compression="zstd", use_dictionary=with_dictionary)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(table, row_group_size=max(1, len(table)))
