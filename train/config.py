@@ -5,11 +5,13 @@ The configs of other scripts (train/tuning/config.py) build on `Settings` and ca
 """
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PhaseName = int | str
+# `auto`: as many as fit the device by estimate, chosen anew at each start (train/model_setup/memory.py).
+Rows = Annotated[int, Field(gt=0)] | Literal["auto"]
 VARIANCE_HISTORY = 16  # measurements whose median a layer's hidden-state variance is compared with
 
 
@@ -142,7 +144,7 @@ class StageSettings(Settings):
     rope_theta: float | None = Field(default=None, gt=0)
     document_mask: bool = False
     context_length: int | None = Field(default=None, gt=1)
-    micro_batch_rows: int | None = Field(default=None, gt=0)
+    micro_batch_rows: Rows | None = None
     recomputation: RecomputationSettings | None = None
     rebalance: bool = False
 
@@ -245,7 +247,7 @@ class PretrainConfig(Settings):
     threads: int | None = Field(default=None, gt=0)
     precision: Literal["float32", "bfloat16", "fp8"] = "float32"
     attention: str = "auto"
-    micro_batch_rows: int | None = Field(default=None, gt=0)
+    micro_batch_rows: Rows | None = None
     recomputation: RecomputationSettings = RecomputationSettings()
     reshard_after_forward: bool = True
     compile: bool = False

@@ -39,13 +39,17 @@ class PhaseRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase(PhaseRows):
-    """A phase of the curriculum: steps `first_step` <= t < `first_step + steps`."""
+    """A phase of the curriculum: steps `first_step` <= t < `first_step + steps`.
+
+    `micro_batch_rows` None is a rank's whole share, or with `fits_rows` yet to be chosen (train/model_setup/memory.py).
+    """
 
     rows_per_step: int
     first_step: int
     rope_theta: float | None
     document_mask: bool
     micro_batch_rows: int | None
+    fits_rows: bool
     recomputation: RecomputationSettings
     rebalance: bool
 
@@ -150,13 +154,15 @@ def make_curriculum(config: PretrainConfig, declared: Sequence[PhaseRows]) -> Cu
                 f"tokens_per_step: {config.tokens_per_step:,} is not a multiple of the context length "
                 f"{rows.context_length:,} of phase {rows.name}."
             )
+        rows_at_once = stage.micro_batch_rows or config.micro_batch_rows
         phase = Phase(
             **vars(rows),
             rows_per_step=config.tokens_per_step // rows.context_length,
             first_step=step,
             rope_theta=stage.rope_theta,
             document_mask=stage.document_mask,
-            micro_batch_rows=stage.micro_batch_rows or config.micro_batch_rows,
+            micro_batch_rows=rows_at_once if isinstance(rows_at_once, int) else None,
+            fits_rows=rows_at_once == "auto",
             recomputation=stage.recomputation or config.recomputation,
             rebalance=stage.rebalance,
         )

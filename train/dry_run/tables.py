@@ -6,16 +6,19 @@ Reads built phases where they are there, else the published recipes; needs neith
 import json
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from data_recipes.errors import DataError
 from data_recipes.recipes.recipe import load_recipe
 from data_recipes.tokens.tokenizer import load_tokenizer
+from modeling_yulanmini import YuLanMiniConfig
 from train.config import PretrainConfig, phase_names
 from train.curriculum.plan import Curriculum, Phase, PhaseRows, built_phases, make_curriculum
 from train.dry_run import estimates
 from train.dry_run.start import check_start
 from train.errors import TrainError
+from train.model_setup import memory
 from train.model_setup.build import model_config
 
 PUBLISHED_VOCABULARY = 99_000
@@ -31,7 +34,7 @@ COLUMNS = {
     "lr_first": "lr first",
     "lr_last": "lr last",
 }
-DEVICE_COLUMNS = {"memory_gb": "GB", "fitting_micro_batch_rows": "rows fit", "hours": "hours"}
+DEVICE_COLUMNS = {"micro_batch_rows": "at once", "memory_gb": "GB", "hours": "hours"}
 
 
 def dry_run(
@@ -51,7 +54,7 @@ def dry_run(
     if mfu is not None and not 0 < mfu <= 1:
         raise TrainError(f"--mfu {mfu:g}: expected a share above 0 and at most 1, such as 0.4.")
     model, _ = model_config(config, vocab_size=_vocabulary(config))
-    device = estimates.parse_hardware(hardware) if hardware else estimates.this_machine()
+    device = estimates.parse_hardware(hardware) if hardware else memory.this_machine()
     share = mfu or estimates.PUBLISHED_MFU
     rows = [_phase_row(phase, curriculum, config) for phase in curriculum.phases]
     report: dict[str, Any] = {
@@ -68,13 +71,18 @@ def dry_run(
     }
     if device is not None:
         for row, phase in zip(rows, curriculum.phases, strict=True):
-            parts = estimates.memory_parts(config, model, phase, device.count)
-            row["memory_gb"] = round(sum(parts.values()) / 1e9 + estimates.OVERHEAD_GB, 1)
+            fitting = memory.rows_that_fit(config, model, phase, device)
+            if phase.fits_rows:
+                phase = replace(phase, micro_batch_rows=max(fitting, 1))
+            parts = memory.memory_parts(config, model, phase, device)
+            row["micro_batch_rows"] = phase.micro_batch_rows or max(phase.rows_per_step // device.count, 1)
+            row["memory_gb"] = round((sum(parts.values()) + device.overhead) / 1e9, 1)
             row["memory_parts_gb"] = {name: round(value / 1e9, 2) for name, value in parts.items()}
-            row["fitting_micro_batch_rows"] = estimates.rows_that_fit(config, model, phase, device)
+            row["fitting_micro_batch_rows"] = fitting
             took = estimates.seconds(model, phase, tokens_per_step=config.tokens_per_step, hardware=device, mfu=share)
             row["hours"] = round(took / 3600, 2)
         report["hardware"] = {**vars(device), "mfu": share}
+        report["estimates"] = estimates.provenance(device, mfu=mfu)
         report["hours"] = round(sum(row["hours"] for row in rows), 1)
     return json.dumps(report, indent=2, ensure_ascii=False) if as_json else _as_text(report, device)
 
@@ -82,17 +90,25 @@ def dry_run(
 def what_fits(config: PretrainConfig) -> str:
     """Advice after running out of memory: the micro-batch that should fit this machine's devices, or its host."""
     advice = "Set recomputation.mode to full, or use more ranks; the run resumes from its last checkpoint."
-    device = estimates.this_machine() or estimates.this_host()
+    device = memory.this_machine() or memory.this_host()
     declared, _ = declared_phases(config)
     model, _ = model_config(config, vocab_size=_vocabulary(config))
     rows = {
-        phase.context_length: estimates.fewer_rows_that_fit(config, model, phase, device)
+        phase.context_length: _fewer_rows_that_fit(config, model, phase, device)
         for phase in make_curriculum(config, declared).phases
     }
     fitting = ", ".join(f"{count} at context {context:,}" for context, count in rows.items() if count)
     if not fitting:
         return f"By estimate not even one row at a time fits {device.count} x {device.name}. {advice}"
     return f"By estimate these micro_batch_rows fit {device.count} x {device.name}: {fitting}. Or: {advice}"
+
+
+def _fewer_rows_that_fit(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, device: memory.Hardware) -> int:
+    """What fits by estimate, after a run has run out of memory: fewer rows than it had, which did not fit."""
+    share = max(phase.rows_per_step // device.count, 1)
+    fitting = memory.rows_that_fit(config, model, phase, device)
+    tried = fitting if phase.fits_rows else phase.micro_batch_rows or share
+    return max((rows for rows in range(1, tried) if share % rows == 0 and rows <= fitting), default=0)
 
 
 def declared_phases(config: PretrainConfig) -> tuple[list[PhaseRows], str]:
@@ -166,7 +182,7 @@ def _phase_row(phase: Phase, curriculum: Curriculum, config: PretrainConfig) -> 
     }
 
 
-def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
+def _as_text(report: dict[str, Any], device: memory.Hardware | None) -> str:
     columns = COLUMNS | (DEVICE_COLUMNS if device is not None else {})
     lines = [f"Phases from {report['phases_from']}", ""]
     lines += _table(list(columns.values()), [[row[column] for column in columns] for row in report["phases"]])
@@ -176,7 +192,7 @@ def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
     if device is not None:
         alike: dict[tuple[float, int], list[str]] = {}
         for row in report["phases"]:
-            if row["memory_gb"] * 1e9 > device.memory:
+            if row["micro_batch_rows"] > row["fitting_micro_batch_rows"]:
                 alike.setdefault((row["memory_gb"], row["fitting_micro_batch_rows"]), []).append(row["phase"])
         too_large = [
             f"phase {', '.join(names)}: {memory} GB a device, but a {device.name} has {device.memory / 1e9:.0f}; "
@@ -197,6 +213,10 @@ def _as_text(report: dict[str, Any], device: estimates.Hardware | None) -> str:
             f"estimated: {report['hours']:,} h on {device.count} x {device.name} at {report['hardware']['mfu']:.0%} of "
             f"{device.peak / 1e12:.0f} TFLOP/s (PaLM's count), {report['hours'] * device.count:,.0f} device hours"
         )
+        lines += [
+            f"{figure.replace('_', ' ')}: {origin['basis']}, from {origin['from']}"
+            for figure, origin in report["estimates"].items()
+        ]
     else:
         lines.append("no time or memory estimate: give --hardware such as 8xH100")
     lines.append("--json has every phase's sources, settings and parts of the memory.")

@@ -16,6 +16,8 @@ from train.run.run import Run
 
 def start_or_resume(run: Run, *, force: bool) -> None:
     """Resume from the newest whole checkpoint, or begin; TrainError where the checkpoint is of another run."""
+    if run.rows_note:
+        run.say(run.rows_note)
     found = run.checkpoints.latest()
     if found is None:
         if run.metrics.lines() and not force:
@@ -85,4 +87,6 @@ def _cut_back(run: Run, step: int) -> None:
         log.cut_after(step)
     if run.world.is_main:
         (run.folder / MANIFEST_NAME).unlink(missing_ok=True)
-        write_whole(run.folder / "config.yaml", settings_text(resolved(run.config, run.folder)))
+        # `micro_batch_rows: auto` stays, so that a resume on other hardware chooses anew; a comment says what it was.
+        note = f"# {run.rows_note}\n" if run.rows_note else ""
+        write_whole(run.folder / "config.yaml", note + settings_text(resolved(run.config, run.folder)))

@@ -26,6 +26,7 @@ from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.attention import VARLEN, check_masks, choose_attention
 from train.model_setup.build import build_model, shard_model
+from train.model_setup.memory import hardware_of, with_fitting_rows
 from train.model_setup.parameter_groups import make_adamw, parameter_groups, zero_moments
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
@@ -55,6 +56,7 @@ class Run:
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
 
         model, self.parametrization = build_model(config, vocab_size=len(self.tokenizer), device=world.device)
+        self.curriculum, self.rows_note = with_fitting_rows(self.curriculum, config, model.config, hardware_of(world))
         self.identity = identity(
             config, self.curriculum, model=model.config.to_dict(), tokenizer=self.tokenizer_fingerprint
         )

@@ -31,9 +31,9 @@ from train.config import PretrainConfig, RecomputationSettings
 from train.config_file import load_config
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import built_phases, make_curriculum
-from train.dry_run.estimates import Hardware
 from train.errors import TrainError
 from train.launch.world import World, enter_world
+from train.model_setup.memory import Hardware
 from train.model_setup.parameter_groups import matrix_kind
 from train.model_setup.phase_edges import set_rope_theta
 from train.model_setup.recomputation import recomputed_layers, set_layer_execution
@@ -362,7 +362,7 @@ def test_running_out_of_memory_says_which_micro_batches_would_fit(
     message = capsys.readouterr().err
     # Fewer than the 12 and 4 rows that did not fit, in parts of one size.
     assert "these micro_batch_rows fit 1 x CPU: 6 at context 32, 2 at context 96" in message
-    monkeypatch.setattr("train.dry_run.estimates.this_host", lambda: Hardware("CPU", 1, 1e6, 0.0))
+    monkeypatch.setattr("train.model_setup.memory.this_host", lambda: Hardware("CPU", 1, 1e6, 0.0))
     assert pretrain(config) == 2
     assert "not even one row at a time fits" in capsys.readouterr().err
 
