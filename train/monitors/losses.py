@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from modeling_yulanmini.modeling_yulanmini import LOGITS_CHUNK_ELEMENTS
 from train.curriculum.batches import IGNORED, MicroBatch
 from train.curriculum.plan import Phase
 from train.monitors.base import Monitor
+from train.scoring.token_losses import token_losses
 
 
 class LossBySource(Monitor):
@@ -56,7 +56,7 @@ class LossBySource(Monitor):
         subsets = batch.subset_ids[:, None].expand_as(targets).reshape(-1)[::stride]
         targets = targets.reshape(-1)[::stride]
         hidden_states = hidden_states.flatten(0, 1)[::stride]
-        losses = token_losses(hidden_states, targets, self.model.lm_head.weight)
+        losses = token_losses(hidden_states, targets, self.model.lm_head)
         self._sums.index_add_(0, subsets, torch.stack([losses, (targets != IGNORED).float()], dim=1))
 
     def after_update(self, record: dict[str, Any]) -> None:
@@ -78,18 +78,3 @@ class LossBySource(Monitor):
             record["loss_by_domain"] = {key: total / count for key, (total, count) in by_domain.items() if count}
             record["loss_by_subset"] = {key: total / count for key, (total, count) in by_subset.items() if count}
         return []
-
-
-@torch.no_grad()
-def token_losses(hidden_states: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each token in nats, float32 [tokens]; 0 where the target is `IGNORED`.
-
-    hidden_states [tokens, hidden] are what the head, `weight` [vocabulary, hidden], is multiplied with. Logits exist
-    for a chunk of tokens at a time.
-    """
-    size = max(LOGITS_CHUNK_ELEMENTS // weight.shape[0], 1)
-    losses = []
-    for hidden_chunk, target_chunk in zip(hidden_states.split(size), targets.split(size), strict=True):
-        logits = (hidden_chunk.to(weight.dtype) @ weight.t()).float()
-        losses.append(nn.functional.cross_entropy(logits, target_chunk, ignore_index=IGNORED, reduction="none"))
-    return torch.cat(losses)

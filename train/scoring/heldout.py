@@ -20,6 +20,7 @@ from tqdm import tqdm
 from train.curriculum.batches import IGNORED
 from train.errors import TrainError
 from train.launch.world import World
+from train.scoring.token_losses import losses_of
 
 
 @dataclass(frozen=True)
@@ -122,12 +123,7 @@ def _nats(model: Any, windows: list[Window], device: torch.device) -> torch.Tens
         ids[row, : len(window.ids)] = torch.tensor(window.ids)
         labels[row, window.first_target : len(window.ids)] = torch.tensor(window.ids[window.first_target :])
     # Padding lies behind every real token, so the causal mask alone keeps it out of sight.
-    logits = model(input_ids=ids.to(device), use_cache=False).logits[:, :-1].float()
-    targets = labels[:, 1:].to(device)
-    losses = torch.nn.functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.double().sum()
+    return losses_of(model, ids.to(device), labels).double().sum()
 
 
 def _batches(windows: list[Window], tokens_per_batch: int) -> list[list[Window]]:

@@ -13,7 +13,7 @@ from train.config import SpikeSettings
 from train.curriculum.batches import IGNORED, MicroBatch
 from train.curriculum.plan import Phase, StepPlan
 from train.launch.world import World
-from train.monitors.losses import token_losses
+from train.scoring.token_losses import token_losses
 from train.spikes.guard import SpikePolicy
 
 FEWEST_TOKENS = 12  # of a row are looked at; more would cost the miniature over 1 % of a step
@@ -82,7 +82,7 @@ class RowOutliers(SpikePolicy):
         count = min(max(FEWEST_TOKENS, predicting // SHARE), predicting)
         places = torch.arange(count, device=hidden_states.device) * predicting // count
         targets = batch.labels[:, 1 + places]
-        losses = token_losses(hidden_states[:, places].flatten(0, 1), targets.flatten(), self.model.lm_head.weight)
+        losses = token_losses(hidden_states[:, places].flatten(0, 1), targets.flatten(), self.model.lm_head)
         counted = (targets != IGNORED).sum(dim=1).clamp_min(1)
         self._losses.append(losses.view_as(targets).sum(dim=1) / counted)
         self._domains.append(self._domain_of_subset[batch.subset_ids])

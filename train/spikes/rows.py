@@ -8,9 +8,10 @@ import torch.distributed as dist
 
 from data_recipes.errors import DataError
 from data_recipes.rows.trace import trace
-from train.curriculum.batches import IGNORED, StepReader, to_device
+from train.curriculum.batches import StepReader, to_device
 from train.curriculum.plan import StepPlan
 from train.launch.world import World
+from train.scoring.token_losses import losses_of
 
 NAMED_ROWS = 8  # at most so many rows of a step are named
 
@@ -22,11 +23,8 @@ def row_losses(model: Any, reader: StepReader, plan: StepPlan, world: World) -> 
     mine: dict[int, float] = {}
     for batch in to_device(reader.read(plan).micro_batches, world.device):
         for index in range(len(batch.input_ids)):
-            # One row at a time: whole logits are needed here, and there is no hurry.
-            logits = model(input_ids=batch.input_ids[index : index + 1], use_cache=False).logits[0, :-1].float()
-            targets = batch.labels[index, 1:]
-            loss = torch.nn.functional.cross_entropy(logits, targets, ignore_index=IGNORED)
-            mine[batch.row_start + index] = float(loss)
+            one = slice(index, index + 1)
+            mine[batch.row_start + index] = float(losses_of(model, batch.input_ids[one], batch.labels[one]).mean())
     model.train()
     if world.size == 1:
         return mine
