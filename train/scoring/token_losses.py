@@ -35,7 +35,7 @@ def losses_of(model: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torc
     rows, places = (targets != IGNORED).cpu().nonzero(as_tuple=True)
     rows, places = rows.to(input_ids.device), places.to(input_ids.device)
     targets = targets.to(input_ids.device)[rows, places]
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    head: Any = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     found: list[torch.Tensor] = []
 
     def measure(module: nn.Module, args: Any, output: Any) -> None:
