@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from data_recipes.executors import Stage
+from data_recipes.executors.stage import Stage
 from data_recipes.manifest import fingerprint_of
 
 
