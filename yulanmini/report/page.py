@@ -71,7 +71,22 @@ def render_training(report: dict[str, Any]) -> str:
 
 
 def page(template: str, report: dict[str, Any], **values: Any) -> str:
-    """A page that fetches nothing, its styles, charts and script inside it; what every page has is drawn here."""
+    """A page about training; what both kinds have is drawn here."""
+    measured = report["heldout"]
+    return filled(
+        template,
+        report=report,
+        training=training_figures(report["pretraining"], report.get("continued_documents"))
+        if report["pretraining"]
+        else {},
+        heldout=heldout_figure(measured) if measured else None,
+        gains=scores.gains(measured, report.get("scores")),
+        **values,
+    )
+
+
+def filled(template: str, **values: Any) -> str:
+    """A page that fetches nothing, its styles, charts and script inside it."""
     loader = PackageLoader("yulanmini.report", ".")
     environment = Environment(
         loader=loader,
@@ -85,18 +100,8 @@ def page(template: str, report: dict[str, Any], **values: Any) -> str:
     }
     environment.filters |= {function.__name__: function for function in (raised, domain_name, colour, embedded_json)}
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
-    measured = report["heldout"]
     styles = "".join(loader.get_source(environment, name)[0] for name in ("chart.css", "report.css"))
-    return environment.get_template(f"{template}.html.jinja").render(
-        report=report,
-        styles=Markup(styles),
-        training=training_figures(report["pretraining"], report.get("continued_documents"))
-        if report["pretraining"]
-        else {},
-        heldout=heldout_figure(measured) if measured else None,
-        gains=scores.gains(measured, report.get("scores")),
-        **values,
-    )
+    return environment.get_template(f"{template}.html.jinja").render(styles=Markup(styles), **values)
 
 
 def raised(text: str) -> Markup:
