@@ -20,8 +20,9 @@ FLOORS = {
     "data_recipes": (
         ("errors",),
         ("manifest", "places"),
-        ("files", "ordering", "registry", "executors"),
+        ("files", "ordering", "registry"),
         ("recipes",),
+        ("executors",),
         ("reading",),
         ("cleaning",),
         ("synthesis",),

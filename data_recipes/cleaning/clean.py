@@ -21,7 +21,7 @@ from data_recipes.cleaning.pipeline.inputs import (
     look_at,
     write_inventory,
 )
-from data_recipes.cleaning.pipeline.run import KIND, Run, is_costly
+from data_recipes.cleaning.pipeline.run import KIND, SHORT, Run, is_costly
 from data_recipes.cleaning.pipeline.signals import measure_costly, read_and_measure
 from data_recipes.cleaning.pipeline.summary import LOCK_NAME, REPORT_NAME, SUMMARY_NAME, DrawReport, finish, made_from
 from data_recipes.cleaning.pipeline.unit_files import PARTIAL
@@ -29,7 +29,8 @@ from data_recipes.cleaning.pipeline.verdicts import CorpusOfRun, check_loss
 from data_recipes.cleaning.pipeline.write import write_documents
 from data_recipes.cleaning.steps.base import CorpusStep, Step
 from data_recipes.errors import DataError
-from data_recipes.executors import ExecutorName, Stage, check_executor, run_stages
+from data_recipes.executors.run import ExecutorName, check_executor, run_stages
+from data_recipes.executors.stage import Stage
 from data_recipes.files import only_process
 from data_recipes.manifest import MANIFEST_NAME, claim_folder, folder_state, read_manifest, verify_files
 
@@ -46,27 +47,28 @@ def clean(
     executor_config: Path | None = None,
     report: DrawReport | None = None,
     progress: bool = False,
-) -> dict[str, Any]:
-    """Clean `inputs` into the folder `out`; returns its manifest. Given again after a stop, it goes on.
+) -> dict[str, Any] | None:
+    """Clean `inputs` into the folder `out`; returns its manifest, None where Slurm has yet to do the work. Given again
+    after a stop, it goes on.
 
     `report` makes the content of `report.html` from the summary. `DataError` for bad inputs, a folder of something
     else, a source that loses more than the config allows.
     """
-    check_executor(executor, tasks)
+    check_executor(executor, tasks, executor_config)
     check_sources(inputs, config, out)
     run = Run(config, tuple(inputs), Path(out).absolute())
     claim_folder(out, kind=KIND)
     busy = DataError(f"{out}: another process is cleaning into it. Wait for it, or choose another --out.")
     with only_process(out / LOCK_NAME, busy):
-        run_stages(
+        done = run_stages(
             stages_of(run, report),
             executor=executor,
             tasks=tasks,
             executor_config=executor_config,
-            folder=run.work / "jobs",
+            folder=run.work / "jobs" / config.chain[-1][:SHORT],
             progress=progress,
         )
-    return read_manifest(out, kind=KIND)
+    return read_manifest(out, kind=KIND) if done else None
 
 
 def check_sources(inputs: Sequence[InputSource], config: CleaningConfig, out: Path) -> None:

@@ -47,8 +47,7 @@ def run_on_cluster(stages: Sequence[Stage], *, executor: str, tasks: int, config
     finished tasks, so it must be another where the work is another; given again, only what is not done runs.
     `DataError` for wrong settings, a stage that failed, or jobs that are still in Slurm's queue.
     """
-    kind = _executor_class(executor)
-    settings = _settings(kind, executor, config)
+    kind, settings = check_settings(executor, config)
     folder = folder.resolve()
     if executor == "slurm":
         return _hand_to_slurm(kind, stages, tasks, settings, folder)
@@ -165,8 +164,9 @@ def _executor_class(executor: str) -> Any:
     return Kind
 
 
-def _settings(kind: Any, executor: str, config: Path | None) -> dict[str, Any]:
-    """The user's settings, each one that datatrove's executor knows."""
+def check_settings(executor: str, config: Path | None) -> tuple[Any, dict[str, Any]]:
+    """datatrove's executor class and the user's settings of it; `DataError` for one that it does not know or needs."""
+    kind = _executor_class(executor)
     settings = read_yaml(config) if config is not None else {}
     where = config or "--executor-config"
     if not isinstance(settings, dict):
@@ -179,4 +179,4 @@ def _settings(kind: Any, executor: str, config: Path | None) -> dict[str, Any]:
         unknown.append(f"--executor slurm needs {' and '.join(missing)}, such as `time: '12:00:00'`, `partition: cpu`.")
     if unknown:
         raise DataError(f"{where}:\n{listed(unknown)}" if len(unknown) > 1 else f"{where}: {unknown[0]}")
-    return settings
+    return kind, settings

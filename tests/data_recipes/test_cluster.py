@@ -4,10 +4,7 @@ Slurm is stood in for by scripts that answer to its commands and run the rendere
 machine.
 """
 
-import os
-import sys
 from functools import partial
-from pathlib import Path
 
 import made_stages
 import pytest
@@ -17,51 +14,6 @@ from data_recipes.executors.cluster import run_on_cluster
 from data_recipes.executors.stage import Stage
 
 pytest.importorskip("datatrove")
-
-SBATCH = '''#!{python}
-"""Runs the tasks of the job's array at once, as far as what it depends on has gone well."""
-import os, re, subprocess, sys
-from pathlib import Path
-home = Path(os.environ["FAKE_SLURM"])
-script = Path(sys.argv[-1]).read_text()
-number = len(list(home.glob("job-*.sh"))) + 1
-(home / f"job-{{number}}.sh").write_text(script)
-(home / f"job-{{number}}.arguments").write_text(" ".join(sys.argv[1:-1]))
-needed = re.search(r"--dependency=afterok:(\\d+)", " ".join(sys.argv) + script)
-failed = needed is not None and (home / f"failed-{{needed[1]}}").exists()
-tasks = int(re.search(r"--array=0-(\\d+)", script)[1]) + 1
-for task in [] if failed else range(tasks):
-    ids = {{"SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": str(number), "SLURM_NODELIST": "node"}}
-    environment = {{**os.environ, **ids}}
-    ended = subprocess.run(["bash", str(home / f"job-{{number}}.sh")], env=environment, capture_output=True, text=True)
-    failed = failed or ended.returncode != 0
-    (home / f"output-{{number}}-{{task}}").write_text(ended.stdout + ended.stderr)
-if failed:
-    (home / f"failed-{{number}}").touch()
-print("Submitted batch job", number)
-'''
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """The folder of a stand-in for Slurm, whose commands are first in PATH."""
-    home, commands = tmp_path / "slurm", tmp_path / "bin"
-    home.mkdir()
-    commands.mkdir()
-    scripts = {
-        "sbatch": SBATCH.format(python=sys.executable),
-        "srun": '#!/bin/bash\nwhile [[ $1 != launch* ]]; do shift; done\nexec "$@"\n',
-        "scontrol": "#!/bin/bash\necho node\n",
-        "squeue": '#!/bin/bash\ncat "$FAKE_SLURM/queue" 2>/dev/null\n',
-    }
-    for name, text in scripts.items():
-        (commands / name).write_text(text)
-        (commands / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(home))
-    here = str(Path(made_stages.__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", f"{here}:{os.environ.get('PYTHONPATH', '')}")
-    return home
 
 
 @pytest.fixture
@@ -143,10 +95,8 @@ def test_without_sbatch_the_machine_is_named_as_the_wrong_one(place, monkeypatch
 
 
 @pytest.mark.slow
-def test_ray_runs_the_stages_on_two_workers_and_continues_after_a_failure(place, monkeypatch):
+def test_ray_runs_the_stages_on_two_workers_and_continues_after_a_failure(place, tests_importable):
     ray = pytest.importorskip("ray")
-    here = str(Path(made_stages.__file__).parent)
-    monkeypatch.setenv("PYTHONPATH", f"{here}:{os.environ.get('PYTHONPATH', '')}")
     (place / "ray.yaml").write_text("workers: 2\n")
     settings = {"executor": "ray", "config": place / "ray.yaml", "folder": place / "jobs", "tasks": 4}
     ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)

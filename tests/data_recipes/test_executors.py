@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from data_recipes.errors import DataError
-from data_recipes.executors import Stage, run_stages
+from data_recipes.executors.run import run_stages
+from data_recipes.executors.stage import Stage
 
 
 def leave_file(folder: Path, stage: str, rank: int, tasks: int) -> None:
@@ -67,7 +68,8 @@ import sys
 from functools import partial
 from pathlib import Path
 from test_executors import leave_file, sleep
-from data_recipes.executors import Stage, run_stages
+from data_recipes.executors.run import run_stages
+from data_recipes.executors.stage import Stage
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

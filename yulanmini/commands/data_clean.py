@@ -43,11 +43,12 @@ def clean(
     from data_recipes.cleaning.config import load_cleaning_config
     from data_recipes.cleaning.pipeline.inputs import parse_inputs
     from data_recipes.cleaning.pipeline.summary import read_summary
-    from data_recipes.executors import check_executor
+    from data_recipes.executors.run import check_executor
+    from yulanmini.report.cleaning import cleaning_page
 
     checked = load_cleaning_config(config)
     sources = parse_inputs(inputs)
-    check_executor(executor, tasks)
+    check_executor(executor, tasks, executor_config)
     if dry_run:
         _show_plan(checked, plan(checked, sources, out), as_json)
         return
@@ -58,8 +59,12 @@ def clean(
         tasks=tasks,
         executor=cast(Any, executor),
         executor_config=executor_config,
+        report=cleaning_page,
         progress=True,
     )
+    if manifest is None:
+        say(f"handed to Slurm; the last job writes {out / 'report.html'}. The same command says how far it is.")
+        return
     summary = read_summary(out)
     if as_json:
         shown = {key: summary[key] for key in ("sources", "steps", "funnel")}

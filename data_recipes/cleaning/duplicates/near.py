@@ -32,7 +32,7 @@ from data_recipes.cleaning.duplicates.sorted_runs import (
     write_run,
 )
 from data_recipes.cleaning.steps.base import Corpus
-from data_recipes.executors import Stage
+from data_recipes.executors.stage import Stage
 
 PAIRWISE = 16
 """Of more texts with the same key not all are compared with each other."""

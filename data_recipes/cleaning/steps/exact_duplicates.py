@@ -18,7 +18,7 @@ import pyarrow as pa
 from data_recipes.cleaning.duplicates.copies import first_of_group, numbers_of, ranks_of, unit_bounds, write_verdicts
 from data_recipes.cleaning.duplicates.sorted_runs import Run, ranges_of_hashes, read_range, write_run
 from data_recipes.cleaning.steps.base import Batch, Corpus, CorpusStep, StepSettings
-from data_recipes.executors import Stage
+from data_recipes.executors.stage import Stage
 
 REASON = "same text as another document"
 COLUMN = "text_hash"

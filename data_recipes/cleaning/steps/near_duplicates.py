@@ -17,7 +17,7 @@ from data_recipes.cleaning.duplicates.minhash import MOST_BANDS, band_keys, set_
 from data_recipes.cleaning.duplicates.near import NearDuplicates
 from data_recipes.cleaning.steps.base import Batch, Corpus, CorpusStep, StepSettings, Threshold
 from data_recipes.cleaning.words import UNICODE
-from data_recipes.executors import Stage
+from data_recipes.executors.stage import Stage
 
 COLUMN = "minhash"
 

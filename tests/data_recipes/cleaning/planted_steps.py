@@ -16,7 +16,7 @@ from pydantic import Field
 
 from data_recipes.cleaning.pipeline import documents
 from data_recipes.cleaning.steps.base import Batch, Corpus, CorpusStep, Rewrite, Step, StepSettings, Threshold
-from data_recipes.executors import Stage
+from data_recipes.executors.stage import Stage
 
 CALLS = "YULANMINI_TEST_CALLS"
 documents.BATCH_DOCUMENTS = 20
