@@ -11,6 +11,7 @@ from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.pipeline.summary import read_summary
 from yulanmini.report.cleaning import cleaning_page, draw_histogram, funnel, place
 
+CONFIG = checked_config({"steps": [{"step": "exact-duplicates"}], "most_lost_of_a_source": 1.0})
 HOSTILE = "</script><script>alert(1)</script> <b>bold</b> {{ 7 * 7 }}"
 
 
@@ -21,7 +22,7 @@ def summary(tmp_path_factory):
     for name in ("first", "second"):
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     inputs = parse_inputs([str(folder / "first.jsonl"), str(folder / "second.jsonl")])
-    clean(checked_config({"steps": [{"step": "exact-duplicates"}]}), inputs, folder / "out", report=cleaning_page)
+    clean(CONFIG, inputs, folder / "out", report=cleaning_page)
     page = (folder / "out" / "report.html").read_text()
     return read_summary(folder / "out"), page
 
