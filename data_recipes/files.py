@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ class HashedFile(io.RawIOBase):
 def matches_record(path: Path, record: Mapping[str, Any]) -> bool:
     """Whether a file that an earlier run has left is still the one recorded, byte for byte."""
     return has_recorded_size(path, record) and sha256_file(path) == record["sha256"]
+
+
+def sha256_once(path: Path) -> str:
+    """Hex SHA-256 of a file, read once in this process as long as its size, times and inode stay the same."""
+    stat = path.stat()
+    return _sha256_of(path, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=1024)
+def _sha256_of(path: Path, state: tuple[int, ...]) -> str:
+    return sha256_file(path)
 
 
 def has_recorded_size(path: Path, record: Mapping[str, Any]) -> bool:

@@ -15,7 +15,8 @@ from typing import Any, Literal
 import numpy as np
 
 from data_recipes.errors import DataError, first_line
-from data_recipes.manifest import fingerprint_of, sha256_file
+from data_recipes.files import sha256_once
+from data_recipes.manifest import fingerprint_of
 from data_recipes.places import local_folder
 
 WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
@@ -54,7 +55,7 @@ def find_encoder(name: str, revision: str | None = None) -> Encoder:
         raise DataError(f"{name}: a folder has no revision; leave `revision` out.")
     else:
         files = sorted(path for pattern in WANTED_FILES for path in folder.glob(pattern)) if folder.is_dir() else []
-        fingerprint = fingerprint_of({path.name: sha256_file(path) for path in files})
+        fingerprint = fingerprint_of({path.name: sha256_once(path) for path in files})
     return Encoder(name, folder, fingerprint, _checked_config(name, folder))
 
 

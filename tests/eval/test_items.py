@@ -52,4 +52,4 @@ def test_fetched_items_are_kept_out_of_training_text(tmp_path):
             for item, each in zip(items, spans, strict=True)
         ]
         missed += [(name, item["question"]) for item, is_found in zip(items, held, strict=True) if not is_found]
-    assert missed == [], step.too_short
+    assert missed == [], step.details([])

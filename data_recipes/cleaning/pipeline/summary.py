@@ -1,7 +1,8 @@
 """The end of a run: what became of every document, in `summary.json`, and the manifest.
 
 Its keys, for whoever draws or reads it: `documents`, `characters` and `kept_*` in all; `sources` and `funnel` (an entry
-a source and step: documents and characters in, dropped by reason, kept); `columns` (a distribution each); `samples`.
+a source and step: documents and characters in, dropped by reason, kept); `columns` (a distribution each); `details`
+(what steps say of themselves: recall of a classifier, items found of an evaluation set); `samples`.
 """
 
 import json
@@ -12,8 +13,9 @@ from typing import Any
 
 from data_recipes.cleaning.pipeline.distributions import add_up, distribution
 from data_recipes.cleaning.pipeline.documents import READING
-from data_recipes.cleaning.pipeline.run import KIND, Run, shown_columns, with_signals
+from data_recipes.cleaning.pipeline.run import KIND, Run, is_costly, shown_columns, with_signals
 from data_recipes.cleaning.pipeline.samples import shown
+from data_recipes.cleaning.pipeline.verdicts import signals_of
 from data_recipes.cleaning.pipeline.write import DROPPED_FOLDER, KEPT_FOLDER, all_samples
 from data_recipes.cleaning.steps.base import Step
 from data_recipes.errors import DataError, naming_full_disk
@@ -98,6 +100,7 @@ def summarise(run: Run, records: list[dict[str, Any]]) -> dict[str, Any]:
         "steps": labels,
         "funnel": funnel,
         "columns": _columns(run, records),
+        "details": _details(run),
         "samples": {label: samples[number] for number, label in enumerate(labels, start=-1)},
     }
 
@@ -157,6 +160,18 @@ def _columns(run: Run, records: list[dict[str, Any]]) -> dict[str, Any]:
             drawn = distribution(counts, sorted(limits.get(name, ())))
             if drawn is not None:
                 found[name] = {"step": labels[numbers[0]], **drawn}
+    return found
+
+
+def _details(run: Run) -> dict[str, Any]:
+    """What steps say of themselves, by label."""
+    found = {}
+    for label, step in zip(run.config.labels(), run.config.steps, strict=True):
+        # A costly step may have columns that an earlier run with other thresholds asked for.
+        of_all = isinstance(step, Step) and not is_costly(step)
+        details = step.details(signals_of(run, step, unit) for unit in range(len(run.units)) if of_all)
+        if details:
+            found[label] = details
     return found
 
 

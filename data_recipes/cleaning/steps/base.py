@@ -6,7 +6,7 @@ judge again what was computed, and no text is read for it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
@@ -99,6 +99,11 @@ class AnyStep(ABC, Generic[OfStep]):
 
     def inputs(self) -> dict[str, str]:
         """Fingerprints of other files that the values depend on (a model, evaluation sets), by what they are."""
+        return {}
+
+    def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
+        """What the summary says of the step beside its funnel, as JSON has it. `columns` are those of all documents
+        that were read, unit by unit; of a step that compares documents or asks a model, none."""
         return {}
 
     def fingerprint(self) -> str:

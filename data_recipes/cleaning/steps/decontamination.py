@@ -5,7 +5,7 @@ the items of the published benchmarks to `DATA/items/NAME.jsonl`; sets of one's 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from data_recipes.cleaning.overlap import Found, Item, ItemIndex
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
 from data_recipes.cleaning.words import split_words
 from data_recipes.errors import DataError, near_path, nearest
-from data_recipes.manifest import sha256_file
+from data_recipes.files import sha256_once
 from data_recipes.reading.formats import FORMATS, unhashed
 from data_recipes.reading.source_file import Part
 
@@ -92,7 +92,7 @@ class Decontamination(Step[DecontaminationSettings]):
         for name, path in self.settings.paths.items():
             if not path.is_file():
                 raise DataError(_absent(name, path, self.settings))
-            found[name] = sha256_file(path)
+            found[name] = sha256_once(path)
             _read_items(path, found[name])
         return found
 
@@ -100,13 +100,8 @@ class Decontamination(Step[DecontaminationSettings]):
     def _index(self) -> ItemIndex:
         settings = self.settings
         lengths = tuple((name, settings.n_of.get(name, settings.n)) for name in settings.paths)
-        files = tuple((path, sha256_file(path)) for path in settings.paths.values())
+        files = tuple((path, sha256_once(path)) for path in settings.paths.values())
         return _index_of(files, lengths, settings.shortest)
-
-    @property
-    def too_short(self) -> dict[str, int]:
-        """By set, items with too few words to be looked for."""
-        return dict(self._index.too_short)
 
     def schema(self) -> pa.Schema:
         found = [("set", pa.string()), ("item", pa.string()), ("part", pa.string())]
@@ -126,12 +121,32 @@ class Decontamination(Step[DecontaminationSettings]):
         return [self._reason(spans) for spans in signals["contamination_spans"].to_pylist()]
 
     def _reason(self, spans: Sequence[dict[str, Any]]) -> str | None:
-        settings = self.settings
-        for span in spans:
-            # A share is kept as float32, so that 0.7 reads as a little less.
-            if span["share"] >= settings.share_of.get(span["set"], settings.share) - 1e-6:
-                return f"holds an item of {span['set']}"
-        return None
+        return next((f"holds an item of {span['set']}" for span in spans if self._counts(span)), None)
+
+    def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
+        """By set: its items, those too short to be looked for, those found in any document, and such documents."""
+        found: dict[str, set[str]] = {name: set() for name in self.settings.paths}
+        documents: Counter[str] = Counter()
+        for table in columns:
+            for spans in table["contamination_spans"].drop_null().to_pylist():
+                held = [span for span in spans if self._counts(span)]
+                documents.update({span["set"] for span in held})
+                for span in held:
+                    found[span["set"]].add(span["item"])
+        items = Counter(item.set for item in self._index.items)
+        return {
+            name: {
+                "items": items[name],
+                "too_short": self._index.too_short[name],
+                "found": len(found[name]),
+                "documents": documents[name],
+            }
+            for name in found
+        }
+
+    def _counts(self, span: dict[str, Any]) -> bool:
+        # A share is kept as float32, so that 0.7 reads as a little less.
+        return span["share"] >= self.settings.share_of.get(span["set"], self.settings.share) - 1e-6
 
     def limits(self) -> dict[str, list[float]]:
         return {"contamination": sorted({self.settings.share, *self.settings.share_of.values()})}

@@ -1,6 +1,6 @@
 """Documents on topics that are wanted (math, code, reasoning), recalled by classifiers trained from examples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -68,6 +68,10 @@ class Topic(Step[TopicSettings]):
         for topic, least in self._least.items():
             kept |= signals[f"topic_{topic}"].to_numpy() >= np.float32(least)
         return [None if keep else "on none of the topics" for keep in kept]
+
+    def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
+        """By topic: recall and precision on held-out examples, as the classifier's manifest has them."""
+        return {topic: read_classifier(folder, topic)["held_out"] for topic, folder in self.settings.models.items()}
 
     @property
     def _least(self) -> dict[str, float]:

@@ -100,7 +100,7 @@ def test_short_questions_count_whole_and_templates_only_with_their_answer(tmp_pa
     reasons, spans = judged(step, texts)
     assert [reason is not None for reason in reasons] == [True, False, False, True, False]
     assert [one["item"] for one in spans[3]] == ["first"]
-    assert step.too_short == {"exam": 1}
+    assert step.details([]) == {"exam": {"items": 4, "too_short": 1, "found": 0, "documents": 0}}
 
 
 def test_an_item_scattered_over_a_long_text_is_not_found() -> None:
