@@ -13,7 +13,7 @@ from typing import Any
 
 from data_recipes.cleaning.pipeline.distributions import add_up, distribution
 from data_recipes.cleaning.pipeline.documents import READING
-from data_recipes.cleaning.pipeline.run import KIND, Run, is_costly, shown_columns, with_signals
+from data_recipes.cleaning.pipeline.run import KIND, Run, shown_columns, with_signals
 from data_recipes.cleaning.pipeline.samples import shown
 from data_recipes.cleaning.pipeline.verdicts import signals_of
 from data_recipes.cleaning.pipeline.write import DROPPED_FOLDER, KEPT_FOLDER, all_samples
@@ -168,8 +168,8 @@ def _details(run: Run) -> dict[str, Any]:
     found = {}
     for label, step in zip(run.config.labels(), run.config.steps, strict=True):
         # A costly step may have columns that an earlier run with other thresholds asked for.
-        of_all = isinstance(step, Step) and not is_costly(step)
-        details = step.details(signals_of(run, step, unit) for unit in range(len(run.units)) if of_all)
+        of_all = [step] if isinstance(step, Step) and not step.costly else []
+        details = step.details(signals_of(run, one, unit) for one in of_all for unit in range(len(run.units)))
         if details:
             found[label] = details
     return found
