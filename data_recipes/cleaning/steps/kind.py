@@ -16,7 +16,7 @@ from data_recipes.cleaning.steps.math_rules import FORMULA
 from data_recipes.cleaning.words import split_words
 
 # Web pages and documents, whatever their suffix makes of them for a code corpus.
-_TEXT_LANGUAGES = {None, "html", "tex", "xml"}
+_TEXT_LANGUAGES = {None, "html", "tex", "xml", "markdown", "text"}
 
 
 class KindSettings(StepSettings):

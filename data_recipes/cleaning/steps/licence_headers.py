@@ -7,7 +7,7 @@ it (`#!`, encoding, `<?php`) stays. Notices that are not at the top stay.
 import re
 from typing import ClassVar, Literal
 
-from data_recipes.cleaning.code_files import PATH_COLUMNS, language_of, paths_of
+from data_recipes.cleaning.code_files import GENERATED, PATH_COLUMNS, PROSE, language_of, paths_of
 from data_recipes.cleaning.steps.base import Batch, Rewrite, StepSettings
 
 # StarCoder took the same out of its Java and JavaScript; the words are those of the licences of the Blue Oak list.
@@ -49,7 +49,7 @@ class LicenceHeaders(Rewrite[LicenceHeadersSettings]):
 
     def rewrite(self, batch: Batch) -> list[str | None]:
         return [
-            text if language_of(path) in (None, "notebook") else without_notice(text, self.settings.longest)
+            text if language_of(path) in (None, *PROSE) else without_notice(text, self.settings.longest)
             for text, path in zip(batch.texts, paths_of(batch), strict=True)
         ]
 
@@ -61,5 +61,7 @@ def without_notice(text: str, longest: int) -> str | None:
     found = _COMMENT.match(text, start, start + longest)
     if not found or found.end() == start + longest or not _NOTICE.search(found.group()):
         return text
+    if GENERATED.search(found.group()):
+        return text  # says what `code-rules` drops the file for
     rest = text[:start].rstrip("\n") + "\n" * bool(text[:start].strip()) + text[found.end() :].lstrip("\n")
     return rest if rest.strip() else None

@@ -60,7 +60,7 @@ class MathRulesSettings(StepSettings):
     # and answers are short, break lines at each step, and hold curly brackets.
     min_words: Limit = 25  # ours: Gopher 50; question and answer pairs are short
     max_words: Limit = 100_000
-    min_mean_word_length: Limit = 2  # ours: Gopher 3; names of variables in prose
+    min_mean_word_length: Limit = None  # ours: Gopher 3; names of variables in prose, and Chinese
     max_mean_word_length: Limit = 10
     max_hashes_per_word: Limit = 0.1
     max_ellipses_per_word: Limit = 0.2  # ours: Gopher 0.1; "1, 2, ..., n"
@@ -70,9 +70,10 @@ class MathRulesSettings(StepSettings):
     max_copied_lines: Limit = 0.3
     max_copied_paragraphs: Limit = 0.3
     max_copied_line_characters: Limit = 0.2  # Gopher
-    max_top_2gram: Limit = 0.25  # ours: Gopher 0.20; "formula formula"
-    max_top_3gram: Limit = 0.22  # ours: Gopher 0.18
-    max_top_4gram: Limit = 0.20  # ours: Gopher 0.16
+    # Ours: Gopher 0.20, 0.18, 0.16. In a short text the first run of long words is already that much.
+    max_top_2gram: Limit = 0.3
+    max_top_3gram: Limit = 0.3
+    max_top_4gram: Limit = 0.3
     max_repeated_5grams: Limit = 0.3  # ours: Gopher 0.15; steps of a calculation repeat words
     max_repeated_10grams: Limit = 0.2  # ours: Gopher 0.10
     max_lorem_ipsum: Limit = 0  # C4

@@ -10,6 +10,8 @@ from typing import ClassVar, Literal
 from data_recipes.cleaning.steps.base import Batch, Rewrite, StepSettings
 
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
+# Chinese, Japanese and Thai have no spaces to count words by.
+_NO_SPACES = re.compile("[\u0e01-\u0e2e\u3040-\u30ff\u3400-\u9fff]")
 _GAPS = re.compile(r"\n{3,}")
 
 
@@ -52,7 +54,7 @@ class WebLines(Rewrite[WebLinesSettings]):
         words = line.split()
         if not words:
             return line
-        if len(words) < self.settings.min_words or self._unwanted.search(line):
+        if self._unwanted.search(line) or (len(words) < self.settings.min_words and not _NO_SPACES.search(line)):
             return None
         longest = self.settings.max_word_length
         if len(line) > longest and max(map(len, words)) > longest:

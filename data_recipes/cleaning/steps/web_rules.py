@@ -93,10 +93,11 @@ class WebRulesSettings(StepSettings):
     max_short_lines: Limit = 0.67
     max_line_feeds_per_word: Limit = 0.3  # datatrove's FineWebQualityFilter only
 
-    # Raffel et al. 2020 (C4), section 2.2. C4 allows no curly bracket; so many would be code.
+    # Raffel et al. 2020 (C4), section 2.2.
     min_sentences: Limit = 5
-    max_curly_per_word: Limit = 0.0
     max_lorem_ipsum: Limit = 0
+    # Ours: C4 allows none, which drops every page that quotes a line of code or a BibTeX entry.
+    max_curly_per_word: Limit = 0.03
 
 
 class WebRules(Step[WebRulesSettings]):
