@@ -46,8 +46,9 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     from data_recipes.recipes.yaml_schema import validate
     from train.config import PretrainConfig
     from train.curriculum.batches import StepReader
-    from train.curriculum.plan import built_phases, make_curriculum
+    from train.curriculum.plan import make_curriculum
     from train.launch.world import World
+    from train.run.phases import known_phases
 
     torch.set_num_threads(1)
     found = {}
@@ -60,7 +61,7 @@ def reader_speed(options: argparse.Namespace, folder: Path) -> dict[str, float]:
                 "stages": [{"phases": "1", "document_mask": mask}],
             }
             config = validate(PretrainConfig, values, where="benchmark")
-            curriculum = make_curriculum(config, built_phases(config))
+            curriculum = make_curriculum(config, known_phases(config))
             world = World(torch.device("cpu"), 0, 1)
             reader = StepReader(curriculum, world, vocab_size=1_000_000, by_lengths=False)
             speeds = []

@@ -27,7 +27,7 @@ from data_recipes.manifest import folder_state
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import check_divisible, to_device
-from train.curriculum.plan import StepPlan, read_curriculum
+from train.curriculum.plan import StepPlan
 from train.dry_run.tables import dry_run, what_fits
 from train.launch.answers import honoured
 from train.launch.ranks import start_missing_ranks
@@ -35,6 +35,7 @@ from train.launch.stop import Stopped, StopSignal, announce, explain, report_exi
 from train.launch.world import World, enter_world
 from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
+from train.run.phases import read_curriculum
 from train.run.resume import start_or_resume
 from train.run.roll_back import roll_back
 from train.run.run import Run
@@ -229,6 +230,7 @@ def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace
         run.close()
     if outcome == "finished":
         run.say(f"{run.step:,} steps done: {run.folder}")
+        run.say_what_is_missing()
         return 0
     run.say(f"saved at step {run.step:,} of {run.last_step:,}; the same command resumes from there")
     return 128 + stop.number if outcome == "stopped" and stop.number else 0

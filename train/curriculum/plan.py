@@ -3,13 +3,16 @@
 Everything that changes in the course of a run is derived here from the step counter alone. Step `t` (from 0) reads
 rows t*B..(t+1)*B of its phase, counted from the phase's first step. A phase's last rows that do not fill a step
 are not read (at most one step's worth; `rows_left_over` counts them).
+
+Only the phases at hand need to be on the disk: what a finished one held is known from the run's checkpoints, and a run
+goes as far as there are rows. Nothing that is done in a step depends on which phases lie there.
 """
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from data_recipes.recipes.phases import phase_folder
 from data_recipes.rows.reader import PackedRows
 from train.config import PretrainConfig, RecomputationSettings, StageSettings, phase_names
 from train.curriculum.schedule import Schedule, make_schedule
@@ -18,7 +21,7 @@ from train.errors import TrainError
 
 @dataclass(frozen=True)
 class PhaseRows:
-    """The rows of a phase, built already or only declared by a recipe (`built` is None).
+    """The rows of a phase: built; or (`built` is None) trained and gone, or only declared by a recipe.
 
     `subsets`: name, domain and tokens of each subset of the recipe, by subset id.
     """
@@ -32,9 +35,21 @@ class PhaseRows:
 
     @property
     def packed(self) -> PackedRows:
-        """The rows themselves; a dry run of phases that are only declared never needs them."""
-        assert self.built is not None, f"phase {self.name} is declared, not built"
+        """The rows themselves; TrainError where they are not on the disk."""
+        if self.built is None:
+            raise TrainError(
+                f"phase {self.name}: its rows are needed, but not in data.dir any more. Build it again "
+                f"(`yulanmini data build {self.name}`)."
+            )
         return self.built
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint records, so that the phase is known when its rows are gone."""
+        return {key: value for key, value in vars(self).items() if key in _FACTS}
+
+
+_FACTS = ("name", "fingerprint", "context_length", "rows", "subsets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,11 +102,13 @@ class StepPlan:
 
 
 class Curriculum:
-    """The phases in order and the schedule over them."""
+    """The phases in order and the schedule over them. `unknown`: phases that the config names after these, of which
+    nothing is known yet."""
 
-    def __init__(self, phases: Sequence[Phase], schedule: Schedule) -> None:
+    def __init__(self, phases: Sequence[Phase], schedule: Schedule, unknown: Sequence[str] = ()) -> None:
         self.phases = tuple(phases)
         self.schedule = schedule
+        self.unknown = tuple(unknown)
         self._starts = [phase.first_step for phase in self.phases]
 
     @property
@@ -106,35 +123,24 @@ class Curriculum:
         start = (step - phase.first_step) * phase.rows_per_step
         return StepPlan(step, phase, start, start + phase.rows_per_step, self.schedule.lr_at(step))
 
+    def readable_end(self, step: int) -> int:
+        """How far a run that has done `step` steps can go with the rows that are on the disk; TrainError where they are
+        missing in the middle of a phase."""
+        for phase in self.phases:
+            if phase.built is None and phase.end_step > step:
+                if phase.first_step < step:
+                    phase.packed  # noqa: B018  says what is missing
+                return phase.first_step
+        return self.total_steps
+
+    def waiting_for(self, end: int) -> list[str]:
+        """The phases after step `end`, the end of what can be read."""
+        return [*(phase.name for phase in self.phases if phase.first_step >= end), *self.unknown]
+
     def phase_ending_at(self, step: int) -> Phase | None:
         """The phase that is over after exactly `step` updates, or None."""
         index = bisect_right(self._starts, step - 1) - 1
         return self.phases[index] if index >= 0 and self.phases[index].end_step == step else None
-
-
-def built_phases(config: PretrainConfig) -> list[PhaseRows]:
-    """The phases that the config names, as built in `data.dir`; TrainError names the first one missing.
-
-    Each manifest is read here, once for the whole run.
-    """
-    phases = []
-    for name in phase_names(config.data.phases):
-        folder = config.data.dir / phase_folder(name)
-        if not folder.is_dir():
-            present = sorted(path.parent.name for path in config.data.dir.glob("*/manifest.json"))
-            raise TrainError(
-                f"data.phases: no folder {folder} for phase '{name}'. "
-                f"Present: {', '.join(present) or 'none'}. Build it with `yulanmini data build {name}`."
-            )
-        built = PackedRows(folder)
-        subsets = tuple((subset["name"], subset["domain"], subset["tokens"]) for subset in built.manifest["subsets"])
-        phases.append(PhaseRows(name, built.fingerprint, built.context_length, len(built), subsets, built))
-    return phases
-
-
-def read_curriculum(config: PretrainConfig) -> Curriculum:
-    """The table of a run over built phases."""
-    return make_curriculum(config, built_phases(config))
 
 
 def make_curriculum(config: PretrainConfig, declared: Sequence[PhaseRows]) -> Curriculum:
@@ -174,7 +180,8 @@ def make_curriculum(config: PretrainConfig, declared: Sequence[PhaseRows]) -> Cu
         phases.append(phase)
         step = phase.end_step
     starts = {phase.name: phase.first_step for phase in phases}
-    return Curriculum(phases, make_schedule(config, starts, end_step=step))
+    unknown = phase_names(config.data.phases)[len(phases) :]
+    return Curriculum(phases, make_schedule(config, starts, end_step=step, unknown=unknown), unknown)
 
 
 def _stage_by_phase(config: PretrainConfig, names: list[str]) -> Mapping[str, StageSettings]:

@@ -1,7 +1,7 @@
 """Warm-up, constant, annealing: the learning rate as a closed form of the number of finished updates."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from data_recipes.errors import nearest
@@ -45,9 +45,11 @@ class Schedule:
         return self.lr * rise * max(self.floor, TAIL_SHAPES[self.shape](min(1.0, done), self.floor))
 
 
-def make_schedule(config: PretrainConfig, starts: Mapping[str, int], *, end_step: int) -> Schedule:
+def make_schedule(
+    config: PretrainConfig, starts: Mapping[str, int], *, end_step: int, unknown: Sequence[str] = ()
+) -> Schedule:
     """The schedule of a run of `end_step` steps whose phases begin at `starts`; TrainError for a start or shape that
-    is not there."""
+    is not there, and for a tail to the end where that is not known: phases follow (`unknown`) that are not built."""
     warmup, annealing = config.schedule.warmup_steps or 0, config.schedule.annealing
     if config.schedule.warmup_tokens is not None:
         warmup = round(config.schedule.warmup_tokens / config.tokens_per_step)
@@ -60,7 +62,7 @@ def make_schedule(config: PretrainConfig, starts: Mapping[str, int], *, end_step
     name = str(annealing.start)
     if name not in starts:
         # A run of the first phases only ends before the tail; a phase that no stage knows is a mistake.
-        known = [phase for stage in config.stages for phase in phase_names(stage.phases)] or list(starts)
+        known = [phase for stage in config.stages for phase in phase_names(stage.phases)] or [*starts, *unknown]
         if name not in known:
             raise TrainError(f"schedule.annealing.start: no phase '{name}'. Known: {', '.join(known)}.")
         later = [phase for phase in starts if phase_number(phase) >= phase_number(name)]
@@ -70,6 +72,11 @@ def make_schedule(config: PretrainConfig, starts: Mapping[str, int], *, end_step
                 f"Set it to '{later[0]}'."
             )
         return constant
+    if annealing.steps is None and unknown:
+        raise TrainError(
+            f"schedule.annealing: the tail from phase {name} goes to the run's end, which is not known while phase "
+            f"{', '.join(unknown)} is not built. Build it, or give schedule.annealing.steps."
+        )
     return Schedule(
         lr=config.optimizer.lr,
         warmup_steps=warmup,

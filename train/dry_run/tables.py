@@ -14,12 +14,13 @@ from data_recipes.recipes.recipe import load_recipe
 from data_recipes.tokens.tokenizer import load_tokenizer
 from modeling_yulanmini import YuLanMiniConfig
 from train.config import PretrainConfig, phase_names
-from train.curriculum.plan import Curriculum, Phase, PhaseRows, built_phases, make_curriculum
+from train.curriculum.plan import Curriculum, Phase, PhaseRows, make_curriculum
 from train.dry_run import estimates
 from train.dry_run.start import check_start
 from train.errors import TrainError
 from train.model_setup import memory
 from train.model_setup.build import model_config
+from train.run.phases import known_phases
 
 PUBLISHED_VOCABULARY = 99_000
 # The table fits a terminal of 100 columns.
@@ -48,7 +49,7 @@ def dry_run(
     declared, origin = declared_phases(config)
     curriculum = make_curriculum(config, declared)
     proofs = prove_totals(config, curriculum)
-    is_built = all(phase.built is not None for phase in declared)
+    is_built = any(phase.built is not None for phase in declared)
     if is_built:
         check_start(config, curriculum, force=force)
     if mfu is not None and not 0 < mfu <= 1:
@@ -59,7 +60,7 @@ def dry_run(
     rows = [_phase_row(phase, curriculum, config) for phase in curriculum.phases]
     report: dict[str, Any] = {
         "phases_from": origin,
-        "needed_first": [] if is_built else _missing(config),
+        "needed_first": _missing_phases(config, curriculum) if is_built else _missing(config),
         "total_steps": curriculum.total_steps,
         "total_tokens": curriculum.total_steps * config.tokens_per_step,
         "phases": rows,
@@ -115,7 +116,7 @@ def declared_phases(config: PretrainConfig) -> tuple[list[PhaseRows], str]:
     """The phases, and where they were read."""
     names = phase_names(config.data.phases)
     if any(config.data.dir.glob("*/manifest.json")):
-        return built_phases(config), f"built phases in {config.data.dir}"
+        return known_phases(config), f"built phases in {config.data.dir}"
     phases = []
     for name in names:
         try:
@@ -249,6 +250,11 @@ def _domain_lines(report: dict[str, Any]) -> list[str]:
     total = sum(tokens.values())
     rows = [[name, len(sources[name]), count, f"{count / total:.1%}"] for name, count in tokens.items()]
     return _table(["domain", "sources", "tokens", "share"], rows)
+
+
+def _missing_phases(config: PretrainConfig, curriculum: Curriculum) -> list[str]:
+    """What is to be built for a run that goes on beyond the phases at hand."""
+    return [f"phase {name}, built in {config.data.dir}, to go on after these" for name in curriculum.unknown]
 
 
 def _missing(config: PretrainConfig) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from data_recipes.manifest import verify_files
+from data_recipes.manifest import differences, verify_files
 from data_recipes.places import local_folder
 from data_recipes.tokens.tokenizer import load_tokenizer as load_ids
 from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
@@ -36,6 +36,8 @@ def identity(
             {
                 "name": phase.name,
                 "data": phase.fingerprint,
+                "rows": phase.rows,
+                "first_step": phase.first_step,
                 "context_length": phase.context_length,
                 "rope_theta": phase.rope_theta,
                 "document_mask": phase.document_mask,
@@ -43,16 +45,44 @@ def identity(
             }
             for phase in curriculum.phases
         ],
+        "tail": [curriculum.schedule.annealing_start, curriculum.schedule.annealing_steps],
     }
     # As JSON keeps it: a checkpoint's identity comes back from a file.
     return json.loads(json.dumps(found))
+
+
+def changes(theirs: dict[str, Any], mine: dict[str, Any], *, step: int) -> list[str]:
+    """Where the identity of a checkpoint after `step` steps and that of a run differ, one line each.
+
+    Phases are compared one by one: those that were begun must be there in their order, later ones may come and go, but
+    none may be another of the same name. How long the tail is counts once it is begun.
+    """
+    lines = differences(_without(theirs, "phases", "tail"), _without(mine, "phases", "tail"))
+    now = {phase["name"]: phase for phase in mine["phases"]}
+    for phase in theirs["phases"]:
+        name, begun = phase["name"], phase["first_step"] < step
+        if name in now:
+            apart = () if begun else ("first_step",)
+            lines += differences(_without(phase, *apart), _without(now[name], *apart), f"phase {name}")
+        elif begun:
+            lines.append(f"phase {name}: was trained, is not in data.phases")
+    starts = [tail[0] for tail in (theirs["tail"], mine["tail"]) if tail[0] is not None]
+    if theirs["tail"] != mine["tail"] and step > min(starts, default=step):
+        lines.append(f"schedule.annealing: the tail (first step, steps) was {theirs['tail']}, is {mine['tail']}")
+    return lines
+
+
+def _without(values: dict[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in keys}
 
 
 def check_data(curriculum: Curriculum, tokenizer: Path) -> str:
     """The tokenizer's fingerprint; TrainError for a damaged phase or one built with another tokenizer."""
     mine = load_ids(tokenizer)
     for phase in curriculum.phases:
-        built = phase.packed
+        built = phase.built
+        if built is None:  # trained already
+            continue
         problems = verify_files(built.folder, content=False, manifest=built.manifest)
         if problems:
             raise TrainError(f"phase {phase.name}: {problems[0]}. Build it again (`yulanmini data build`).")

@@ -5,11 +5,11 @@ from typing import Any
 
 from data_recipes.errors import listed
 from data_recipes.files import write_whole
-from data_recipes.manifest import MANIFEST_NAME, differences
+from data_recipes.manifest import MANIFEST_NAME
 from train.checkpoints.sharded import check_contents, load_state, read_trainer
 from train.config_file import resolved, settings_text
 from train.errors import TrainError
-from train.run.inputs import check_init, holds_model
+from train.run.inputs import changes, check_init, holds_model
 from train.run.outputs import end_phase, evaluate
 from train.run.run import Run
 
@@ -25,6 +25,7 @@ def start_or_resume(run: Run, *, force: bool) -> None:
                 f"{run.folder}: holds the log of a run but no checkpoint. Choose another output_dir or remove it."
             )
         _begin(run)
+        run.say_what_is_missing()
         return
     step, trainer, problems = found
     for problem in problems:
@@ -33,11 +34,12 @@ def start_or_resume(run: Run, *, force: bool) -> None:
         refuse_other_settings(run.checkpoints.path_of(step), trainer, run.identity)
     return_to(run, step, trainer)
     run.say(f"resuming from step {step:,} of {run.last_step:,}")
+    run.say_what_is_missing()
 
 
 def refuse_other_settings(checkpoint: Path, trainer: dict[str, Any], identity: dict[str, Any]) -> None:
     """TrainError where a checkpoint is of a run with another identity."""
-    changed = differences(trainer["identity"], identity)
+    changed = changes(trainer["identity"], identity, step=trainer["step"])
     if changed:
         raise TrainError(
             f"{checkpoint} belongs to a run with other settings:\n{listed(changed)}\n"
@@ -54,6 +56,7 @@ def _begin(run: Run) -> None:
         load_state(init.path, run.model, run.optimizer if init.optimizer else None)
     elif init is not None and init.optimizer:
         raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")
+    run.count_from(0)
     _cut_back(run, -1)
     run.save()
     evaluate(run, "0")
@@ -70,8 +73,7 @@ def return_to(run: Run, step: int, trainer: dict[str, Any]) -> None:
     run.checkpoints.remove_after(step)
     _cut_back(run, step)
     run.pending.take()
-    run.step = step
-    run.phase = None
+    run.count_from(step)
     run.progress.reset(total=run.last_step)
     run.progress.n = run.progress.initial = step  # the rate is that of the steps done from here on
     if step == 0:

@@ -21,7 +21,7 @@ from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
 from train.config_file import movable
 from train.curriculum.batches import StepReader, check_divisible
-from train.curriculum.plan import Phase, StepPlan, read_curriculum
+from train.curriculum.plan import Phase, StepPlan
 from train.errors import TrainError
 from train.launch.world import World
 from train.model_setup.attention import VARLEN, check_masks, choose_attention
@@ -33,6 +33,7 @@ from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
 from train.run.inputs import RUN_KIND, check_data, heldout_text, identity, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
+from train.run.phases import read_curriculum
 from train.spikes.guard import SpikeGuard, SpikeRecord
 from train.spikes.not_finite import Finding, describe, first_not_finite
 
@@ -51,7 +52,6 @@ class Run:
         check_divisible(self.curriculum, world.size)
         if config.compile:
             check_compiler(world.device)
-        self.last_step = min(self.curriculum.total_steps, config.max_steps or self.curriculum.total_steps)
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
 
@@ -95,8 +95,7 @@ class Run:
         self.pending = PendingRecords()
         self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
         self.restart_clock()
-        self.step = 0
-        self.phase: Phase | None = None
+        self.count_from(0)
         self._in_a_row, self._finding = 0, Finding()
         self.progress = tqdm(
             total=self.last_step,
@@ -105,6 +104,24 @@ class Run:
             disable=not main,
             mininterval=0.5 if sys.stderr.isatty() else 10.0,
         )
+
+    def count_from(self, step: int) -> None:
+        """`step` updates are done; those that follow go as far as there are rows."""
+        self.step = step
+        self.phase: Phase | None = None
+        end = self.curriculum.readable_end(step)
+        self.last_step = min(end, self.config.max_steps or end)
+
+    def say_what_is_missing(self) -> None:
+        """The phases that the run would go on with, if their rows were there."""
+        if waiting := self.curriculum.waiting_for(self.curriculum.readable_end(self.step)):
+            known = [phase.name for phase in self.curriculum.phases if phase.name not in waiting]
+            self.say(
+                f"goes to the end of phase {known[-1]} (step {self.curriculum.readable_end(self.step):,}): phase "
+                f"{waiting[0]} is not in {self.config.data.dir}"
+                + (f", after it {', '.join(waiting[1:])}" if waiting[1:] else "")
+                + ". Build it, then the same command goes on."
+            )
 
     def enter_phase(self, plan: StepPlan) -> None:
         """Put the model into the stage of the plan's phase, if it is not there yet."""
@@ -140,6 +157,7 @@ class Run:
                 "model_config": self.model.config.to_dict(),
                 "tokenizer": movable(self.config.tokenizer, self.checkpoints.path_of(self.step).resolve(), whole),
                 "ranks": self.world.size,
+                "phases": [phase.facts for phase in self.curriculum.phases],
                 "monitors": {name: monitor.state_dict() for name, monitor in self.monitors.items()},
                 "guard": self.guard.state_dict(),
                 "spikes": self.spikes.state_dict(),

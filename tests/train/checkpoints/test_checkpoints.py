@@ -121,7 +121,7 @@ def test_data_that_changed_since_the_checkpoint_is_refused(
     manifest = tmp_path / "data" / "phase-02" / "manifest.json"
     manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"fingerprint": "other"}))
     assert pretrain(change(half_way, data={"dir": str(tmp_path / "data"), "phases": [1, 2, 26]})) == 2
-    assert "phases[1].data: was" in capsys.readouterr().err
+    assert "phase 2.data: was" in capsys.readouterr().err
 
 
 def test_what_only_says_how_to_run_may_change(half_way: Path, finished: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from train.config import PretrainConfig, RecomputationSettings
 from train.config_file import load_config
 from train.curriculum.batches import StepReader, check_divisible
-from train.curriculum.plan import built_phases, make_curriculum
+from train.curriculum.plan import make_curriculum
 from train.errors import TrainError
 from train.launch.world import World, enter_world
 from train.model_setup.memory import Hardware
@@ -39,6 +39,7 @@ from train.model_setup.phase_edges import set_rope_theta
 from train.model_setup.recomputation import recomputed_layers, set_layer_execution
 from train.monitors.base import Monitor
 from train.pretrain import update
+from train.run.phases import known_phases
 from train.run.run import Run
 from train.scoring.heldout import Protocol, heldout_scores, load_heldout
 
@@ -66,7 +67,7 @@ def small_model(**changes: object) -> YuLanMiniForCausalLM:
 
 def masked_rows(inputs: Path, tmp_path: Path, *, by_lengths: bool = False) -> tuple[StepReader, object]:
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
-    curriculum = make_curriculum(config, built_phases(config))
+    curriculum = make_curriculum(config, known_phases(config))
     return StepReader(curriculum, ONE, vocab_size=263, by_lengths=by_lengths), curriculum.at(12)
 
 
@@ -127,7 +128,7 @@ def test_a_batch_of_more_documents_than_the_phase_has_doubles_their_number(input
 
 def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path) -> None:
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
-    curriculum = make_curriculum(config, built_phases(config))
+    curriculum = make_curriculum(config, known_phases(config))
     plan = curriculum.at(3)
     parts = []
     for rank in range(4):
@@ -141,10 +142,10 @@ def test_ranks_share_a_step_without_gap_or_overlap(inputs: Path, tmp_path: Path)
 def test_ranks_that_do_not_divide_the_rows_are_refused_with_those_that_do(inputs: Path, tmp_path: Path) -> None:
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
     with pytest.raises(TrainError, match=r"phase 1: 12 rows a step .* 5 ranks. Ranks that fit: 1, 2, 3, 4, 6, 12"):
-        check_divisible(make_curriculum(config, built_phases(config)), 5)
+        check_divisible(make_curriculum(config, known_phases(config)), 5)
     changed = load_config(PretrainConfig, tmp_path / "config.yaml", ["micro_batch_rows=5"])
     with pytest.raises(TrainError, match="micro_batch_rows 5 does not divide the 12 rows"):
-        check_divisible(make_curriculum(changed, built_phases(changed)), 1)
+        check_divisible(make_curriculum(changed, known_phases(changed)), 1)
 
 
 def test_the_published_rule_keeps_every_kth_layer() -> None:

@@ -16,8 +16,9 @@ from modeling_yulanmini import modeling_yulanmini as modeling
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import IGNORED, StepReader
-from train.curriculum.plan import built_phases, make_curriculum
+from train.curriculum.plan import make_curriculum
 from train.launch.world import World
+from train.run.phases import known_phases
 from train.scoring.heldout import HeldoutDomain, Protocol, heldout_scores
 from train.scoring.token_losses import losses_of
 from train.spikes.rows import row_losses
@@ -89,7 +90,7 @@ def test_held_out_scoring_holds_the_logits_of_a_chunk(make: Any) -> None:
 def test_losses_of_rows_hold_the_logits_of_a_chunk(tmp_path: Path) -> None:
     inputs = write_inputs(tmp_path / "inputs")
     config = load_config(PretrainConfig, write_run_config(inputs, tmp_path / "config.yaml"))
-    curriculum = make_curriculum(config, built_phases(config))
+    curriculum = make_curriculum(config, known_phases(config))
     reader = StepReader(curriculum, ONE, vocab_size=VOCABULARY, by_lengths=True)
     plan = curriculum.at(12)
     model = yulanmini()

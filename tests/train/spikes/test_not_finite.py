@@ -13,9 +13,10 @@ import train.pretrain
 from train.config import PretrainConfig
 from train.config_file import load_config
 from train.curriculum.batches import StepReader
-from train.curriculum.plan import StepPlan, read_curriculum
+from train.curriculum.plan import StepPlan
 from train.launch.world import World
 from train.model_setup.build import build_model
+from train.run.phases import read_curriculum
 from train.spikes.not_finite import first_not_finite, not_finite_parameters
 
 WORLD = World(torch.device("cpu"), 0, 1)
@@ -113,12 +114,12 @@ def test_a_weight_that_was_damaged_in_memory_costs_no_rows(
     assert pretrain(undisturbed) == 0
     update, damaged = train.pretrain.update, []
 
-    def update_with_damage(run: Any, plan: StepPlan) -> dict[str, Any]:
+    def update_with_damage(run: Any, plan: StepPlan, *stop: Any) -> dict[str, Any]:
         if plan.step == 7 and not damaged:
             damaged.append(plan.step)
             with torch.no_grad():
                 run.model.model.layers[1].mlp.down_proj.weight[5, 5] = float("inf")
-        return update(run, plan)
+        return update(run, plan, *stop)
 
     monkeypatch.setattr(train.pretrain, "update", update_with_damage)
     config = write_run_config(inputs, tmp_path / "damaged" / "config.yaml")
@@ -169,8 +170,8 @@ def test_a_checkpoint_with_damaged_weights_is_skipped(
     update = train.pretrain.update
     damaged = []
 
-    def update_with_damage(run: Any, plan: StepPlan) -> dict[str, Any]:
-        record = update(run, plan)
+    def update_with_damage(run: Any, plan: StepPlan, *stop: Any) -> dict[str, Any]:
+        record = update(run, plan, *stop)
         if plan.step == 7 and not damaged:
             damaged.append(plan.step)
             with torch.no_grad():
