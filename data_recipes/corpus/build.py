@@ -6,17 +6,18 @@ instruction data and dialogues are generated (`synthesis`), and Chinese is fille
 
 import json
 from collections.abc import Iterable, Iterator
-from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from data_recipes.cleaning.near_copies import CopyFilter, clean_text, hash_unit, units
 from data_recipes.corpus import installed
+from data_recipes.corpus.copies import dropped_by_step, without_copies
 from data_recipes.corpus.folder import Reading, read_folder
-from data_recipes.corpus.installed import Document
+from data_recipes.corpus.held_out import GENERATED, heldout_size, keep_apart, split
+from data_recipes.corpus.installed import Document, size
+from data_recipes.corpus.tidy_text import clean_text
 from data_recipes.errors import DataError
 from data_recipes.manifest import check_new_folder, fingerprint_of, whole_folder, write_manifest
 from data_recipes.recipes.recipe import DOMAINS
@@ -33,7 +34,6 @@ DOMAIN_BYTES = {
     "books-papers-encyclopedia": 1_200_000,
     "instruction-synthetic": 900_000,
 }
-GENERATED = ("math", "instruction-synthetic")
 # Whose text stands in for a domain that the user's folder lacks, first choice first.
 SUBSTITUTES = {
     "web-en": ("books-papers-encyclopedia", "web-zh", "code"),
@@ -41,10 +41,11 @@ SUBSTITUTES = {
     "code": ("web-en", "books-papers-encyclopedia", "web-zh"),
     "books-papers-encyclopedia": ("web-en", "web-zh", "code"),
 }
-HELDOUT_BYTES = 80_000
-HELDOUT_SHARE = 0.08
+# So much more is read than is wanted: a fifth of English documentation repeats other, half of the books are licences
+# that do.
+EXTRA = {domain: 2.2 if domain == "books-papers-encyclopedia" else 1.4 for domain in DOMAIN_BYTES}
+SHORTEST = 20
 REAL_CHINESE_SHARE = 0.6  # the rest is computed prose, so that Chinese text is not all program messages
-HELDOUT_COPY_SHARE = 0.2
 DIALOGUES = 24_000
 HELDOUT_PER_KIND = 100
 # A user's folder may be far larger than what a miniature reads: files are read up to this multiple of the target.
@@ -61,7 +62,7 @@ def build_corpus(
     dialogues: int = DIALOGUES,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Write the corpus folder `out` (train/, heldout/, dialogues/, manifest.json); returns the manifest.
+    """Write the corpus folder `out` (train/, heldout/, dialogues/, cleaning/, manifest.json); returns the manifest.
 
     `corpus`: the user's folder, or None for text found on this machine. `target_bytes`: UTF-8 bytes of
     training text over all domains. The same machine or folder, seed and target give the same bytes.
@@ -69,11 +70,15 @@ def build_corpus(
     """
     check_new_folder(out)
     budgets = {domain: size * target_bytes // sum(DOMAIN_BYTES.values()) for domain, size in DOMAIN_BYTES.items()}
-    copies = CopyFilter()
+    # What is taken from texts that were found; the rest is made.
+    wanted = budgets if corpus else {**budgets, "web-zh": int(REAL_CHINESE_SHARE * budgets["web-zh"])}
     reading = Reading()
-    with tqdm(total=target_bytes, unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar:
+    with (
+        whole_folder(out) as folder,
+        tqdm(total=target_bytes, unit="B", unit_scale=True, desc="corpus", disable=not progress) as bar,
+    ):
         if corpus is None:
-            found = gather_installed(budgets, seed=seed, copies=copies, bar=bar)
+            found = gather_installed(wanted, seed=seed, bar=bar)
         else:
             stream = read_folder(
                 Path(corpus),
@@ -82,18 +87,19 @@ def build_corpus(
                 text_column=text_column,
                 max_bytes=READ_MULTIPLE * target_bytes,
             )
-            found = gather(stream, budgets, copies=copies, bar=bar)
+            found = gather(stream, wanted, bar=bar)
             refuse_without_text(Path(corpus), found, reading)
-        sides = {domain: split(found.get(domain, []), seed=seed) for domain in DOMAINS}
+        distinct = without_copies(found, folder / "cleaning")
+        chosen = {domain: up_to(documents, wanted[domain]) for domain, documents in distinct.items()}
+        sides = {domain: split(chosen.get(domain, []), seed=seed) for domain in DOMAINS}
         for domain in GENERATED:
             heldout, train = sides[domain]
             heldout += take(generated(domain, seed=seed, heldout=True), heldout_size(budgets[domain]) - size(heldout))
             train += take(generated(domain, seed=seed, heldout=False), budgets[domain] - size(train), bar=bar)
-    if corpus is None:
-        add_computed_chinese(sides["web-zh"], budgets["web-zh"], seed=seed, copies=copies)
-    dropped = keep_apart(sides)
-    substitutes = name_substitutes(sides)
-    with whole_folder(out) as folder:
+        if corpus is None:
+            add_computed_chinese(sides["web-zh"], budgets["web-zh"], seed=seed)
+        dropped = keep_apart(sides)
+        substitutes = name_substitutes(sides)
         for name, index in (("heldout", 0), ("train", 1)):
             (folder / name).mkdir()
             for domain, pair in sides.items():
@@ -119,7 +125,7 @@ def build_corpus(
             counts={
                 "domains": {domain: describe(*pair) for domain, pair in sides.items()},
                 "dialogues": dialogue_counts,
-                "dropped": {**copies.dropped, "near_heldout": dropped},
+                "dropped": {**dropped_by_step(folder / "cleaning"), "near_heldout": dropped},
                 "files": {
                     "used": len(reading.used),
                     "skipped": len(reading.skipped),
@@ -132,16 +138,8 @@ def build_corpus(
         )
 
 
-def size(documents: Iterable[Document]) -> int:
-    return sum(document.size for document in documents)
-
-
-def heldout_size(budget: int) -> int:
-    return int(min(HELDOUT_BYTES, HELDOUT_SHARE * budget))
-
-
-def gather_installed(budgets: dict[str, int], *, seed: int, copies: CopyFilter, bar: tqdm) -> dict[str, list[Document]]:
-    """Texts of this machine up to each domain's budget and its held-out part."""
+def gather_installed(budgets: dict[str, int], *, seed: int, bar: tqdm) -> dict[str, list[Document]]:
+    """Texts of this machine, those first that are kept of two copies."""
     streams = {
         "books-papers-encyclopedia": installed.reference_documents(seed=seed),
         "web-zh": installed.chinese_documents(seed=seed),
@@ -150,81 +148,45 @@ def gather_installed(budgets: dict[str, int], *, seed: int, copies: CopyFilter, 
     }
     found: dict[str, list[Document]] = {}
     for domain, stream in streams.items():
-        budget = int(budgets[domain] * (REAL_CHINESE_SHARE if domain == "web-zh" else 1))
         pairs = ((domain, document) for document in stream)
-        found |= gather(pairs, {domain: budget}, copies=copies, bar=bar)
+        found |= gather(pairs, {domain: budgets[domain]}, bar=bar)
     return found
 
 
-def gather(
-    stream: Iterable[tuple[str, Document]], budgets: dict[str, int], *, copies: CopyFilter, bar: tqdm
-) -> dict[str, list[Document]]:
-    """Cleaned, distinct texts by domain until each budget and its held-out part are full or the stream ends."""
+def gather(stream: Iterable[tuple[str, Document]], budgets: dict[str, int], *, bar: tqdm) -> dict[str, list[Document]]:
+    """Tidy texts by domain, copies among them, until there are `EXTRA` times what is wanted or the stream ends."""
     found: dict[str, list[Document]] = {domain: [] for domain in budgets}
-    bytes_left = {domain: budget + heldout_size(budget) for domain, budget in budgets.items()}
+    bytes_left = {domain: EXTRA[domain] * with_heldout(budget) for domain, budget in budgets.items()}
     for domain, document in stream:
         if bytes_left[domain] <= 0:
             continue
         text = clean_text(document.text)
-        if not copies.admit(text):
+        if len(text) < SHORTEST:
             continue
         document = Document(text, document.origin, document.language, group=document.group)
         found[domain].append(document)
         bytes_left[domain] -= document.size
-        bar.update(document.size)
+        bar.update(int(document.size / EXTRA[domain]))
         if all(left <= 0 for left in bytes_left.values()):
             break
     return found
 
 
-def split(documents: list[Document], *, seed: int) -> tuple[list[Document], list[Document]]:
-    """(held out, train): whole groups in the order of their content's hash until the held-out part is full.
+def with_heldout(budget: int) -> int:
+    """Bytes that are wanted for training text of so many bytes and the held-out part."""
+    return budget + heldout_size(budget)
 
-    A domain with one group only is cut between two lines of its last document.
-    """
-    if not documents:
-        return [], []
-    groups: dict[str, list[Document]] = {}
+
+def up_to(documents: Iterable[Document], budget: int) -> list[Document]:
+    """The first documents that fill a budget and its held-out part."""
+    taken: list[Document] = []
+    left = with_heldout(budget)
     for document in documents:
-        groups.setdefault(document.group, []).append(document)
-    if len(groups) == 1:
-        *train, last = documents
-        beginning, ending = cut(last)
-        return ending, train + beginning
-    limit = heldout_size(size(documents))
-    heldout: set[str] = set()
-    left = limit
-    queue = sorted(groups, key=lambda name: group_order((text.text for text in groups[name]), seed=seed))
-    fitting = [name for name in queue if size(groups[name]) <= max(limit, 1)]
-    for name in fitting or sorted(queue, key=lambda name: size(groups[name]))[:1]:
         if left <= 0:
             break
-        heldout.add(name)
-        left -= size(groups[name])
-    return (
-        [document for document in documents if document.group in heldout],
-        [document for document in documents if document.group not in heldout],
-    )
-
-
-def group_order(texts: Iterable[str], *, seed: int) -> bytes:
-    """Where a group stands in the queue for the held-out side: a hash of its content, not of its name."""
-    digest = sha256(f"{seed}".encode())
-    for text in texts:
-        digest.update(text.encode("utf-8", "surrogatepass"))
-    return digest.digest()
-
-
-def cut(document: Document) -> tuple[list[Document], list[Document]]:
-    """A document as its beginning and its last lines, about a tenth of it; one line cannot be cut."""
-    lines = document.text.splitlines(keepends=True)
-    ending = max(1, len(lines) // 10)
-    if len(lines) < 2:
-        return [document], []
-    return tuple(  # type: ignore[return-value]
-        [Document("".join(part).strip("\n"), document.origin, document.language, group=document.group)]
-        for part in (lines[:-ending], lines[-ending:])
-    )
+        taken.append(document)
+        left -= document.size
+    return taken
 
 
 def generated(domain: str, *, seed: int, heldout: bool) -> Iterator[Document]:
@@ -247,37 +209,19 @@ def take(stream: Iterator[Document], amount: int, *, bar: tqdm | None = None) ->
     return list(taken.values())
 
 
-def add_computed_chinese(
-    sides: tuple[list[Document], list[Document]], budget: int, *, seed: int, copies: CopyFilter
-) -> None:
+def add_computed_chinese(sides: tuple[list[Document], list[Document]], budget: int, *, seed: int) -> None:
     """Fill both sides of the Chinese domain up with computed prose, each side from a stream of its own."""
+    seen: set[str] = set()
     for side, amount in zip(sides, (heldout_size(budget), budget), strict=True):
         amount -= size(side)
         stream = chinese_documents(seed=seed, heldout=side is sides[0])
         for text in islice(stream, 100_000):
             if amount <= 0:
                 break
-            if copies.admit(text):
+            if text not in seen:
+                seen.add(text)
                 side.append(Document(text, "generated:web-zh", "zh"))
                 amount -= side[-1].size
-
-
-def keep_apart(sides: dict[str, tuple[list[Document], list[Document]]]) -> int:
-    """Drop training texts of which more than a fifth is held-out text of any domain; returns how many."""
-    heldout = {hash_unit(unit) for pair in sides.values() for document in pair[0] for unit in units(document.text)}
-    dropped = 0
-    for domain, (_, train) in sides.items():
-        kept = []
-        for document in train:
-            # Generated problems are kept apart by their operands; their short lines may coincide.
-            pieces = [] if document.origin.startswith("generated:") and domain in GENERATED else units(document.text)
-            shared = sum(len(piece) for piece in pieces if hash_unit(piece) in heldout)
-            if shared > HELDOUT_COPY_SHARE * sum(map(len, pieces)):
-                dropped += 1
-            else:
-                kept.append(document)
-        train[:] = kept
-    return dropped
 
 
 def refuse_without_text(folder: Path, found: dict[str, list[Document]], reading: Reading) -> None:

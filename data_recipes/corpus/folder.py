@@ -8,9 +8,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from data_recipes.cleaning.near_copies import chinese_share
 from data_recipes.corpus.installed import Document, split_long
 from data_recipes.corpus.records import CODE_SUFFIXES, PATH_COLUMNS, UnreadableFile, is_code, read_records
+from data_recipes.corpus.tidy_text import chinese_share
 from data_recipes.errors import DataError
 
 LONG_PROSE_CHARACTERS = 20_000  # a single text of this length counts as a book

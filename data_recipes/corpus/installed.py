@@ -10,14 +10,14 @@ import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from email.parser import HeaderParser
 from hashlib import sha256
 from inspect import cleandoc
 from pathlib import Path
 
-from data_recipes.cleaning.near_copies import chinese_share
+from data_recipes.corpus.tidy_text import chinese_share
 
 # Benchmarks, their metrics and prompts must not be trained on; `__pycache__` holds no source text.
 EXCLUDED_PACKAGES = ("lm_eval", "lm-eval", "evaluate", "rouge_score", "sacrebleu", "nltk", "__pycache__")
@@ -46,6 +46,11 @@ class Document:
 
     def as_record(self) -> dict[str, str]:
         return {"text": self.text, "origin": self.origin, "language": self.language}
+
+
+def size(documents: Iterable[Document]) -> int:
+    """Bytes of documents."""
+    return sum(document.size for document in documents)
 
 
 def folders() -> tuple[Path, Path]:

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from data_recipes.cleaning.near_copies import CopyFilter, units
 from data_recipes.corpus.build import build_corpus
 from data_recipes.corpus.folder import domain_of
+from data_recipes.corpus.held_out import units
 from data_recipes.corpus.installed import docstrings
 from data_recipes.corpus.records import UnreadableFile, decode
 from data_recipes.errors import DataError
@@ -209,13 +209,31 @@ def test_a_named_column_is_used_and_missed_by_name(tmp_path):
         build_corpus(tmp_path / "no", corpus=folder, text_column="answer", target_bytes=50_000, dialogues=5)
 
 
-def test_copies_are_kept_once():
-    copies = CopyFilter()
-    assert copies.admit(prose(1))
-    assert not copies.admit(prose(1))
-    assert not copies.admit(prose(1) + "\nOne more line that was never seen before in this text.")
-    assert copies.admit(prose(2))
-    assert copies.dropped == {"too_short": 0, "exact_copies": 1, "near_copies": 1}
+def test_copies_are_kept_once_and_the_folder_says_of_what_they_are_copies(tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    longer = prose(1) + "\nOne more line that was never seen before in this text."
+    texts = {"a": prose(1), "b": prose(1), "c": longer, "d": prose(2), "e": prose(3), "f": chinese(4)}
+    for name, text in texts.items():
+        (folder / f"{name}.txt").write_text(text, encoding="utf-8")
+    out = tmp_path / "out"
+    manifest = build_corpus(out, corpus=folder, target_bytes=100_000, dialogues=10)
+    both = [read(out, side)[domain] for side in ("train", "heldout") for domain in ("web-en", "web-zh")]
+    found = "\n".join(document["text"] for documents in both for document in documents)
+    assert [found.count(prose(seed).splitlines()[0]) for seed in (1, 2, 3)] == [1, 1, 1]
+    assert "One more line" in found
+    assert manifest["counts"]["dropped"] == {
+        "reading": 0,
+        "exact-duplicates": 1,
+        "near-duplicates": 1,
+        "near_heldout": manifest["counts"]["dropped"]["near_heldout"],
+    }
+    summary = json.loads((out / "cleaning" / "summary.json").read_text())
+    assert (summary["documents"], summary["kept_documents"]) == (6, 4)
+    dropped = pq.read_table(out / "cleaning" / "dropped").to_pylist()
+    assert {row["step"] for row in dropped} == {"exact-duplicates", "near-duplicates"}
+    assert [row["text"] for row in dropped] == [prose(1)] * 2
+    assert verify_files(out) == []
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "gb18030"])
