@@ -1,5 +1,6 @@
 """Near duplicates against brute force: what is dropped is similar to what is kept, and little is missed."""
 
+import json
 import random
 from collections.abc import Iterator
 from itertools import combinations
@@ -7,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from corpus_in_memory import CorpusInMemory, Place
 
+from data_recipes.cleaning.clean import clean
+from data_recipes.cleaning.config import checked_config
 from data_recipes.cleaning.duplicates import near, shingle_files, sorted_runs
 from data_recipes.cleaning.duplicates.minhash import jaccard, shingle_sets
+from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.steps.near_duplicates import NearDuplicatesSettings, NearDuplicateStep
 from data_recipes.errors import DataError
 
@@ -211,3 +216,24 @@ def test_two_kinds_in_one_large_group_are_told_apart(tmp_path: Path) -> None:
         assert other not in verdicts
         one, two = shingle_sets([texts[unit + 2 * row] for unit, row in (place, other)], 5)
         assert jaccard(one, two) >= 0.7
+
+
+def test_a_cleaning_run_names_the_kept_document_of_every_copy(tmp_path: Path) -> None:
+    for name, texts in {"books": families(12, seed=7), "crawl": families(12, seed=7) + families(9, seed=8)}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    config = checked_config({"steps": [{"step": "exact-duplicates"}, {"step": "near-duplicates"}]})
+    inputs = parse_inputs([str(tmp_path / "books.jsonl"), str(tmp_path / "crawl.jsonl")])
+    clean(config, inputs, tmp_path / "out", tasks=1)
+    kept, dropped = (pq.read_table(tmp_path / "out" / side).to_pylist() for side in ("kept", "dropped"))
+    assert {row["source"] for row in kept} == {"books", "crawl"}
+    near_copies = [row for row in dropped if row["step"] == "near-duplicates"]
+    exact_copies = [row for row in dropped if row["step"] == "exact-duplicates"]
+    assert len(near_copies) > 5
+    assert len(exact_copies) >= len(families(12, seed=7))
+    # Each step names what it has kept itself; a later one may have dropped that.
+    for copies, originals, least in ((near_copies, kept, 0.8), (exact_copies, kept + near_copies, 1.0)):
+        texts_of = {(row["source"], row["row"]): row["text"] for row in originals}
+        for row in copies:
+            original = texts_of[row["copy_of"]["source"], row["copy_of"]["row"]]
+            assert jaccard(*shingle_sets([row["text"], original], 5)) >= least
+    assert "minhash" not in kept[0]
