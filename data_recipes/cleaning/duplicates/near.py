@@ -110,7 +110,7 @@ class NearDuplicates:
         bytes_of = 8 * np.add.reduceat(lengths, bounds[:-1]) if len(sizes) else np.empty(0, dtype=np.int64)
         for first, last in portions(bytes_of[small], LOADED_BYTES):
             chosen = small[first:last]
-            members = np.concatenate([np.arange(bounds[group], bounds[group + 1]) for group in chosen])
+            members = spans(bounds[chosen], sizes[chosen])
             used, own = np.unique(places[members], return_inverse=True)
             values, offsets = load(self._shingles, located.take(used))
             starts = np.concatenate([[0], np.cumsum(sizes[chosen])])
@@ -206,8 +206,7 @@ class Groups:
         pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
         begin = np.searchsorted(pairs[:, 0], firsts, "left")
         counts = np.searchsorted(pairs[:, 0], firsts, "right") - begin
-        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        copied = pairs[np.repeat(begin, counts) + within, 1]
+        copied = pairs[spans(begin, counts), 1]
         return np.concatenate(
             [pairs, np.stack([twins, firsts], axis=1), np.stack([np.repeat(twins, counts), copied], axis=1)]
         )
@@ -216,6 +215,11 @@ class Groups:
 def _begin(values: np.ndarray) -> np.ndarray:
     """Which values differ from the one before."""
     return np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]
+
+
+def spans(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`counts[0]` numbers from `starts[0]` on, then those from `starts[1]` on, and so forth."""
+    return np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
 
 
 def portions(sizes: np.ndarray, most: int) -> Iterator[tuple[int, int]]:
