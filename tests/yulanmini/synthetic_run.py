@@ -219,6 +219,20 @@ def corpus_counts() -> dict[str, Any]:
     }
 
 
+def cleaning_summary() -> dict[str, Any]:
+    """Two domains of 500 documents of 10 characters each, of which a hundred and two hundred are near duplicates."""
+    funnel = []
+    for source, dropped in (("web-en", 100), ("code", 200)):
+        for step, reached, lost in (("reading", 500, 0), ("near-duplicates", 500, dropped)):
+            row = {"source": source, "step": step, "reasons": {"similar": {"documents": lost}} if lost else {}}
+            for what, each in (("documents", 1), ("characters", 10)):
+                row |= {f"{what}_in": reached * each, f"{what}_dropped": lost * each}
+                row[f"{what}_kept"] = (reached - lost) * each
+            funnel.append(row)
+    counts = {"documents": 1000, "characters": 10_000, "kept_documents": 700, "kept_characters": 7_000}
+    return {**counts, "sources": ["web-en", "code"], "steps": ["reading", "near-duplicates"], "funnel": funnel}
+
+
 def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path:
     """A whole run of `phases` phases in `run`; delete files from it for an interrupted one."""
     random_numbers = random.Random(7)
@@ -227,6 +241,7 @@ def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path
         folders["corpus"] / "manifest.json",
         manifest("corpus", inputs={}, counts=corpus_counts()),
     )
+    write_json(folders["corpus"] / "cleaning" / "summary.json", cleaning_summary())
     write_json(
         folders["tokenizer"] / "manifest.json",
         manifest(

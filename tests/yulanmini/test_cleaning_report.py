@@ -9,7 +9,8 @@ from data_recipes.cleaning.clean import clean
 from data_recipes.cleaning.config import checked_config
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.pipeline.summary import read_summary
-from yulanmini.report.cleaning import cleaning_page, draw_histogram, funnel, place
+from yulanmini.report.cleaning import cleaning_page, draw_histogram, place
+from yulanmini.report.funnel import funnel
 
 CONFIG = checked_config({"steps": [{"step": "exact-duplicates"}], "most_lost_of_a_source": 1.0})
 HOSTILE = "</script><script>alert(1)</script> <b>bold</b> {{ 7 * 7 }}"

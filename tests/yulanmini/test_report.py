@@ -160,6 +160,20 @@ def test_files_that_were_not_read_are_named(tmp_path: Path, page: str) -> None:
     assert "Files that were not read" not in page
 
 
+def test_what_cleaning_dropped_is_shown_by_domain_and_its_absence_is_no_fault(
+    run: Path, tmp_path: Path, page: str
+) -> None:
+    shown = Outline(page).visible
+    assert "700 of 1,000 documents" in " ".join(shown.split())
+    for cell in ("near-duplicates", "20.0%", "40.0%"):
+        assert cell in shown
+    shutil.copytree(run, tmp_path / "run")
+    summary = tmp_path / "run" / FOLDERS[0] / "cleaning" / "summary.json"
+    for content in (summary.read_text()[:-20], '{"documents": 5}'):
+        summary.write_text(content)
+        assert "What cleaning kept" not in render(collect(tmp_path / "run"))
+
+
 def test_schedule_is_read_off_the_learning_rates(run: Path) -> None:
     schedule = collect(run)["pretraining"]["schedule"]
     assert (schedule["warmup_end"], schedule["annealing_start"]) == (30, 25 * 35)

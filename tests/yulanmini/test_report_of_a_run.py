@@ -21,7 +21,10 @@ def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
     report = collect(smoke_run)
     assert report["notes"] == []
     assert {stage["status"] for stage in report["stages"]} == {"done"}
-    assert all(report[section] for section in ("corpus", "tokenizer", "mixture", "heldout", "merge", "sft", "scores"))
+    assert all(
+        report[section]
+        for section in ("corpus", "cleaning", "tokenizer", "mixture", "heldout", "merge", "sft", "scores")
+    )
     page = (smoke_run / "report.html").read_text()
     assert "not run" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)
     assert page.count('class="chart wide"') == 16

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from yulanmini.report.funnel import by_source, funnel
 from yulanmini.report.page import filled
 from yulanmini.report.svg import element, picture, text
 from yulanmini.report.units import compact, integer, percent, tick
@@ -45,41 +46,6 @@ def tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
         ("Characters kept", compact(summary["kept_characters"]), percent(summary["kept_characters"] / characters, 1)),
     ]
     return [{"label": label, "value": value, "note": note, "absent": False} for label, value, note in shown]
-
-
-def funnel(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each step over all sources: documents that reach it, dropped, the share of all that is left, reasons."""
-    steps = {
-        step: {"step": step, "reached": 0, "dropped": 0, "characters": 0, "reasons": {}} for step in summary["steps"]
-    }
-    for row in summary["funnel"]:
-        step = steps[row["step"]]
-        step["reached"] += row["documents_in"]
-        step["dropped"] += row["documents_dropped"]
-        step["characters"] += row["characters_dropped"]
-        for reason, counts in row["reasons"].items():
-            step["reasons"][reason] = step["reasons"].get(reason, 0) + counts["documents"]
-    for step in steps.values():
-        step["left"] = (step["reached"] - step["dropped"]) / (summary["documents"] or 1)
-        step["reasons"] = sorted(step["reasons"].items(), key=lambda pair: (-pair[1], pair[0]))
-    return list(steps.values())
-
-
-def by_source(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each source: documents read and kept, and the share that every step dropped of it."""
-    shown = []
-    for source in summary["sources"]:
-        rows = [row for row in summary["funnel"] if row["source"] == source]
-        read = rows[0]["documents_in"]
-        shown.append(
-            {
-                "source": source,
-                "read": read,
-                "kept": rows[-1]["documents_kept"],
-                "lost": [row["documents_dropped"] / read if read else 0.0 for row in rows],
-            }
-        )
-    return shown
 
 
 def columns(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

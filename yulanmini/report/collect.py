@@ -15,7 +15,7 @@ from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
 from yulanmini.report.training_figures import PANELS
-from yulanmini.run_layout import DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, STAGES, TIMINGS_FILE
+from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, STAGES, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
 
@@ -35,6 +35,7 @@ def collect(run: Path) -> dict[str, Any]:
         "settings": (folder.json(CLAIM_NAME) or {}).get("made_from"),
         "stages": stage_figures(folder, manifests),
         "corpus": corpus(manifests["corpus"]),
+        "cleaning": cleaning(folder.json(f"{CORPUS}/cleaning/summary.json")),
         "tokenizer": tokenizer(manifests["tokenizer"]),
         "mixture": mixture(folder),
         "continued_documents": continued_documents(folder),
@@ -98,6 +99,12 @@ def stage_figures(folder: RunFolder, manifests: dict[str, Any]) -> list[dict[str
 def corpus(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
     """What the run learned from."""
     return manifest and {key: manifest.get(key) for key in ("counts", "config", "substitutes", "skipped")}
+
+
+def cleaning(summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The funnel of the corpus: what is kept of each domain's documents after each step."""
+    names = ("documents", "characters", "kept_documents", "kept_characters", "sources", "steps", "funnel")
+    return {name: summary[name] for name in names} if summary and summary.keys() >= {*names} else None
 
 
 def tokenizer(manifest: dict[str, Any] | None) -> dict[str, Any] | None:
