@@ -44,7 +44,8 @@ class HeldoutSettings(Settings):
 
 class EvaluationSettings(Settings):
     """Tasks on the exported model at each phase's end, by a command of yours: a process of its own, as training knows
-    nothing of evaluation and a task that fails must not end a run. Training waits for it.
+    nothing of evaluation and a task that fails must not end a run. It runs beside training, on rank 0's machine, and
+    the run waits for the last one at its end: give it a device of its own, or let it hand over to a job queue.
 
     In `command`, `{model}` stands for the exported folder, `{scores}` for the folder that the command writes,
     `{python}` for this interpreter: `yulanmini eval run {model} --data CORPUS --suite problems --out {scores}`.

@@ -87,8 +87,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
             run.save()
         if config.heldout and config.heldout.every_steps and run.step % config.heldout.every_steps == 0:
             evaluate(run, plan.phase.name)
-    finish(run)
-    return "finished"
+    return "finished" if finish(run, stop.wanted) else "stopped"
 
 
 def skipped_record(plan: StepPlan) -> dict[str, Any]:

@@ -1,8 +1,6 @@
 """What a run leaves beside checkpoints: exported models, held-out and task scores at phase ends, its manifest."""
 
-import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from data_recipes.manifest import fingerprint_of, write_manifest
@@ -18,7 +16,7 @@ from train.scoring.heldout import heldout_scores
 def end_phase(run: Run, phase: Phase) -> None:
     """Export and held-out scores after a phase; the checkpoint comes first, as these can run out of memory."""
     run.checkpoints.finish()
-    destination = run.folder / "models" / phase_folder(phase.name)
+    destination = _model_folder(run, phase)
     if run.config.export.phase_ends and run.broadcast_from_main(not destination.exists()):
         export_model(
             run.model,
@@ -31,27 +29,19 @@ def end_phase(run: Run, phase: Phase) -> None:
             phase=phase.name,
         )
     evaluate(run, phase.name)
-    if run.config.evaluation is not None and run.world.is_main:
-        problem = score_tasks(run.config.evaluation.command, destination, run.folder / "scores" / destination.name)
-        if problem:
-            run.say(f"warning: {problem}")
+    score_phases(run)
     run.restart_clock()
 
 
-def score_tasks(command: str, model: Path, scores: Path) -> str | None:
-    """Run the command that writes the folder `scores` for a model folder; what went wrong, or None."""
-    if scores.exists():
-        return None
-    places = {"{model}": str(model), "{scores}": str(scores), "{python}": sys.executable}
-    words = [places.get(word, word) for word in shlex.split(command)]
-    try:
-        done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-    except OSError as error:
-        return f"evaluation.command: {words[0]} cannot be run ({error.strerror})."
-    if done.returncode == 0:
-        return None
-    last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-    return f"{shlex.join(words)} failed: {last[0]}"
+def score_phases(run: Run) -> None:
+    """Have the models of all finished phases scored whose scores are not there: also what a kill has left undone."""
+    for phase in run.curriculum.phases:
+        if phase.end_step <= run.step:
+            run.scores.add(_model_folder(run, phase))
+
+
+def _model_folder(run: Run, phase: Phase) -> Path:
+    return run.folder / "models" / phase_folder(phase.name)
 
 
 def evaluate(run: Run, phase: str) -> None:
@@ -69,13 +59,20 @@ def evaluate(run: Run, phase: str) -> None:
     run.restart_clock()
 
 
-def finish(run: Run) -> None:
-    """Last checkpoint, then the manifest, which marks the run as finished."""
+def finish(run: Run, wanted: Callable[[], int]) -> bool:
+    """Last checkpoint, the scores that are still being made, then the manifest, which marks the run as finished.
+
+    False where a stop is `wanted` before the last scores are there.
+    """
     run.save()
     run.checkpoints.finish()
     run.progress.close()
     if not run.world.is_main:
-        return
+        return True
+    if (problems := run.scores.finish(wanted)) is None:
+        return False
+    for problem in problems:
+        run.say(f"warning: {problem}")
     phases = [phase for phase in run.curriculum.phases if phase.first_step < run.step]
     write_manifest(
         run.folder,
@@ -91,3 +88,4 @@ def finish(run: Run) -> None:
         seed=run.config.seed,
         spikes=run.spikes.rollbacks,
     )
+    return True

@@ -10,7 +10,7 @@ from train.checkpoints.sharded import check_contents, load_state, read_trainer
 from train.config_file import resolved, settings_text
 from train.errors import TrainError
 from train.run.inputs import changes, check_init, holds_model
-from train.run.outputs import end_phase, evaluate
+from train.run.outputs import end_phase, evaluate, score_phases
 from train.run.run import Run
 
 
@@ -76,6 +76,7 @@ def return_to(run: Run, step: int, trainer: dict[str, Any]) -> None:
     run.count_from(step)
     run.progress.reset(total=run.last_step)
     run.progress.n = run.progress.initial = step  # the rate is that of the steps done from here on
+    score_phases(run)
     if step == 0:
         evaluate(run, "0")
     elif ended := run.curriculum.phase_ending_at(step):

@@ -31,6 +31,7 @@ from train.model_setup.parameter_groups import make_adamw, parameter_groups, zer
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
+from train.run.beside import ScoresBeside
 from train.run.inputs import RUN_KIND, check_data, heldout_text, identity, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.run.phases import read_curriculum
@@ -92,6 +93,8 @@ class Run:
             asynchronous=config.checkpoint.asynchronous,
         )
         self.checkpoints.kept_for_good = lambda step: self.curriculum.phase_ending_at(step) is not None
+        command = config.evaluation.command if config.evaluation is not None and main else None
+        self.scores = ScoresBeside(command, self.folder / "scores")
         self.pending = PendingRecords()
         self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
         self.restart_clock()
@@ -175,6 +178,8 @@ class Run:
 
     def flush(self) -> dict[int, Finding | None] | None:
         """Bring pending records to the host and write them; the spiked steps if it is time to roll back."""
+        for problem in self.scores.poll():
+            self.say(f"warning: {problem}")
         records = self.pending.take()
         if not records:
             return None
@@ -224,6 +229,7 @@ class Run:
     def close(self) -> None:
         """End threads and the progress bar, also after an error."""
         self.reader.close()
+        self.scores.close()
         self.checkpoints.close()
         self._held.close()
         self.progress.close()
