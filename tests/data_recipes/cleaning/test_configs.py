@@ -154,6 +154,14 @@ PLANTED = {
         ("cut.txt", proof("k")[: PROOF.index("\\]")], "math-rules: more than 0 formulas"),
         ("german.txt", "Der Fluss entspringt in den Hügeln nördlich der Stadt und fließt dann vorbei.", "language"),
     ],
+    "miniature": [
+        ("river.txt", RIVER, None),
+        ("tea.txt", TEA, None),
+        ("short.txt", "Kept, however short.", None),
+        ("same.txt", RIVER.replace(". ", ".\n"), "exact-duplicates: same text"),
+        ("much.txt", RIVER[:-80], "near-duplicates: near duplicate"),
+        ("much-zh.txt", TEA[:-30], "near-duplicates: near duplicate"),
+    ],
 }
 REAL = {
     "web-en": [*ROOT.glob("docs/*.md")],
