@@ -21,6 +21,7 @@ from data_recipes.cleaning.pipeline.inputs import (
     look_at,
     write_inventory,
 )
+from data_recipes.cleaning.pipeline.join import JOINED_FOLDER, join_files, joined_record, list_files
 from data_recipes.cleaning.pipeline.run import KIND, SHORT, Run, is_costly
 from data_recipes.cleaning.pipeline.signals import measure_costly, read_and_measure
 from data_recipes.cleaning.pipeline.summary import LOCK_NAME, REPORT_NAME, SUMMARY_NAME, DrawReport, finish, made_from
@@ -74,7 +75,8 @@ def clean(
 def check_sources(inputs: Sequence[InputSource], config: CleaningConfig, out: Path) -> None:
     """`DataError` where a source cannot be read or is the run's own folder, or `only` names one that is not there."""
     check_apart(inputs, out)
-    check_readable(inputs, text=config.settings.text)
+    join = config.settings.join
+    check_readable(inputs, text=config.settings.text, repository=None if join is None else join.by)
     names = [one.name for one in inputs]
     for step in config.steps:
         for source in step.settings.only.get("source", ()):
@@ -110,6 +112,9 @@ def stages_of(run: Run, report: DrawReport | None = None) -> list[Stage]:
             stages.append(Stage(label, partial(measure_costly, run, number)))
     stages.append(Stage("losses", partial(_check_losses, run), alone=True))
     stages.append(Stage("kept and dropped", partial(write_documents, run), done=partial(_written_done, run)))
+    if run.config.settings.join is not None:
+        stages.append(Stage("files of repositories", partial(list_files, run)))
+        stages.append(Stage("joined", partial(join_files, run)))
     stages.append(Stage("summary", partial(finish, run, report), alone=True))
     return stages
 
@@ -160,9 +165,10 @@ def _is_this_run(run: Run) -> bool:
         return False
     problems = verify_files(run.out, manifest=manifest)
     for problem in problems:
-        name = Path(problem.split(": ")[0]).stem
-        if name.isdigit():
-            run.written(int(name)).unlink(missing_ok=True)
+        damaged = Path(problem.split(": ")[0])
+        if damaged.stem.isdigit():
+            record = joined_record if damaged.parent.name == JOINED_FOLDER else Run.written
+            record(run, int(damaged.stem)).unlink(missing_ok=True)
     return not problems
 
 

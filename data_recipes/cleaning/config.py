@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_recipes.cleaning.code_files import PATH_COLUMNS
+from data_recipes.cleaning.repositories import JoinSettings
 from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Rewrite, Step, StepSettings
 from data_recipes.errors import DataError, nearest
 from data_recipes.manifest import fingerprint_of
@@ -35,6 +37,8 @@ class CleaningSettings(BaseModel):
     most_lost_of_a_source: float = Field(0.9, ge=0, le=1)
     """A step that compares documents stops the run where it would drop a larger share of a source's documents."""
     steps: list[dict[str, Any]] = Field(min_length=1)
+    join: JoinSettings | None = None
+    """Makes one document of the kept files of each repository."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,11 @@ class CleaningConfig:
 
     @cached_property
     def reads(self) -> list[str]:
-        """The columns beside the text that steps use."""
-        return sorted({column for step in self.steps for column in step.reads} - {self.settings.text})
+        """The columns beside the text that steps use, and the join."""
+        used = {column for step in self.steps for column in step.reads}
+        if (join := self.settings.join) is not None:
+            used |= {*PATH_COLUMNS, *([] if join.by is None else [join.by])}
+        return sorted(used - {self.settings.text})
 
     @cached_property
     def reading(self) -> str:
@@ -75,6 +82,12 @@ class CleaningConfig:
         for step in self.steps:
             chain.append(fingerprint_of([chain[-1], step.fingerprint(), step.settings.thresholds()]))
         return chain[1:]
+
+    @cached_property
+    def result(self) -> str:
+        """Fingerprint of what all that is given out depends on, the inputs apart."""
+        join = self.settings.join
+        return self.chain[-1] if join is None else fingerprint_of([self.chain[-1], join.model_dump(mode="json")])
 
     def labels(self) -> list[str]:
         """The steps' names; of a step that is there several times, with its number."""

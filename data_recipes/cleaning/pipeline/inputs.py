@@ -112,17 +112,30 @@ class Inventory:
         return sum(file.size for files in self.files for file in files)
 
 
-def check_readable(sources: Sequence[InputSource], *, text: str) -> None:
-    """`DataError` where a source has no files, or its first ones no such column; reads no more than these need."""
+def check_readable(sources: Sequence[InputSource], *, text: str, repository: str | None = None) -> None:
+    """`DataError` where a source has no files, or its first ones no such column; reads no more than these need.
+
+    `repository`: a column that the rows must have too.
+    """
     for one in sources:
         looked_at = [unhashed(path) for path in list_files(one.source)[:LOOKED_AT]]
         if not all(file.format.has_columns for file in looked_at):
+            if repository is not None:
+                raise DataError(
+                    f"--in {one.name}: {looked_at[0].path.name} has no columns, so none is called '{repository}'. "
+                    "Leave `join: by` out: the first folder of a file's path is its repository then."
+                )
             continue
         columns = {name: None for file in looked_at for name in file.format.columns(file)}
         if columns and text not in columns and text.split(".")[0] not in columns:
             raise DataError(
                 f"--in {one.name}: no column '{text}' in {looked_at[0].path.name}.{nearest(text, columns)} "
                 "Name the column that holds the text in the config: `text: COLUMN`."
+            )
+        if repository is not None and repository not in columns and repository.split(".")[0] not in columns:
+            raise DataError(
+                f"--in {one.name}: no column '{repository}' in {looked_at[0].path.name}.{nearest(repository, columns)} "
+                "Name the column that holds a file's repository in the config: `join: {by: COLUMN}`."
             )
 
 

@@ -6,6 +6,7 @@ a source and step: documents and characters in, dropped by reason, kept); `colum
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from data_recipes.cleaning.pipeline.distributions import add_up, distribution
 from data_recipes.cleaning.pipeline.documents import READING
+from data_recipes.cleaning.pipeline.join import JOINED_FOLDER, parts_of, read_joined_record
 from data_recipes.cleaning.pipeline.run import KIND, Run, shown_columns, with_signals
 from data_recipes.cleaning.pipeline.samples import shown
 from data_recipes.cleaning.pipeline.verdicts import signals_of
@@ -24,6 +26,7 @@ from data_recipes.manifest import CLAIM_NAME, fsync_tree, write_manifest
 
 SUMMARY_NAME, REPORT_NAME = "summary.json", "report.html"
 LOCK_NAME = ".clean.lock"
+COUNTS = ("documents", "characters", "kept_documents", "kept_characters", "joined_documents")
 Counts = list[int]  # documents, characters
 DrawReport = Callable[[dict[str, Any]], str]
 
@@ -42,17 +45,20 @@ def finish(run: Run, report: DrawReport | None, rank: int, tasks: int) -> None:
             )
         records.append(record)
     _remove_strays(run)
+    joined = _joined_records(run)
     summary = summarise(run, records)
+    if joined:
+        summary["joined_documents"] = sum(record["documents"] for record in joined)
     write_whole(run.out / SUMMARY_NAME, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     if report is not None:
         write_whole(run.out / REPORT_NAME, report(summary))
     folder = run.work / "written"
     hashes = {
         (folder / name).resolve().relative_to(run.out).as_posix(): file
-        for record in records
+        for record in (*records, *joined)
         for name, file in record["files"].items()
     }
-    for name in (KEPT_FOLDER, DROPPED_FOLDER):
+    for name in (KEPT_FOLDER, DROPPED_FOLDER, *([JOINED_FOLDER] if joined else [])):
         fsync_tree(run.out / name)
     with naming_full_disk(run.out):
         write_manifest(
@@ -60,7 +66,7 @@ def finish(run: Run, report: DrawReport | None, rank: int, tasks: int) -> None:
             kind=KIND,
             inputs=run.units.contents,
             config=run.config.resolved,
-            counts={key: summary[key] for key in ("documents", "characters", "kept_documents", "kept_characters")},
+            counts={key: summary[key] for key in COUNTS if key in summary},
             known_hashes=hashes,
             leave_out=(CLAIM_NAME, LOCK_NAME, run.work.name),
             made_from=made_from(run),
@@ -69,7 +75,22 @@ def finish(run: Run, report: DrawReport | None, rank: int, tasks: int) -> None:
 
 def made_from(run: Run) -> str:
     """What a finished run must equal to be this one."""
-    return run.made_from(run.config.chain[-1])
+    return run.made_from(run.config.result)
+
+
+def _joined_records(run: Run) -> list[dict[str, Any]]:
+    """The records of the documents made of repositories; a folder of such of an earlier config goes."""
+    if run.config.settings.join is None:
+        shutil.rmtree(run.out / JOINED_FOLDER, ignore_errors=True)
+        return []
+    records = [read_joined_record(run, part) for part in range(parts_of(run))]
+    for part, record in enumerate(records):
+        if record is None:
+            raise DataError(
+                f"{run.out / JOINED_FOLDER}: part {part} is missing or damaged. Give the same command again: it is "
+                "made again."
+            )
+    return [record for record in records if record is not None]
 
 
 def _remove_strays(run: Run) -> None:
