@@ -212,10 +212,10 @@ def test_every_limit_is_written_out_with_its_source(name):
         assert resolved.keys() <= entry.keys()
 
 
-def test_what_comes_later_is_shown_in_every_config():
+def test_what_comes_later_is_shown_in_every_config_but_the_miniatures():
     """Steps that need models or evaluation sets stand in comments that are a config once they are none."""
-    for name, path in shipped_configs().items():
-        lines = path.read_text().splitlines()
+    for name in shipped_configs().keys() - {"miniature"}:
+        lines = shipped_configs()[name].read_text().splitlines()
         first = next(place for place, line in enumerate(lines) if line.startswith("  # 4. to 6."))
         code = [line.replace("  # ", "  ", 1) for line in lines[first:] if line.startswith(("  # -", "  #  "))]
         steps = [entry["step"] for entry in yaml.safe_load("\n".join(code))]
