@@ -5,10 +5,7 @@ AdaGrad on the logistic loss. Chosen over fastText and scikit-learn by measureme
 accurate, faster, and the same documents give the same bytes, in whatever order and files they come.
 """
 
-import hashlib
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,31 +13,18 @@ from typing import Any
 import numba
 import numpy as np
 
+from data_recipes.cleaning.topic_examples import MOST_DOCUMENTS, Examples, check_examples, read_examples
 from data_recipes.cleaning.words import split_words
 from data_recipes.errors import DataError, first_line
-from data_recipes.manifest import check_new_folder, read_manifest, verify_files, whole_folder, write_manifest
-from data_recipes.ordering import permutation, seed_of
-from data_recipes.reading.files import content_fingerprint, examine, list_files, units_of
-from data_recipes.reading.formats import read_parts
-from data_recipes.recipes.source import Source
+from data_recipes.manifest import read_manifest, verify_files, whole_folder, write_manifest
 
 KIND = "topic-classifier"
-TOPIC_NAME = r"[a-z][a-z0-9_]*"
 WEIGHTS = "weights.safetensors"
 BUCKET_BITS = 20
 EPOCHS = 5
 RATE = 0.2
 TRAINING_WORDS = 1000
 """So many words of a document are learnt from, which bounds memory."""
-MOST_DOCUMENTS = 50_000
-FEWEST_DOCUMENTS = 50
-HELD_OUT = 10
-"""One document in so many, by the hash of its text."""
-MOST_SHARED = 0.05
-"""A larger share of the positives that are negatives as well is a mistake."""
-CHANCE = 0.6
-"""With a smaller area under the curve on held-out documents, the classifier has learnt nothing of use."""
-LEVELS = tuple(level / 10 for level in range(1, 10))
 SYMBOL_CHARACTERS = 16
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -69,40 +53,6 @@ def features(texts: Sequence[str], most_words: int = 2**62) -> tuple[np.ndarray,
     return _features(characters, bounds, words.hashes, words.offsets, words.starts, words.ends, most_words)
 
 
-class Examples:
-    """Documents as features, each text once. `most` of them are kept: those whose texts have the smallest hashes, so
-    that neither the order nor the number of files matters."""
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.seen = 0
-        self.features: dict[int, np.ndarray] = {}
-
-    def add(self, texts: Sequence[str]) -> None:
-        buckets, offsets = features(texts, TRAINING_WORDS)
-        self.seen += len(texts)
-        for text, found in zip(texts, np.split(buckets, offsets[1:-1]), strict=True):
-            if len(found):
-                digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-                self.features[int.from_bytes(digest, "big")] = found.copy()
-        if len(self.features) > 2 * self.most:
-            self.trim()
-
-    def trim(self) -> None:
-        self.features = {key: self.features[key] for key in sorted(self.features)[: self.most]}
-
-
-def check_examples(
-    positives: Sequence[Path], negatives: Sequence[Path], out: Path, *, topic: str, text: str | None
-) -> dict[str, int]:
-    """How many files there are on each side; `DataError` where some cannot be read, or `out` cannot be written."""
-    if not re.fullmatch(TOPIC_NAME, topic):
-        raise DataError(f"topic '{topic}': expected lower-case letters, digits and '_', as in a column's name.")
-    check_new_folder(out)
-    sides = {"positives": positives, "negatives": negatives}
-    return {name: sum(len(list_files(_source(path, text))) for path in paths) for name, paths in sides.items()}
-
-
 def train_topic(
     positives: Sequence[Path],
     negatives: Sequence[Path],
@@ -113,51 +63,32 @@ def train_topic(
     most: int = MOST_DOCUMENTS,
     told: Callable[[int], Any] | None = None,
 ) -> dict[str, Any]:
-    """Train on documents on a topic and others, and write the classifier's folder; returns its manifest.
+    """Train on documents on a topic and others, and write the classifier's folder; returns its manifest, whose
+    `held_out` has recall, precision and the share of the negatives that pass, by threshold.
 
-    One document in ten is held out; `held_out` in the manifest has recall, precision and the share of the negatives
-    that pass, by threshold. `told` is called with the number of documents that were just read. `DataError` for too few
-    documents, and for examples from which nothing can be learnt: both sides the same, or swapped in part.
+    `told` is called with the number of documents that were just read. `DataError` for examples from which nothing can
+    be learnt: too few, the same on both sides, or not told apart.
     """
     check_examples(positives, negatives, out, topic=topic, text=text)
-    sides: list[Examples] = []
-    inputs: dict[str, str] = {}
-    for name, paths in (("positives", positives), ("negatives", negatives)):
-        examples = Examples(most)
-        prints = []
-        for path in paths:
-            source = _source(path, text)
-            files = examine(source)
-            prints.append(content_fingerprint(files))
-            for texts in _texts(source, files):
-                examples.add(texts)
-                if told is not None:
-                    told(len(texts))
-        examples.trim()
-        if len(examples.features) < FEWEST_DOCUMENTS:
-            where = ", ".join(map(str, paths))
-            raise DataError(
-                f"{where}: {len(examples.features)} documents as {name}; a classifier needs at least "
-                f"{FEWEST_DOCUMENTS} different ones of each."
-            )
-        sides.append(examples)
-        inputs[name] = "+".join(sorted(prints))
-    classifier, held_out = _train(topic, *sides)
+    examples = read_examples(positives, negatives, text=text, most=most, values_of=_values, told=told)
+    classifier = learn(topic, examples)
+    held_out = examples.measured(_predict(*_joined(examples.held), classifier.weights, classifier.bias))
     config = {"topic": topic, "text": text, "most": most, "epochs": EPOCHS, "rate": RATE, "bucket_bits": BUCKET_BITS}
     with whole_folder(out) as folder:
         from safetensors.numpy import save_file
 
         save_file({"weights": classifier.weights, "bias": np.array([classifier.bias])}, folder / WEIGHTS)
         return write_manifest(
-            folder,
-            kind=KIND,
-            inputs=inputs,
-            config=config,
-            counts={
-                name: {"read": side.seen, "used": len(side.features)} for name, side in zip(inputs, sides, strict=True)
-            },
-            held_out=held_out,
+            folder, kind=KIND, inputs=examples.inputs, config=config, counts=examples.counts, held_out=held_out
         )
+
+
+def learn(topic: str, examples: Examples) -> TopicClassifier:
+    """The classifier of examples whose values are features."""
+    buckets, offsets = _joined(examples.train)
+    orders = np.stack([examples.order(epoch) for epoch in range(EPOCHS)])
+    weights, bias = _learn(buckets, offsets, examples.train_labels, orders, examples.weights, RATE)
+    return TopicClassifier(topic, weights, float(bias))
 
 
 def load_classifier(folder: Path, topic: str) -> TopicClassifier:
@@ -191,66 +122,10 @@ def read_classifier(folder: Path, topic: str) -> dict[str, Any]:
     return manifest
 
 
-def _source(path: Path, text: str | None) -> Source:
-    return Source(path=str(path.absolute()), text=text)
-
-
-def _texts(source: Source, files: list[Any]) -> Iterator[list[str]]:
-    drops: Counter[str] = Counter()
-    for unit in units_of(files):
-        for documents in read_parts(source, files, unit, drops):
-            yield [str(text) for text in documents.texts]
-
-
-def _train(topic: str, positives: Examples, negatives: Examples) -> tuple[TopicClassifier, dict[str, Any]]:
-    shared = positives.features.keys() & negatives.features.keys()
-    if len(shared) > MOST_SHARED * min(len(positives.features), len(negatives.features)):
-        raise DataError(
-            f"{len(shared)} of {len(positives.features)} positive documents are negatives as well; nothing can be "
-            "learnt from that. Are both the same files?"
-        )
-    rows = [(key, 1, found) for key, found in positives.features.items()]
-    rows += [(key, 0, found) for key, found in negatives.features.items() if key not in shared]
-    rows.sort(key=lambda row: row[0])
-    labels = np.array([label for _, label, _ in rows])
-    held = np.array([key % HELD_OUT == 0 for key, _, _ in rows])
-    buckets, offsets = _joined([found for (_, _, found), out in zip(rows, held, strict=True) if not out])
-    count = int((~held).sum())
-    orders = np.stack([permutation(count, seed_of("topic", epoch)) for epoch in range(EPOCHS)])
-    # Both sides weigh the same, so that the probability does not depend on how many examples there are of each.
-    weight = count / 2 / np.bincount(labels[~held], minlength=2)
-    weights, bias = _learn(buckets, offsets, labels[~held], orders, weight, RATE)
-    held_out = measured(
-        _predict(*_joined([row[2] for row, out in zip(rows, held, strict=True) if out]), weights, bias), labels[held]
-    )
-    if held_out["auc"] < CHANCE:
-        raise DataError(
-            f"the classifier tells held-out positives from negatives no better than chance (area under the curve "
-            f"{held_out['auc']:.2f}). Are the examples mixed up, or is what differs not in the words?"
-        )
-    return TopicClassifier(topic, weights, float(bias)), held_out
-
-
-def measured(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Area under the curve, and by threshold recall, precision and the share of the negatives that pass."""
-    positive = labels == 1
-    total, others = int(positive.sum()), int((~positive).sum())
-    ranks = np.searchsorted(np.sort(probabilities[~positive]), probabilities[positive], side="left")
-    ties = np.searchsorted(np.sort(probabilities[~positive]), probabilities[positive], side="right") - ranks
-    auc = float((ranks + ties / 2).sum() / max(total * others, 1))
-    levels = []
-    for level in LEVELS:
-        passing = probabilities >= level
-        found = int((passing & positive).sum())
-        levels.append(
-            {
-                "at_least": level,
-                "recall": found / max(total, 1),
-                "precision": found / max(int(passing.sum()), 1),
-                "negatives_passing": int((passing & ~positive).sum()) / max(others, 1),
-            }
-        )
-    return {"positives": total, "negatives": others, "auc": auc, "by_threshold": levels}
+def _values(texts: Sequence[str]) -> list[np.ndarray | None]:
+    """Each text's features, None where it has no words."""
+    buckets, offsets = features(texts, TRAINING_WORDS)
+    return [found.copy() if len(found) else None for found in np.split(buckets, offsets[1:-1])]
 
 
 def _joined(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -58,6 +58,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("file.txt --against file.txt --topic math --out new --text body", "text"),
         ("file.txt --against file.txt --topic math --out new --most 5", "most"),
         ("file.txt --topic math --out new", "against"),
+        ("file.txt --against file.txt --topic math --out new --encoder ./nodir/bert", "bert"),
     ],
     "data verify": [
         ("dota", "data"),

@@ -1,7 +1,7 @@
 """`yulanmini data train-topic`: a classifier for the cleaning step `topic`, from examples."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,23 +19,39 @@ def train_topic(
     most: Annotated[
         int | None, typer.Option(min=100, help="Learn from at most so many documents of each side, chosen by hash.")
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Fine-tune this encoder (Hub id or folder, such as a TinyBERT), for `topic-encoder`."),
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a topic classifier from examples, for `topic` in a cleaning config; says its recall and precision."""
+    """Train a topic classifier from examples, for `topic` in a cleaning config; says its recall and precision.
+
+    With --encoder, one of the second stage, which sees what the first lets through.
+    """
     from tqdm import tqdm
 
-    from data_recipes.cleaning.topics import MOST_DOCUMENTS, check_examples
+    from data_recipes.cleaning.topic_examples import check_examples
     from data_recipes.cleaning.topics import train_topic as train
+    from data_recipes.places import local_folder
 
     files = check_examples(positives, against, out, topic=topic, text=text)
+    if encoder is not None:
+        local_folder(encoder, "model")
     if dry_run:
         emit_result(
             f"would write {out}, from {sum(files.values())} files", {"folder": str(out), "files": files}, as_json
         )
         return
-    with tqdm(desc="reading", unit="document") as bar:
-        manifest = train(positives, against, out, topic=topic, text=text, most=most or MOST_DOCUMENTS, told=bar.update)
+    given: dict[str, Any] = {"topic": topic, "text": text} | ({} if most is None else {"most": most})
+    with tqdm(desc="documents read and learnt", unit="document") as bar:
+        if encoder is None:
+            manifest = train(positives, against, out, told=bar.update, **given)
+        else:
+            from data_recipes.cleaning.encoder_training import train_encoder
+
+            manifest = train_encoder(positives, against, out, base=encoder, told=bar.update, **given)
     if as_json:
         emit_json(manifest)
         return

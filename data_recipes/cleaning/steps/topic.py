@@ -10,7 +10,8 @@ import pyarrow as pa
 from pydantic import Field, model_validator
 
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
-from data_recipes.cleaning.topics import TOPIC_NAME, TopicClassifier, load_classifier, read_classifier
+from data_recipes.cleaning.topic_examples import TOPIC_NAME
+from data_recipes.cleaning.topics import TopicClassifier, load_classifier, read_classifier
 from data_recipes.errors import nearest
 
 Probability = Annotated[float, Field(ge=0, le=1)]

@@ -1,6 +1,7 @@
 """A second look at what `topic` has recalled: small encoders (TinyBERT), which see only what earlier steps keep."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from data_recipes.cleaning.steps.base import Batch, Step, Threshold
 from data_recipes.cleaning.steps.quality import DECIMALS, EncoderSettings
 from data_recipes.cleaning.steps.topic import Probability, TopicName
 from data_recipes.errors import DataError, nearest
+from data_recipes.manifest import MANIFEST_NAME
 
 
 class TopicEncoderSettings(EncoderSettings):
@@ -94,6 +96,12 @@ class TopicEncoder(Step[TopicEncoderSettings]):
         for topic, least in self._least.items():
             kept |= signals[f"encoder_{topic}"].to_numpy() >= np.float32(least)
         return [None if keep else "on none of the topics" for keep in kept]
+
+    def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
+        """By topic: recall and precision on held-out examples, of those that `yulanmini data train-topic` has made."""
+        manifests = {topic: self._encoder(topic).folder / MANIFEST_NAME for topic in self.settings.models}
+        found = {topic: json.loads(path.read_text()) for topic, path in manifests.items() if path.is_file()}
+        return {topic: manifest["held_out"] for topic, manifest in found.items() if "held_out" in manifest}
 
     @property
     def _least(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 
-def make_encoder(folder: Path, words: list[str], **config: Any) -> Path:
+def make_encoder(folder: Path, words: list[str], initializer_range: float = 0.5, **config: Any) -> Path:
     """Save one with random weights; `config` has `num_labels` or `id2label`."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -22,7 +22,13 @@ def make_encoder(folder: Path, words: list[str], **config: Any) -> Path:
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
     torch.manual_seed(0)
     model = BertForSequenceClassification(
-        BertConfig(vocab_size=len(vocabulary), max_position_embeddings=128, initializer_range=0.5, **sizes, **config)
+        BertConfig(
+            vocab_size=len(vocabulary),
+            max_position_embeddings=128,
+            initializer_range=initializer_range,
+            **sizes,
+            **config,
+        )
     )
     model.save_pretrained(folder)
     return folder
