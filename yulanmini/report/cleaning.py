@@ -9,7 +9,7 @@ from markupsafe import Markup
 from yulanmini.report.funnel import by_source, funnel
 from yulanmini.report.page import filled
 from yulanmini.report.svg import element, picture, text
-from yulanmini.report.units import compact, integer, percent, tick
+from yulanmini.report.units import compact, integer, percent, significant, tick
 
 WIDTH, HEIGHT = 330, 150
 TOP, BOTTOM = 22, 26
@@ -33,6 +33,7 @@ def cleaning_page(summary: Mapping[str, Any]) -> str:
         funnel=funnel(summary),
         sources=by_source(summary),
         columns=columns(summary),
+        details={step: found for step, found in summary["details"].items() if found},
         samples=summary["samples"],
     )
 
@@ -75,11 +76,13 @@ def draw_histogram(name: str, found: Mapping[str, Any]) -> Markup:
         anchor = "end" if x > WIDTH / 2 else "start"
         drawn.append(text(tick(limit), x + (-3 if anchor == "end" else 3), TOP + 4, class_="note", text_anchor=anchor))
     for x, edge, anchor in ((0, edges[0], "start"), (WIDTH, edges[-1], "end")):
-        drawn.append(text(tick(edge), x, HEIGHT - 10, class_="tick", text_anchor=anchor))
+        drawn.append(text(significant(edge), x, HEIGHT - 10, class_="tick", text_anchor=anchor))
     middle = found["quantiles"]["0.5"]
-    drawn.append(text(f"median {tick(middle)}", WIDTH / 2, HEIGHT - 10, class_="tick", text_anchor="middle"))
+    drawn.append(text(f"median {significant(middle)}", WIDTH / 2, HEIGHT - 10, class_="tick", text_anchor="middle"))
     thresholds = f", thresholds {', '.join(tick(limit) for limit in limits)}" if limits else ""
-    return chart(name, drawn, f"{integer(found['documents'])} documents, median {tick(middle)}{thresholds}", HEIGHT)
+    return chart(
+        name, drawn, f"{integer(found['documents'])} documents, median {significant(middle)}{thresholds}", HEIGHT
+    )
 
 
 def place(value: float, edges: Sequence[float]) -> float:

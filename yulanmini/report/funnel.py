@@ -23,7 +23,8 @@ def funnel(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def by_source(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Each source: documents read and kept, and the share that every step dropped of it."""
+    """Each source: documents read and kept, and the share of it that each step dropped, of those that dropped any."""
+    dropping = [row["step"] for row in funnel(summary) if row["dropped"]]
     shown = []
     for source in summary["sources"]:
         rows = [row for row in summary["funnel"] if row["source"] == source]
@@ -33,7 +34,11 @@ def by_source(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "source": source,
                 "read": read,
                 "kept": rows[-1]["documents_kept"],
-                "lost": [row["documents_dropped"] / read if read else 0.0 for row in rows],
+                "lost": {
+                    row["step"]: row["documents_dropped"] / read if read else 0.0
+                    for row in rows
+                    if row["step"] in dropping
+                },
             }
         )
     return shown
