@@ -57,7 +57,7 @@ def clean(
     """
     check_executor(executor, tasks, executor_config)
     check_sources(inputs, config, out)
-    run = Run(config, tuple(inputs), Path(out).absolute())
+    run = run_of(config, inputs, out)
     claim_folder(out, kind=KIND)
     busy = DataError(f"{out}: another process is cleaning into it. Wait for it, or choose another --out.")
     with only_process(out / LOCK_NAME, busy):
@@ -70,6 +70,11 @@ def clean(
             progress=progress,
         )
     return read_manifest(out, kind=KIND) if done else None
+
+
+def run_of(config: CleaningConfig, inputs: Sequence[InputSource], out: Path) -> Run:
+    """The run as any task sees it, whatever its current folder."""
+    return Run(config, tuple(one.absolute() for one in inputs), Path(out).absolute())
 
 
 def check_sources(inputs: Sequence[InputSource], config: CleaningConfig, out: Path) -> None:
@@ -92,7 +97,7 @@ def plan(config: CleaningConfig, inputs: Sequence[InputSource], out: Path) -> In
     check_sources(inputs, config, out)
     folder_state(out, kind=KIND)
     inventory = look_at(inputs)
-    _check_same_inputs(Run(config, tuple(inputs), Path(out).absolute()), inventory)
+    _check_same_inputs(run_of(config, inputs, out), inventory)
     return inventory
 
 

@@ -21,6 +21,8 @@ from data_recipes.recipes.yaml_schema import read_yaml, validate
 from data_recipes.registry import named_subclasses
 
 CONFIGS = Path(__file__).with_name("configs")
+READING_VERSION = 1
+"""Raised when the same files give other texts or other reasons, so that what was read before is not taken."""
 # Columns of the written files that a step's column cannot be called.
 OWN_COLUMNS = ("text", "source", "file", "row", "step", "reason", "copy_of")
 
@@ -73,7 +75,7 @@ class CleaningConfig:
             [step.fingerprint(), step.settings.thresholds()] for step in self.steps if isinstance(step, Rewrite)
         ]
         settings = self.settings
-        return fingerprint_of([settings.text, settings.max_document_bytes, self.reads, rewrites])
+        return fingerprint_of([READING_VERSION, settings.text, settings.max_document_bytes, self.reads, rewrites])
 
     @cached_property
     def chain(self) -> list[str]:
@@ -120,7 +122,7 @@ def load_cleaning_config(typed: str | Path) -> CleaningConfig:
         what = "a folder" if path.is_dir() else "no such file"
         near = nearest(str(typed), shipped)
         raise DataError(f"{typed}: {what}, and no cleaning config of that name comes with this package.{near}")
-    return checked_config(read_yaml(path), where=str(path), folder=path.parent)
+    return checked_config(read_yaml(path), where=str(path), folder=path.parent.absolute())
 
 
 def checked_config(values: Any, *, where: str = "config", folder: Path | None = None) -> CleaningConfig:

@@ -67,11 +67,10 @@ class NearDuplicates:
                 continue
             signals = self.corpus.signals(unit)[self.column]
             rows = np.flatnonzero(self.corpus.taking_part(unit) & signals.is_valid().to_numpy())
-            keys = np.frombuffer(b"".join(signals.take(rows).to_pylist()), dtype=np.uint64).reshape(
-                max(len(rows), 1), -1
-            )
+            keys = np.frombuffer(b"".join(signals.take(rows).to_pylist()), dtype=np.uint64)
+            keys = keys.reshape(len(rows), signals.type.byte_width // keys.itemsize)
             own, bands = keys[:, 0], keys[:, 1:]
-            columns = (ranks_of(self.corpus.origin(unit))[rows], numbers_of(unit, rows), own[: len(rows)])
+            columns = (ranks_of(self.corpus.origin(unit))[rows], numbers_of(unit, rows), own)
             write_run(path, [bands.ravel(), *(np.repeat(column, bands.shape[1]) for column in columns)])
 
     def _find_candidates(self, rank: int, tasks: int) -> None:

@@ -6,7 +6,7 @@ Units follow from the files alone, never from tasks or executors. They are liste
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,10 @@ class InputSource:
     name: str
     path: str
     glob: str | None = None
+
+    def absolute(self) -> "InputSource":
+        """The same for a task that runs in another folder."""
+        return replace(self, path=str(Path(self.path).absolute()))
 
     @cached_property
     def source(self) -> Source:

@@ -6,6 +6,7 @@ a source and step: documents and characters in, dropped by reason, kept); `colum
 """
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -52,9 +53,8 @@ def finish(run: Run, report: DrawReport | None, rank: int, tasks: int) -> None:
     write_whole(run.out / SUMMARY_NAME, json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     if report is not None:
         write_whole(run.out / REPORT_NAME, report(summary))
-    folder = run.work / "written"
     hashes = {
-        (folder / name).resolve().relative_to(run.out).as_posix(): file
+        os.path.normpath(Path(run.work.name, "written", name)): file
         for record in (*records, *joined)
         for name, file in record["files"].items()
     }

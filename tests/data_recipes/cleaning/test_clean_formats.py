@@ -17,6 +17,7 @@ from data_recipes.cleaning.config import checked_config
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.pipeline.summary import read_summary, reasons_of
 from data_recipes.errors import DataError
+from data_recipes.manifest import verify_files
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.reader import PackedRows
@@ -72,6 +73,17 @@ def test_every_format_is_read_from_one_folder(tmp_path):
     assert [row["file"].split(".")[0] for row in found] == [*of_rows, "g", "h", "i"]
     assert [row["planted_stars"] for row in found[:18]] == 6 * [0.0, 1.0, 2.0]
     assert found[12]["text"] == "parquet document 0 of some"
+
+
+def test_the_folder_may_be_a_link_and_typed_in_any_way(tmp_path, monkeypatch):
+    write_formats(tmp_path / "in")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    monkeypatch.chdir(tmp_path / "in")
+    out = Path("..", "in", "..", "link", "out")
+    manifest = clean(checked_config(CONFIG), parse_inputs(["../in"]), out)
+    assert "kept/00000.parquet" in manifest["files"]
+    assert verify_files(out) == []
 
 
 def test_a_pattern_says_which_files_are_meant(tmp_path):

@@ -166,3 +166,16 @@ def test_the_same_command_again_does_nothing(folder, tmp_path, calls):
     assert calls() == {}
     after = state(out)
     assert {name for name in after if before.get(name) != after[name]} <= {str(out / ".clean.lock")}
+
+
+def test_units_of_which_nothing_is_left_pass_through_every_real_step(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_recipes.reading.files.UNIT_BYTES", 1_000)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    long = "a sentence with enough of different words in it to be looked at number "
+    for name, texts in {"a": ["no"] * 50, "b": [long + str(n) for n in range(9)], "c": ["", " "] * 40}.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    steps = [{"step": "planted-count"}, {"step": "exact-duplicates"}, {"step": "near-duplicates"}, {"step": "language"}]
+    clean(config(steps), parse_inputs([str(folder)]), tmp_path / "out")
+    assert read_summary(tmp_path / "out")["documents"] == 50 + 9 + 80
+    assert {row["file"] for row in table(tmp_path / "out", "kept")} <= {"b.jsonl"}
