@@ -6,7 +6,9 @@
 `signatures`: MinHash of web-length texts, from text. datatrove runs in this environment (extra `cluster`), its English
 word splitter, spaCy, replaced by splitting at white space; rensa and datasketch in an environment of their own (pip
 install rensa datasketch), for texts split by Python. `near-duplicates`: exact and near duplicates of so many documents
-through `data_recipes.cleaning.clean`, with peak memory. Each part writes its results into results/cleaning.json.
+through `data_recipes.cleaning.clean` in one process, with peak memory; `--texts identical` is one text so many times,
+`--texts template` one with some words of its own in each document; both go to near-duplicates alone. Each part writes
+its results into results/cleaning.json.
 """
 
 import argparse
@@ -22,6 +24,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -34,33 +37,39 @@ REPEATS = 3
 
 PEERS = r"""
 import json, re, sys, time
-import numpy as np
+import datasketch, numpy as np, rensa
 
 texts = json.load(open(sys.argv[1]))
-words = [re.findall(r"\w+", text.lower()) for text in texts]
-start = time.perf_counter()
-shingles = [[" ".join(one[place:place + 5]) for place in range(max(1, len(one) - 4))] for one in words]
-shingling = time.perf_counter() - start
-found = {"shingling in Python": {"seconds": shingling}}
-
-import rensa
 hashes = np.load(sys.argv[2])
-start = time.perf_counter()
-matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
-    hashes["values"], hashes["offsets"], num_perm=112, seed=42)
-found["rensa, from our hashed shingles"] = {"seconds": time.perf_counter() - start}
-start = time.perf_counter()
-rensa.RMinHash.digest_matrix_from_token_sets(shingles, num_perm=112, seed=42)
-found["rensa, from text"] = {"seconds": shingling + time.perf_counter() - start}
+values, offsets = hashes["values"], hashes["offsets"]
 
-import datasketch
-some = shingles[:len(shingles) // 10]
-start = time.perf_counter()
-for one in some:
-    minhash = datasketch.MinHash(num_perm=112)
-    minhash.update_batch([shingle.encode() for shingle in one])
-found["datasketch, from text"] = {"seconds": shingling + 10 * (time.perf_counter() - start)}
-print(json.dumps(found))
+def seconds(work):
+    times = []
+    for _ in range(3):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return min(times)
+
+def shingles_of(text):
+    words = re.findall(r"\w+", text.lower())
+    return [" ".join(words[place:place + 5]) for place in range(max(1, len(words) - 4))]
+
+def rensa_from_text():
+    rensa.RMinHash.digest_matrix_from_token_sets([shingles_of(text) for text in texts], num_perm=112, seed=42)
+
+def datasketch_from_text():
+    for text in texts[:len(texts) // 10]:
+        datasketch.MinHash(num_perm=112).update_batch([shingle.encode() for shingle in shingles_of(text)])
+
+def rensa_from_hashes():
+    rensa.RMinHash.digest_matrix_from_flat_token_hashes(values, offsets, num_perm=112, seed=42)
+
+print(json.dumps({
+    "rensa, from our hashed shingles": {"seconds": seconds(rensa_from_hashes)},
+    "rensa, from text shingled in Python": {"seconds": seconds(rensa_from_text)},
+    "datasketch, from text shingled in Python": {"seconds": 10 * seconds(datasketch_from_text)},
+}))
 """
 
 
@@ -167,15 +176,14 @@ def pairs_of(texts: list[str]) -> tuple[list[str], list[tuple[int, int]], float]
 
 
 def measure_signatures(arguments: argparse.Namespace) -> dict[str, Any]:
-    from data_recipes.cleaning.duplicates.minhash import shingles
+    from data_recipes.cleaning.duplicates.minhash import band_keys, shingles
 
     texts = list(pages(arguments.documents or 4000, mean=MEAN_CHARACTERS, seed=1))
     our_keys(texts[:10])
     ours = seconds(lambda: our_keys(texts))
-    ours_splitting = seconds(lambda: [shingles(texts[at : at + 1000], 5) for at in range(0, len(texts), 1000)])
-    found: dict[str, Any] = {
-        "ours": {"seconds": ours, "of these splitting and shingling": ours_splitting},
-    }
+    hashed = [shingles(texts[at : at + 1000], SHINGLE_WORDS) for at in range(0, len(texts), 1000)]
+    kernel = seconds(lambda: [band_keys(*part, bands=BANDS, rows=ROWS) for part in hashed])
+    found: dict[str, Any] = {"ours": {"seconds": ours}, "ours, from our hashed shingles": {"seconds": kernel}}
     with tempfile.TemporaryDirectory() as folder:
         step = datatrove_step(Path(folder))
         some = texts[: len(texts) // 4]
@@ -226,11 +234,13 @@ def measure_near_duplicates(arguments: argparse.Namespace) -> dict[str, Any]:
     corpus, count = out / "corpus.jsonl", arguments.documents or 1_000_000
     out.mkdir(parents=True, exist_ok=True)
     if not corpus.exists():
+        texts = TEXTS[arguments.texts](count)
         with corpus.with_suffix(".partial").open("w") as file:
-            for text in pages(count, mean=arguments.mean_characters, seed=3):
+            for text in texts:
                 file.write(json.dumps({"text": text}) + "\n")
         corpus.with_suffix(".partial").rename(corpus)
-    config = checked_config({"steps": [{"step": "exact-duplicates"}, {"step": "near-duplicates"}]})
+    steps = [{"step": "exact-duplicates"}, {"step": "near-duplicates"}]
+    config = checked_config({"most_lost_of_a_source": 1.0, "steps": steps if arguments.texts == "pages" else steps[1:]})
     before = peak_bytes()
     shutil.rmtree(out / "cleaned", ignore_errors=True)
     start, start_cpu = time.perf_counter(), time.process_time()
@@ -249,6 +259,20 @@ def measure_near_duplicates(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def template_pages(count: int) -> Iterator[str]:
+    """A page of 200 words, 5 of which are each document's own."""
+    words = " ".join(sentences()[:40]).split(" ")[:195]
+    for number in range(count):
+        yield " ".join([*words, *(f"own{number}x{place}" for place in range(5))])
+
+
+TEXTS: dict[str, Callable[[int], Iterator[str]]] = {
+    "pages": lambda count: pages(count, mean=MEAN_CHARACTERS, seed=3),
+    "identical": lambda count: repeat(next(template_pages(1)), count),
+    "template": template_pages,
+}
+
+
 def peak_bytes() -> int:
     """Of this process, the largest it ever was."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -264,7 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--documents", type=int)
-    parser.add_argument("--mean-characters", type=int, default=MEAN_CHARACTERS)
+    parser.add_argument("--texts", choices=TEXTS, default="pages")
     parser.add_argument("--peers-python", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--no-save", action="store_true", help="print only")
@@ -276,7 +300,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if not arguments.no_save:
         whole = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-        whole[arguments.part] = result
+        whole[arguments.part if arguments.texts == "pages" else f"{arguments.part}, {arguments.texts}"] = result
         RESULTS.write_text(json.dumps(whole, indent=2, sort_keys=True) + "\n")
 
 
