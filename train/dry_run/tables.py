@@ -20,7 +20,7 @@ from train.dry_run.start import check_start
 from train.errors import TrainError
 from train.model_setup import memory
 from train.model_setup.build import model_config
-from train.run.phases import known_phases
+from train.run.phases import known_phases, rows_of_recipe
 
 PUBLISHED_VOCABULARY = 99_000
 # The table fits a terminal of 100 columns.
@@ -125,13 +125,7 @@ def declared_phases(config: PretrainConfig) -> tuple[list[PhaseRows], str]:
             raise TrainError(
                 f"data.phases: phase '{name}' is neither built in {config.data.dir} nor a published recipe: {error}"
             ) from error
-        # As the build does: every subset is packed by itself, so it has whole rows.
-        rows = [subset.tokens // recipe.context_length for subset in recipe.subsets]
-        subsets = tuple(
-            (subset.name, subset.domain, count * recipe.context_length)
-            for subset, count in zip(recipe.subsets, rows, strict=True)
-        )
-        phases.append(PhaseRows(name, f"recipe {recipe.key}", recipe.context_length, sum(rows), subsets))
+        phases.append(rows_of_recipe(name, recipe))
     return phases, f"published recipes (nothing built in {config.data.dir})"
 
 

@@ -3,7 +3,10 @@
 A finished phase may be deleted and a later one may not be built yet: all 27 take 4.3 TB.
 """
 
+from pathlib import Path
+
 from data_recipes.recipes.phases import phase_folder
+from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.reader import PackedRows
 from train.checkpoints.sharded import checkpoints_in, read_trainer
 from train.config import PretrainConfig, phase_names
@@ -27,11 +30,7 @@ def known_phases(config: PretrainConfig) -> list[PhaseRows]:
     for name in phase_names(config.data.phases):
         folder = config.data.dir / phase_folder(name)
         if folder.is_dir():
-            built = PackedRows(folder)
-            subsets = tuple(
-                (subset["name"], subset["domain"], subset["tokens"]) for subset in built.manifest["subsets"]
-            )
-            phases.append(PhaseRows(name, built.fingerprint, built.context_length, len(built), subsets, built))
+            phases.append(phase_rows(name, folder))
         elif name in recorded:
             phases.append(recorded[name])
         else:
@@ -43,6 +42,23 @@ def known_phases(config: PretrainConfig) -> list[PhaseRows]:
             f"Present: {', '.join(present) or 'none'}. Build it with `yulanmini data build {name}`."
         )
     return phases
+
+
+def phase_rows(name: str, folder: Path) -> PhaseRows:
+    """A built phase under the name that the config gives it."""
+    built = PackedRows(folder)
+    subsets = tuple((subset["name"], subset["domain"], subset["tokens"]) for subset in built.manifest["subsets"])
+    return PhaseRows(name, built.fingerprint, built.context_length, len(built), subsets, built)
+
+
+def rows_of_recipe(name: str, recipe: Recipe) -> PhaseRows:
+    """A phase that is still to be built: every subset is packed by itself, so it has whole rows."""
+    rows = [subset.tokens // recipe.context_length for subset in recipe.subsets]
+    subsets = tuple(
+        (subset.name, subset.domain, count * recipe.context_length)
+        for subset, count in zip(recipe.subsets, rows, strict=True)
+    )
+    return PhaseRows(name, f"recipe {recipe.key}", recipe.context_length, sum(rows), subsets)
 
 
 def recorded_phases(config: PretrainConfig) -> dict[str, PhaseRows]:

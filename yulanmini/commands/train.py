@@ -30,6 +30,9 @@ app.command(epilog="Example: yulanmini train pretrain tiny --set output_dir=runs
 app.command(epilog="Example: yulanmini train sft sft-lora --set model=merged dialogues=mine.jsonl output_dir=tuned")(
     train_start.sft
 )
+app.command(epilog="Example: yulanmini train anneal YuLan-Mini-Before-Annealing --data mine.yaml --out runs/mine")(
+    train_start.anneal
+)
 app.command(epilog="Example: yulanmini train config sft-lora > mine.yaml")(train_start.config)
 
 

@@ -1,4 +1,4 @@
-"""`yulanmini train pretrain`, `sft` and `config`: start a training script from any folder; registered by `train.py`."""
+"""`yulanmini train pretrain`, `sft`, `anneal`, `config`: start a training script from any folder; see `train.py`."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yulanmini.console import AsJson, DryRun, emit_json, emit_records
+from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_table, say
 
 Config = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or a config by name: `yulanmini train config` lists them.")
@@ -67,6 +67,66 @@ def sft(
     changes, options = _split(settings, rest)
     path = _checked(SftConfig, "sft", config, changes)
     _start("sft", [path, *_set(changes), *more], processes, accelerate_config, options, here=dry_run)
+
+
+def anneal(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="Unmerged model folder as published, or RUN/checkpoints/step-N of a run.")
+    ],
+    data: Annotated[str, typer.Option(help="Your recipe (YAML), a published phase such as 27, or a built phase.")],
+    out: Annotated[Path, typer.Option(help="Folder for data, run and both models; the same command goes on.")],
+    rest: Rest = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Length of the tail.", show_default="all data")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="The same in tokens.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Base rate to begin at.", show_default="the checkpoint's")] = None,
+    floor: Annotated[
+        float | None, typer.Option(help="Fraction of it that is kept at the end.", show_default="the published one")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, typer.Option(min=0, help="Re-warm-up.", show_default="0; with fresh moments 100 or a tenth")
+    ] = None,
+    context_length: Annotated[int | None, typer.Option(min=2, help="Tokens a row.", show_default="recipe's")] = None,
+    rope_theta: Annotated[float | None, typer.Option(help="RoPE base.", show_default="by the context")] = None,
+    tokens_per_step: Annotated[
+        int | None, typer.Option(min=1, help="Tokens an update.", show_default="the checkpoint's, or 4,128,768")
+    ] = None,
+    optimizer: Annotated[str, typer.Option(help="DeepSpeed's states: a folder, auto (beside the model), none.")] = (
+        "auto"
+    ),
+    tokenizer: Annotated[Path | None, typer.Option(help="Of a checkpoint that has none.")] = None,
+    dtype: Annotated[str, typer.Option(help="Of the merged model: float32 or bfloat16.")] = "bfloat16",
+    settings: Set = None,
+    processes: Processes = None,
+    accelerate_config: AccelerateConfig = None,
+    max_hours: Annotated[float | None, typer.Option(min=0, help="Save and stop training after this time.")] = None,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Stop before training: `train pretrain OUT/anneal.yaml` trains.")
+    ] = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Anneal a checkpoint on your own data, 1-sqrt from its own rate, to an unmerged model and a merged Llama."""
+    from train.annealing.plan import Wishes
+    from train.launch.launcher import accelerate_options
+    from yulanmini.anneal import Annealing, Request
+
+    changes, given = _split(settings, rest)
+    options = accelerate_options(processes, config_file=accelerate_config, more=given)
+    wishes = Wishes(steps, tokens, lr, floor, warmup_steps, rope_theta, tokens_per_step, tuple(changes))
+    annealing = Annealing(Request(checkpoint, data, out, wishes, optimizer, tokenizer, context_length, dtype))
+    result = annealing.summary()
+    if not dry_run:
+        more = [] if max_hours is None else ["--max-hours", str(max_hours)]
+        finished = annealing.carry_out(options=options, more=more, prepare=prepare)
+        if finished is None:
+            say(f"{'prepared' if prepare else 'stopped'}: {out}; the same command goes on")
+        result = finished or result
+    if as_json:
+        emit_json(result)
+    else:
+        shown = {key: f"{value:,.6g}" if isinstance(value, float) else value for key, value in result.items()}
+        title = "would anneal" if dry_run else "annealing"
+        emit_table([title, ""], [[key.replace("_", " "), value] for key, value in shown.items() if key != "comparison"])
 
 
 def config(

@@ -178,17 +178,9 @@ def pretrain(run: Run) -> None:
 
 
 def merge(run: Run) -> None:
-    from modeling_yulanmini.merge import merge as merge_model
+    from yulanmini.merged import write_merged
 
-    with whole_folder(run.folder(MERGED)) as partial:
-        certificate = merge_model(run.base_model, partial, dtype="bfloat16")
-        write_manifest(
-            partial,
-            kind="merged-model",
-            inputs=run.fingerprints(pretraining=PRETRAIN),
-            config={"target": "llama", "dtype": "bfloat16"},
-            counts=certificate["comparison"]["as_stored"],
-        )
+    write_merged(run.base_model, run.folder(MERGED), dtype="bfloat16", inputs=run.fingerprints(pretraining=PRETRAIN))
 
 
 def instruct(run: Run) -> None:

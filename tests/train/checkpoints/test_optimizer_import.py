@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
+from published_layout import write_universal
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
@@ -56,24 +57,6 @@ def trained():
     for _ in range(3):
         step(model, optimizer)
     return model, optimizer
-
-
-def write_universal(root: Path, model, optimizer, *, wrapped: bool = True) -> Path:
-    """The published layout (facts.md 1.5 and 8), names and shapes as DeepSpeed's converter writes them."""
-    folder = root / "global_step243198_universal"
-    for name, parameter in model.named_parameters():
-        target = folder / "zero" / saved_name(name)
-        target.mkdir(parents=True)
-        state = optimizer.state[parameter]
-        # Published checkpoints hold the scales outside attention as 0-dim tensors.
-        shape = () if name.endswith("_alpha") and "self_attn" not in name else parameter.shape
-        values = {"fp32": parameter.detach(), "exp_avg": state["exp_avg"], "exp_avg_sq": state["exp_avg_sq"]}
-        for kind, value in values.items():
-            value = value.reshape(shape).clone()
-            torch.save({"param": value, "cat_dim": 0} if wrapped else value, target / f"{kind}.pt")
-        torch.save(int(state["step"]), target / "step.pt")
-    torch.save({"global_steps": 243198, "module": None}, folder / "mp_rank_00_model_states.pt")
-    return folder
 
 
 @pytest.mark.parametrize("wrapped", [True, False])
