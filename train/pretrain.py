@@ -31,7 +31,7 @@ from train.curriculum.plan import StepPlan
 from train.dry_run.tables import dry_run, what_fits
 from train.launch.answers import honoured
 from train.launch.ranks import start_missing_ranks
-from train.launch.stop import Stopped, StopSignal, announce, explain, report_exit_code
+from train.launch.stop import TIME_IS_UP, Stopped, StopSignal, announce, explain, report_exit_code
 from train.launch.world import World, enter_world
 from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
@@ -42,7 +42,7 @@ from train.run.run import Run
 
 
 def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
-    """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (max_seconds reached)."""
+    """Run to `run.last_step`; returns "finished", "stopped" (signal) or "time" (`max_seconds`, SIGUSR1)."""
     config, curriculum, started = run.config, run.curriculum, time.monotonic()
     run.restart_clock()
     first = run.step
@@ -58,7 +58,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
                 run.optimizer.zero_grad(set_to_none=True)
                 run.save()
                 run.checkpoints.finish()
-                return "stopped"
+                return how_stopped(stop)
         run.step += 1
         if run.step == first + 1:
             run.world.limit_waiting(config.timeouts.step_minutes)
@@ -87,7 +87,12 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
             run.save()
         if config.heldout and config.heldout.every_steps and run.step % config.heldout.every_steps == 0:
             evaluate(run, plan.phase.name)
-    return "finished" if finish(run, stop.wanted) else "stopped"
+    return "finished" if finish(run, stop.wanted) else how_stopped(stop)
+
+
+def how_stopped(stop: StopSignal) -> str:
+    """What `train` returns after a signal."""
+    return "time" if stop.number == TIME_IS_UP else "stopped"
 
 
 def skipped_record(plan: StepPlan) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def dry_run(
     share = mfu or estimates.PUBLISHED_MFU
     rows = [_phase_row(phase, curriculum, config) for phase in curriculum.phases]
     report: dict[str, Any] = {
+        "output_dir": str(config.output_dir),
         "phases_from": origin,
         "needed_first": _missing_phases(config, curriculum) if is_built else _missing(config),
         "total_steps": curriculum.total_steps,

@@ -25,6 +25,10 @@ from train.launch.interrupt import EXIT_CODE, MESSAGE, is_interruption
 from train.launch.launcher import EXIT_CODE_FILE, FOLDER_VARIABLE, PID_FILE, PID_VARIABLE
 from train.launch.world import World
 
+TIME_IS_UP = signal.SIGUSR1
+SIGNALS = (signal.SIGINT, signal.SIGTERM, TIME_IS_UP)
+REPEATED = 2.0
+
 # `accelerate launch` sets this variable for its processes; libraries may set it later, in processes it did not start.
 _LAUNCHER = os.getppid() if "ACCELERATE_USE_CPU" in os.environ else None
 
@@ -68,18 +72,21 @@ class Stopped(Exception):
 
 
 class StopSignal:
-    """Remembers a first Ctrl-C or SIGTERM, so that the steps done are saved; a second one ends at once.
+    """Remembers a first Ctrl-C or SIGTERM, so that the steps done are saved; a second Ctrl-C ends at once.
 
+    Launchers repeat what a rank has got from a terminal or a job queue already: other signals are not counted, nor is a
+    Ctrl-C within `REPEATED` seconds of the first. SIGUSR1 is what a queue sends ahead of a time limit: `TIME_IS_UP`.
     The end of `accelerate launch`, which passes no signal on to a single process, counts as a SIGTERM. A context
     manager: signals are caught inside it only.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._since = 0.0
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> "StopSignal":
-        self._handlers = {number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers = {number: signal.signal(number, self._remember) for number in SIGNALS}
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -104,10 +111,11 @@ class StopSignal:
             raise Stopped(number)
 
     def _remember(self, number: int, frame: Any) -> None:
-        if self.number is not None:
+        if self.number is None:
+            self.number, self._since = number, time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._since > REPEATED:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.number = number
 
 
 def explain(error: Exception, *, memory_advice: Callable[[], str], folder: Callable[[], Path]) -> int:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes.cleaning.clean import clean, plan
-from data_recipes.cleaning.config import checked_config, load_cleaning_config, shipped_configs
+from data_recipes.cleaning.config import checked_config, load_cleaning_config, shipped_configs, step_kinds
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.pipeline.summary import read_summary, reasons_of
 from data_recipes.errors import DataError
@@ -45,6 +45,13 @@ def test_a_wrong_config_is_refused_by_name(values, named):
 def test_shipped_configs_are_found_by_name(name):
     if name != "math":  # names evaluation sets, which are fetched
         assert load_cleaning_config(name).steps
+
+
+def test_the_guide_names_every_step_and_config():
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "cleaning.md").read_text()
+    own = {name for name, kind in step_kinds().items() if kind.__module__.startswith("data_recipes.")}
+    assert not [name for name in own if f"`{name}`" not in guide]
+    assert not [name for name in shipped_configs() if f"`{name}`" not in guide]
 
 
 def written(folder: Path, **texts: list[str]) -> list[str]:

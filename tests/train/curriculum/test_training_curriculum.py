@@ -148,6 +148,7 @@ def test_a_dry_run_of_built_phases_counts_their_tokens_and_starts_nothing(
     assert pretrain(config, "--dry-run", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["total_tokens"] == 18 * 384
+    assert report["output_dir"] == str(tmp_path / "run")  # where the Slurm script looks whether the run is finished
     assert {source["name"]: source["tokens"] for source in report["sources"]["26"]} == {"a": 1152, "b": 1152}
     assert not (tmp_path / "run").exists()
     assert pretrain(config, "--dry-run") == 0

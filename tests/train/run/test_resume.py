@@ -70,7 +70,7 @@ def test_killed_and_started_again_equals_undisturbed(
     assert_same_run(tmp_path / "run", undisturbed)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 0)])
 def test_a_stop_signal_saves_the_step_and_goes_on_from_it(
     inputs: Path, undisturbed: Path, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
