@@ -128,7 +128,10 @@ def ranks_command(config: Path, ranks: int, *arguments: str) -> list[str]:
 
 def launch_ranks(config: Path, ranks: int, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Train on several ranks, to the end."""
-    command = ranks_command(config, ranks, *arguments)
+    return launched(ranks_command(config, ranks, *arguments))
+
+
+def launched(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=280)
 
 

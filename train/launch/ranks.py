@@ -12,12 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 
 from train.errors import TrainError
+
+# The word before accelerate's options: `accelerate launch`, `accelerate-launch`, `python -m ...` and our own.
+LAUNCHERS = ("launch", "accelerate-launch", "accelerate.commands.launch", "accelerate_main.py")
 
 
 def start_missing_ranks(check: Callable[[int], None]) -> int | None:
@@ -93,11 +99,14 @@ def _end_the_rest(ranks: list[subprocess.Popen[bytes]], patience: float = 5.0) -
 
 
 def _requested_ranks(command_line: list[str]) -> int | None:
-    """`--num_processes` in accelerate's own command line; of several the last, as accelerate has it."""
-    found = None
-    for index, argument in enumerate(command_line):
-        name, equals, value = argument.partition("=")
-        if name.replace("-", "_") == "__num_processes":
-            text = value if equals else command_line[index + 1] if index + 1 < len(command_line) else ""
-            found = int(text) if text.isdigit() else None
-    return found
+    """`num_processes` of accelerate's own command line, read by its own parser, or of the file that it names."""
+    names = [Path(word).name for word in command_line]
+    launcher = next((at for at, name in enumerate(names) if name in LAUNCHERS), None)
+    if launcher is None:
+        return None
+    asked = launch_command_parser().parse_args(command_line[launcher + 1 :])
+    if asked.num_processes is not None:
+        return asked.num_processes
+    if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
+        return load_config_from_file(asked.config_file).num_processes
+    return None

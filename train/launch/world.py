@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState, GradientState
-from accelerate.utils import DistributedType, InitProcessGroupKwargs, KwargsHandler
+from accelerate.utils import AORecipeKwargs, DistributedType, InitProcessGroupKwargs, is_torchao_available
 from torch.distributed.device_mesh import init_device_mesh
 
 from train.config import PretrainConfig
@@ -134,18 +134,31 @@ def _accelerator(config: PretrainConfig, state: PartialState) -> Accelerator:
     mesh = parallelism(state.num_processes)
     if state.num_processes == 1:  # accelerate makes no mesh of one rank, and torch's own would be on any GPU there is
         mesh.device_mesh = init_device_mesh(state.device.type, (1,), mesh_dim_names=("dp_shard_cp",))
+    wanted = MIXED_PRECISION[config.precision]
     with _environment_kept():
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=state.device.type == "cpu",
-            mixed_precision=MIXED_PRECISION[config.precision],
+            mixed_precision=wanted,
             fsdp_plugin=fsdp_plugin(config),
             parallelism_config=mesh,
-            kwargs_handlers=_handlers(config, state.device),
+            kwargs_handlers=[_fp8_recipe(state.device)] if wanted == "fp8" else [],
         )
+    if accelerator.mixed_precision != wanted:  # it takes fp16 where a GPU is older than fp8
+        raise TrainError(f"precision: {config.precision} cannot be used on {state.device}. Use bfloat16.")
+    return accelerator
 
 
-def _handlers(config: PretrainConfig, device: torch.device) -> list[KwargsHandler]:
-    return []
+def _fp8_recipe(device: torch.device) -> AORecipeKwargs:
+    """torchao's recipe: scales for each tensor anew, e4m3 forward, e5m2 gradients, weights gathered in bfloat16.
+
+    accelerate leaves out the first and the last linear layer, and those with sides that 16 does not divide.
+    """
+    if not is_torchao_available():
+        raise TrainError("precision: fp8 needs torchao. Install it (pip install torchao), or use bfloat16.")
+    from torchao.float8 import Float8LinearConfig
+
+    # A CPU has no such products: torchao then rounds to 8 bits and multiplies in bfloat16, which is for tests.
+    return AORecipeKwargs(config=Float8LinearConfig(emulate=device.type == "cpu", pad_inner_dim=True))
 
 
 @contextmanager

@@ -111,14 +111,20 @@ def _read_weights(model: PreTrainedModel, folder: Path) -> None:
 def shard_model(model: Any, optimizer: torch.optim.Optimizer, accelerator: Accelerator) -> Any:
     """The model (a causal LM with `model.layers`) and the optimizer over it, sharded by accelerate in place.
 
-    With FSDP2 each layer is a unit, and norm, embedding and head together another, as the last two may be tied.
+    With FSDP2 each layer is a unit, and embedding and head together belong to the model's own, as they may be tied.
     accelerate's wrapper of the optimizer is left aside: the loop steps the optimizer itself, whose fused kernel takes
     `found_inf`.
     """
+    # Where embedding and head are tied accelerate makes one unit of them and the last norm, and torch gathers it when
+    # the first of the three is called and counts on each being called once a forward pass. Here the loss takes the
+    # head's weight without a call, and what scores rows calls it often: a later step would read weights that are gone.
+    model.get_input_embeddings = model.get_output_embeddings = lambda: None
     try:
         model, _ = accelerator.prepare(model, optimizer)
     except ValueError as error:  # a layer class of `accelerate config` that the model does not have
         raise TrainError(f"accelerate: {error}") from error
+    finally:
+        del model.get_input_embeddings, model.get_output_embeddings
     # The loss is divided by the number of targets of all ranks, so their gradients are to be added, where FSDP takes
     # the mean. Sums alone also run on gloo, which multiplies nothing on the way.
     for module in model.modules():

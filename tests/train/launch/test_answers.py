@@ -1,6 +1,7 @@
 """What `accelerate config` has written changes what runs, or is refused with a sentence that says what to do."""
 
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 from forked_ranks import on_ranks
 from pretrain_miniature import REPOSITORY, SHAPE, pretrain, write_inputs, write_run_config
+from torch.distributed.checkpoint.state_dict import get_model_state_dict
 from torch.distributed.tensor import DTensor
 from transformers import AutoTokenizer
 
@@ -214,6 +216,8 @@ def one_step(config: Path) -> dict[str, Any]:
         "masters": {value.dtype for value in parameters},
         "mesh": tuple(parameters[0].device_mesh.shape) if isinstance(parameters[0], DTensor) else None,
         "read": len(read),
+        "linears": Counter(type(module).__name__ for module in run.model.modules()),
+        "kinds_of_tensors": {type(value).__name__ for value in get_model_state_dict(run.model).values()},
         "environment": dict(os.environ),
     }
     run.world.barrier()
@@ -247,6 +251,22 @@ def test_the_answers_of_accelerate_config_change_what_runs(
         assert given == {name: value for name, value in answers.items() if name in given} | {
             "ACCELERATE_USE_CPU": "true"
         }
+
+
+def test_fp8_by_torchao_s_recipe_keeps_float32_masters_and_plain_checkpoints(tmp_path: Path) -> None:
+    """On a CPU torchao emulates the products; what they cost and save is seen on a GPU only."""
+    pytest.importorskip("torchao")
+    shape = SHAPE | {"num_hidden_layers": 4}
+    config = write_run_config(write_inputs(tmp_path / "inputs"), tmp_path / "config.yaml", heldout=None, model=shape)
+    plain = one_step(config)
+    answers = variables(tmp_path, mixed_precision="fp8", fp8_config={"backend": "AO"}, fsdp={})
+    for found in on_ranks(2, one_step, config, **answers):
+        assert found["sharded"]
+        assert found["masters"] == {torch.float32}
+        assert found["linears"]["Float8Linear"] > 20
+        assert found["loss"] != plain["loss"]
+        assert found["loss"] == pytest.approx(plain["loss"], rel=5e-3)
+        assert found["kinds_of_tensors"] == {"DTensor"}
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "train/configs/accelerate").glob("*.yaml")), ids=lambda p: p.stem)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from forked_ranks import on_ranks
-from pretrain_miniature import write_inputs, write_run_config
+from pretrain_miniature import metrics, write_inputs, write_run_config
 from torch.distributed.tensor import DTensor
 
 from train.config import PretrainConfig
@@ -16,6 +16,7 @@ from train.launch.world import enter_world
 from train.model_setup.parameter_groups import matrix_kind
 from train.model_setup.phase_edges import rebalance_live
 from train.pretrain import update
+from train.run.outputs import evaluate
 from train.run.run import Run
 
 STEPS = (0, 1, 2, 12)
@@ -36,13 +37,15 @@ class Found:
     rebalanced: tuple[float, list[float]]
 
 
-def train_a_few_steps(config: Path) -> Found:
-    settings = honoured(load_config(PretrainConfig, config))
+def train_a_few_steps(config: Path, folder: Path) -> Found:
+    settings = honoured(load_config(PretrainConfig, config, [f"output_dir={folder}"]))
     run = Run(settings, enter_world(settings))
+    evaluate(run, "0")  # beside the loss, held-out text, rows and sources are scored: the head is called often or never
     for step in STEPS:
         plan = run.curriculum.at(step)
         run.enter_phase(plan)
         run.pending.add(update(run, plan))
+        run.step += 1
     records = run.pending.take()
     for monitor in run.monitors.values():
         monitor.on_records(records)
@@ -56,6 +59,7 @@ def train_a_few_steps(config: Path) -> Found:
         for name, value in parameters.items()
         if matrix_kind(name)
     ]
+    evaluate(run, "end")
     run.close()
     run.world.barrier()
     run.world.close()
@@ -75,14 +79,14 @@ def train_a_few_steps(config: Path) -> Found:
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sharding")
-    monitors = {"interval": 1, "names": ["optimization", "weights"]}
-    changes = {"heldout": None, "monitors": monitors, "micro_batch_rows": 1}
+    monitors = {"interval": 1, "names": ["optimization", "weights", "loss_by_source"]}
+    changes = {"monitors": monitors, "micro_batch_rows": 1}
     return write_run_config(write_inputs(folder / "inputs"), folder / "config.yaml", **changes)
 
 
 @pytest.fixture(scope="module")
 def on_one(config: Path) -> Found:
-    found = train_a_few_steps(config)
+    found = train_a_few_steps(config, config.parent / "one")
     assert found.sharded == 0  # one process in float32 is left as it is
     return found
 
@@ -97,12 +101,13 @@ def on_one(config: Path) -> Found:
 def test_each_rank_holds_its_part_and_trains_as_one_does(
     config: Path,
     on_one: Found,
+    tmp_path: Path,
     nodes: int,
     mesh: tuple[int, ...],
     placements: tuple[str, ...],
     parts: int,
 ) -> None:
-    ranks = on_ranks(4, train_a_few_steps, config, nodes=nodes)
+    ranks = on_ranks(4, train_a_few_steps, config, tmp_path / "run", nodes=nodes)
     for found in ranks:
         assert found.sharded == found.parameters  # scales of one element too
         assert (found.mesh, found.placements) == (mesh, {placements})
@@ -117,6 +122,10 @@ def test_each_rank_holds_its_part_and_trains_as_one_does(
             assert mine["grad_norm"] == pytest.approx(alone["grad_norm"], rel=2e-4)
             for key in ("weight_rms", "grad_rms", "update_rms"):
                 assert mine[key] == pytest.approx(alone[key], rel=2e-3), key
+            for kind, value in alone["loss_by_domain"].items():
+                assert mine["loss_by_domain"][kind] == pytest.approx(value, abs=2e-4)
             for kind, values in alone["alphas"].items():
                 assert mine["alphas"][kind] == pytest.approx(values, rel=1e-4)
+    heldout, alone = (metrics(folder, "heldout.jsonl") for folder in (tmp_path / "run", config.parent / "one"))
+    assert [line["loss"] for line in heldout] == pytest.approx([line["loss"] for line in alone], abs=1e-4)
     assert sum(found.local for found in ranks) == on_one.total * 4 // parts

@@ -12,9 +12,12 @@ import pytest
 import torch
 import yaml
 from pretrain_miniature import (
+    REPOSITORY,
+    SCRIPT,
     TOTAL_STEPS,
     environment,
     launch_ranks,
+    launched,
     lose_a_rank,
     metrics,
     pretrain,
@@ -134,11 +137,11 @@ def test_a_finished_run_started_again_changes_nothing(inputs: Path, undisturbed:
 
 @pytest.fixture(scope="module")
 def two_ranks(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run by `accelerate launch --cpu --num_processes 2`, every checkpoint kept."""
+    """The same run by `accelerate launch` with a file of FSDP2 for two ranks, every checkpoint kept."""
     folder = tmp_path_factory.mktemp("two")
-    done = launch_ranks(
-        write_run_config(inputs, folder / "config.yaml", checkpoint={"every_steps": 4, "keep_last": 9}), 2
-    )
+    config = write_run_config(inputs, folder / "config.yaml", checkpoint={"every_steps": 4, "keep_last": 9})
+    file = REPOSITORY / "train" / "configs" / "accelerate" / "cpu.yaml"
+    done = launched(["accelerate", "launch", "--config_file", str(file), str(SCRIPT), str(config)])
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "run"
 
