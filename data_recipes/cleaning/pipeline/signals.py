@@ -150,6 +150,7 @@ def _measure_some(run: Run, step: Step, unit: int, missing: np.ndarray, earlier:
         computed = missing | before
     table = table.append_column(COMPUTED, pa.array(computed))
     target = run.signals(step, unit)
+    target.record.unlink(missing_ok=True)  # it is of the file that this one replaces
     with writing_parquet(target.file, table.schema) as (sink, file):
         sink.write(table)
     _write_signals_record(run, step, unit, file.record, len(table))

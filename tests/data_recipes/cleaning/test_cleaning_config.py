@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_recipes.cleaning.clean import clean, plan
-from data_recipes.cleaning.config import checked_config, load_cleaning_config, shipped_configs, step_kinds
+from data_recipes.cleaning.config import checked_config, shipped_configs, step_kinds
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.pipeline.summary import read_summary, reasons_of
 from data_recipes.errors import DataError
@@ -39,12 +39,6 @@ COUNT = {"step": "planted-count"}
 def test_a_wrong_config_is_refused_by_name(values, named):
     with pytest.raises(DataError, match=named):
         checked_config(values)
-
-
-@pytest.mark.parametrize("name", shipped_configs())
-def test_shipped_configs_are_found_by_name(name):
-    if name != "math":  # names evaluation sets, which are fetched
-        assert load_cleaning_config(name).steps
 
 
 def test_the_guide_names_every_step_and_config():
