@@ -52,6 +52,10 @@ def test_the_same_bytes_for_any_number_of_tasks(tmp_path: Path, monkeypatch: pyt
     assert len([name for name in runs[0].files() if name.startswith("copies/")]) > 7
 
 
+def test_units_of_which_nothing_takes_part_are_no_hindrance(tmp_path: Path) -> None:
+    assert search(tmp_path, [["a"], [], ["b", "b"]], excluded={(0, 0)}).run() == {(2, 1): (2, 0)}
+
+
 def test_copies_within_a_unit_are_not_sorted_across_units(tmp_path: Path) -> None:
     corpus = search(tmp_path, [["the same"] * 20_000, ["the same"] * 20_000 + ["another"]])
     verdicts = corpus.run()

@@ -107,6 +107,13 @@ def test_documents_without_words_and_of_a_few_words(tmp_path: Path) -> None:
     assert search(tmp_path, units).run() == {(0, 0): (1, 0)}  # the longer one is kept
 
 
+def test_units_of_which_nothing_takes_part_are_no_hindrance(tmp_path: Path) -> None:
+    text = "one two three four five six seven eight"
+    units = [["!!", "..."], [text, text], [], [text + " nine"]]
+    assert search(tmp_path / "a", units, excluded={(3, 0)}).run() == {(1, 1): (1, 0)}
+    assert search(tmp_path / "b", [["!"], [text]], excluded={(1, 0)}).run() == {}
+
+
 def test_the_source_of_higher_priority_is_kept_then_the_longer_text_then_the_first(tmp_path: Path) -> None:
     text = "one two three four five six seven eight"
     units = [[text + " !!!!"], [text, text + " .", text]]
