@@ -1,4 +1,4 @@
-"""The heuristic filters of cleaning: documents a second on one core, beside datatrove's, and how well languages are told.
+"""The heuristic filters of cleaning: documents a second on one core, beside datatrove's; how well languages are told.
 
     python benchmarks/cleaning_rules.py rules
     python benchmarks/cleaning_rules.py languages

@@ -83,8 +83,8 @@ class BookRules(Step[BookRulesSettings]):
         columns: dict[str, Any] = {
             "book_words": count,
             "book_odd": shares(found["odd"], written),
-            "book_mixed_words": shares(mixed, latin),
-            "book_single_letters": shares(single, latin),
+            "book_mixed_words": shares(mixed, count),
+            "book_single_letters": shares(single, count),
             "book_mean_word_length": shares(characters, latin),
             "book_letters": shares(found["letters"], written),
             "book_contents_lines": shares(_lines(_CONTENTS_LINE, batch.texts), found["lines"]),

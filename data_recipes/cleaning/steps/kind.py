@@ -12,7 +12,7 @@ import pyarrow as pa
 from data_recipes.cleaning.code_files import PATH_COLUMNS, language_of, paths_of
 from data_recipes.cleaning.measures import shares
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings
-from data_recipes.cleaning.steps.math_rules import FORMULA
+from data_recipes.cleaning.steps.math_rules import formulas_of
 from data_recipes.cleaning.words import split_words
 
 # Web pages and documents, whatever their suffix makes of them for a code corpus.
@@ -40,7 +40,7 @@ class Kind(Step[KindSettings]):
     def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
         kinds = np.full(len(batch), "text", dtype=object)
         lengths = np.array([len(text) for text in batch.texts])
-        formulas = np.array([sum(len(match.group()) for match in FORMULA.finditer(text)) for text in batch.texts])
+        formulas = np.array([sum(map(len, formulas_of(text)[0])) for text in batch.texts])
         kinds[np.diff(split_words(batch.texts).offsets) >= self.settings.book_words] = "book"
         kinds[shares(formulas, lengths) >= self.settings.math_characters] = "math"
         kinds[[language_of(path) not in _TEXT_LANGUAGES for path in paths_of(batch)]] = "code"

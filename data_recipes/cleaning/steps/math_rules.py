@@ -94,16 +94,16 @@ class MathRules(Step[MathRulesSettings]):
 
     def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
         lengths = np.array([len(text) for text in batch.texts])
-        formulas = [[match.group() for match in FORMULA.finditer(text)] for text in batch.texts]
+        formulas, opened = zip(*map(formulas_of, batch.texts), strict=True) if len(batch) else ((), ())
         prose = [
-            FORMULA.sub(_IN_PLACE, text) if found else text for text, found in zip(batch.texts, formulas, strict=True)
+            FORMULA.sub(_in_place, text) if found else text for text, found in zip(batch.texts, formulas, strict=True)
         ]
         in_formulas = np.array([sum(map(len, found)) for found in formulas])
         signs = np.array([len(_SIGN.findall(text)) for text in prose])
         columns: dict[str, Any] = {
             "math_formulas": [len(found) for found in formulas],
             "math_failed_formulas": [len(_FAILED.findall(text)) for text in batch.texts],
-            "math_open_formulas": [sum(map(_is_open, found[-1:])) for found in formulas],
+            "math_open_formulas": [int(is_open) for is_open in opened],
             "math_formula_characters": shares(in_formulas, lengths),
             "math_formulas_or_digits": shares(in_formulas + signs, lengths),
             **english_signals(prose, "math_", short_line=self.settings.short_line),
@@ -118,6 +118,17 @@ class MathRules(Step[MathRulesSettings]):
 
 
 _SIGN = re.compile(r"[0-9+=<>≤≥±×÷√∑∫∞≈≠∈⊂∪∩→⇒^]")
+
+
+def formulas_of(text: str) -> tuple[list[str], bool]:
+    """The formulas of a text, and whether one more begins that nothing ends."""
+    found = [match.group() for match in FORMULA.finditer(text)]
+    is_open = bool(found) and _is_open(found[-1])
+    return found[:-1] if is_open else found, is_open
+
+
+def _in_place(match: re.Match[str]) -> str:
+    return match.group() if _is_open(match.group()) else _IN_PLACE
 
 
 def _is_open(formula: str) -> bool:
