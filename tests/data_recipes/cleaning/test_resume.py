@@ -126,6 +126,7 @@ def test_killed_and_given_again_it_ends_with_the_same_bytes(undisturbed, corpus,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # thirteen starts of Python, on a machine that may be busy
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(undisturbed, corpus, tmp_path, seed):
     chance = random.Random(seed)
