@@ -143,12 +143,18 @@ def decontamination(arguments: argparse.Namespace) -> dict[str, Any]:
         "planted_found": f"{recalled} of {len(planted)}",
         "others_flagged": len(flagged - set(planted)),
     }
-    return result | {"datatrove": _datatrove(items, documents, set(planted), any_run, words)}
+    result["datatrove"] = _datatrove([item.question for item in items], documents, set(planted), words)
+    # With the same words on both sides a document is flagged by both or by none.
+    same = [_in_our_words(given) for given in ([item.question for item in items], documents)]
+    theirs = _datatrove(*same, any_run, words)
+    result["with_the_same_words"] = {
+        "flagged_by_both": theirs["planted_found"],
+        "by_datatrove_alone": theirs["others_flagged"],
+    }
+    return result
 
 
-def _datatrove(
-    items: list[Any], documents: list[str], planted: set[int], any_run: set[int], words: int
-) -> dict[str, Any]:
+def _datatrove(items: list[str], documents: list[str], planted: set[int], words: int) -> dict[str, Any]:
     from datatrove.data import Document
     from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter
     from datatrove.utils.hashing import HashConfig
@@ -166,22 +172,31 @@ def _datatrove(
         step = NGramsDecontFilter(folder, config, language=Splitter())  # type: ignore[arg-type]
     # What its indexer writes; that one needs lighteval.
     step._index_hashes = {
-        step.hash_func(" ".join(gram)): item.set
+        step.hash_func(" ".join(gram)): "made"
         for item in items
-        for gram in ngrams(simplify_text(item.question, step.config.norm_config).split(), 13)
+        for gram in ngrams(simplify_text(item, step.config.norm_config).split(), 13)
     }
-    some = documents[:: max(1, len(documents) // 1500)]
-    numbers = range(0, len(documents), max(1, len(documents) // 1500))
-    seconds, verdicts = process_seconds(lambda: [step.filter(Document(text=text, id="")) is not True for text in some])
-    share = sum(map(len, some)) / sum(map(len, documents))
-    said = {number for number, verdict in zip(numbers, verdicts, strict=True) if verdict}
+    seconds, verdicts = process_seconds(
+        lambda: [step.filter(Document(text=text, id="")) is not True for text in documents]
+    )
+    said = {number for number, verdict in enumerate(verdicts) if verdict}
     return {
-        "words_a_second": words * share / seconds,
-        "documents": len(some),
-        "planted_found": f"{len(said & planted)} of {len(planted & set(numbers))}",
+        "words_a_second": words / seconds,
+        "planted_found": f"{len(said & planted)} of {len(planted)}",
         "others_flagged": len(said - planted),
-        "flagged_by_one_alone_with_any_run": len(said ^ (any_run & set(numbers))),
     }
+
+
+def _in_our_words(texts: list[str]) -> list[str]:
+    """The texts with one space between words as we see them."""
+    from data_recipes.cleaning.words import split_words
+
+    found = []
+    for text in texts:
+        words = split_words([text])
+        places = zip(words.starts.tolist(), words.ends.tolist(), strict=True)
+        found.append(" ".join(text[start:end].lower() for start, end in places))
+    return found
 
 
 def topics(arguments: argparse.Namespace) -> dict[str, Any]:

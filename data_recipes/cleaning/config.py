@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_recipes.cleaning.code_files import PATH_COLUMNS
 from data_recipes.cleaning.repositories import JoinSettings
-from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Rewrite, Step, StepSettings
+from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, FolderOrId, Rewrite, Step, StepSettings
 from data_recipes.errors import DataError, nearest
 from data_recipes.manifest import fingerprint_of
 from data_recipes.recipes.yaml_schema import read_yaml, validate
@@ -203,13 +203,17 @@ def _check_columns(config: CleaningConfig, where: str) -> None:
 def _located(settings: StepSettings, folder: Path) -> StepSettings:
     """The same settings with relative paths counted from `folder`."""
 
-    def locate(value: Any) -> Any:
+    def locate(value: Any, or_id: bool) -> Any:
         if isinstance(value, Path):
             return folder / value.expanduser()
+        if or_id and isinstance(value, str) and (folder / Path(value).expanduser()).exists():
+            return str(folder / Path(value).expanduser())
         if isinstance(value, dict):
-            return {key: locate(item) for key, item in value.items()}
+            return {key: locate(item, or_id) for key, item in value.items()}
         if isinstance(value, list | tuple):
-            return [locate(item) for item in value]
+            return [locate(item, or_id) for item in value]
         return value
 
-    return type(settings).model_validate(locate(settings.model_dump()))
+    models = settings.marked(FolderOrId)
+    located = {name: locate(value, name in models) for name, value in settings.model_dump().items()}
+    return type(settings).model_validate(located)

@@ -3,6 +3,7 @@
 It is the second stage of recall, `topic-encoder`: slower and better, and asked only of what the first lets through.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,18 +45,20 @@ def train_encoder(
     The first 256 tokens of a document count. `DataError` as from `train_topic`, and where there is no such model.
     """
     import torch
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 
     check_examples(positives, negatives, out, topic=topic, text=text)
     folder = base_folder(base, revision)
     examples = read_examples(positives, negatives, text=text, most=most, values_of=_beginnings, told=told)
     torch.manual_seed(0)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        # TinyBERT's config does not say that it is a BERT.
+        kind = AutoConfig if "model_type" in json.loads((folder / "config.json").read_text()) else BertConfig
+        shape = kind.from_pretrained(folder, id2label={0: OTHER, 1: topic}, label2id={OTHER: 0, topic: 1})
+        tokenizer = AutoTokenizer.from_pretrained(folder, config=shape)
         model = AutoModelForSequenceClassification.from_pretrained(
             folder,
-            id2label={0: OTHER, 1: topic},
-            label2id={OTHER: 0, topic: 1},
+            config=shape,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,  # a head for something else is replaced
         )

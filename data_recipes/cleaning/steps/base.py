@@ -23,6 +23,10 @@ class Threshold:
     """Marks a field of `Settings` that only the verdict depends on: `Annotated[float, Threshold()]`."""
 
 
+class FolderOrId:
+    """Marks a field of one name or several of models: a folder, counted from the config's, or else a Hub id."""
+
+
 Value = str | bool | int | float
 
 
@@ -47,17 +51,18 @@ class StepSettings(BaseModel):
 
     def signal_settings(self) -> dict[str, Any]:
         """The fields that the signals depend on, as JSON has them."""
-        return self.model_dump(mode="json", exclude=self._threshold_names())
+        return self.model_dump(mode="json", exclude=self.marked(Threshold))
 
     def thresholds(self) -> dict[str, Any]:
         """The other fields, as JSON has them."""
-        return self.model_dump(mode="json", include=self._threshold_names())
+        return self.model_dump(mode="json", include=self.marked(Threshold))
 
     @classmethod
-    def _threshold_names(cls) -> set[str]:
+    def marked(cls, kind: type) -> set[str]:
+        """The fields with a mark of a kind."""
         hints = get_type_hints(cls, include_extras=True)
         marks = {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
-        return {name for name, found in marks.items() if any(isinstance(mark, Threshold) for mark in found)}
+        return {name for name, found in marks.items() if any(isinstance(mark, kind) for mark in found)}
 
 
 @dataclass(frozen=True)

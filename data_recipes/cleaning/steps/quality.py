@@ -10,7 +10,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_recipes.cleaning.scorers import LoadedEncoder, find_encoder, probabilities
-from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
+from data_recipes.cleaning.steps.base import Batch, FolderOrId, Step, StepSettings, Threshold
 from data_recipes.cleaning.topics import KIND as LINEAR
 from data_recipes.cleaning.topics import load_classifier, read_classifier
 from data_recipes.errors import DataError
@@ -35,7 +35,7 @@ class QualitySettings(EncoderSettings):
     """`scorer`: a sequence classifier by Hub id (at a `revision`) or folder, or a folder of `yulanmini data
     train-topic`. Documents below `at_least` are dropped; without it all stay, with their score in `column`."""
 
-    scorer: str
+    scorer: Annotated[str, FolderOrId()]
     revision: str | None = None
     column: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "quality"
     at_least: Annotated[float | None, Field(ge=0, le=BEST), Threshold()] = None

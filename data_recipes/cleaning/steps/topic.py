@@ -65,10 +65,7 @@ class Topic(Step[TopicSettings]):
     def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
         if self.settings.action == "annotate":
             return [None] * len(signals)
-        kept = np.zeros(len(signals), dtype=bool)
-        for topic, least in self._least.items():
-            kept |= signals[f"topic_{topic}"].to_numpy() >= np.float32(least)
-        return [None if keep else "on none of the topics" for keep in kept]
+        return off_topic(signals, self._least)
 
     def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
         """By topic: recall and precision on held-out examples, as the classifier's manifest has them."""
@@ -77,7 +74,15 @@ class Topic(Step[TopicSettings]):
     @property
     def _least(self) -> dict[str, float]:
         settings = self.settings
-        return {topic: settings.probability_of.get(topic, settings.probability) for topic in settings.models}
+        return {f"topic_{topic}": settings.probability_of.get(topic, settings.probability) for topic in settings.models}
 
     def limits(self) -> dict[str, list[float]]:
-        return {f"topic_{topic}": [least] for topic, least in self._least.items()}
+        return {column: [least] for column, least in self._least.items()}
+
+
+def off_topic(signals: pa.Table, least: dict[str, float]) -> list[str | None]:
+    """The reasons of documents whose probability is below the least in every column."""
+    kept = np.zeros(len(signals), dtype=bool)
+    for column, bound in least.items():
+        kept |= signals[column].to_numpy() >= np.float32(bound)
+    return [None if keep else "on none of the topics" for keep in kept]

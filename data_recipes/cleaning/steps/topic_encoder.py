@@ -5,14 +5,13 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 from pydantic import Field, model_validator
 
 from data_recipes.cleaning.scorers import Encoder, LoadedEncoder, find_encoder, probabilities
-from data_recipes.cleaning.steps.base import Batch, Step, Threshold
+from data_recipes.cleaning.steps.base import Batch, FolderOrId, Step, Threshold
 from data_recipes.cleaning.steps.quality import DECIMALS, EncoderSettings
-from data_recipes.cleaning.steps.topic import Probability, TopicName
+from data_recipes.cleaning.steps.topic import Probability, TopicName, off_topic
 from data_recipes.errors import DataError, nearest
 from data_recipes.manifest import MANIFEST_NAME
 
@@ -22,7 +21,7 @@ class TopicEncoderSettings(EncoderSettings):
     label that stands for the topic is called like it, or as `label_of` says. A document is kept that is on at least one
     topic with this probability."""
 
-    models: dict[TopicName, str] = Field(min_length=1)
+    models: Annotated[dict[TopicName, str], FolderOrId()] = Field(min_length=1)
     revision_of: dict[str, str] = Field(default_factory=dict)
     label_of: dict[str, str] = Field(default_factory=dict)
     probability: Annotated[Probability, Threshold()] = 0.5
@@ -92,10 +91,7 @@ class TopicEncoder(Step[TopicEncoderSettings]):
         }
 
     def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
-        kept = np.zeros(len(signals), dtype=bool)
-        for topic, least in self._least.items():
-            kept |= signals[f"encoder_{topic}"].to_numpy() >= np.float32(least)
-        return [None if keep else "on none of the topics" for keep in kept]
+        return off_topic(signals, self._least)
 
     def details(self, columns: Iterable[pa.Table]) -> dict[str, Any]:
         """By topic: recall and precision on held-out examples, of those that `yulanmini data train-topic` has made."""
@@ -106,7 +102,8 @@ class TopicEncoder(Step[TopicEncoderSettings]):
     @property
     def _least(self) -> dict[str, float]:
         settings = self.settings
-        return {topic: settings.probability_of.get(topic, settings.probability) for topic in settings.models}
+        least = {topic: settings.probability_of.get(topic, settings.probability) for topic in settings.models}
+        return {f"encoder_{topic}": bound for topic, bound in least.items()}
 
     def limits(self) -> dict[str, list[float]]:
-        return {f"encoder_{topic}": [least] for topic, least in self._least.items()}
+        return {column: [least] for column, least in self._least.items()}

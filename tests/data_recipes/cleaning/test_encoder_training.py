@@ -18,6 +18,13 @@ from data_recipes.errors import DataError
 def test_a_small_encoder_learns_a_topic_and_judges_by_it(tmp_path: Path) -> None:
     math, web = documents(MATH, 200, 1), documents(WEB, 200, 2)
     base = make_encoder(tmp_path / "base", " ".join([*math, *web]).split(), num_labels=1, initializer_range=0.1)
+    # As TinyBERT is published: a vocabulary, and a config that does not say what it is the config of.
+    (base / "vocab.txt").write_text("\n".join(json.loads((base / "tokenizer.json").read_text())["model"]["vocab"]))
+    for path in base.glob("tokenizer*"):
+        path.unlink()
+    config = json.loads((base / "config.json").read_text())
+    left_out = ("model_type", "architectures", "id2label", "label2id")
+    (base / "config.json").write_text(json.dumps({key: config[key] for key in config if key not in left_out}))
     sides = [write(tmp_path / "math.jsonl", math)], [write(tmp_path / "web.jsonl", web)]
     with pytest.raises(DataError, match="no such model"):
         train_encoder(*sides, tmp_path / "out", topic="math", base=str(tmp_path / "absent"))

@@ -118,6 +118,15 @@ def test_scores_of_a_softer_threshold_are_those_of_a_fresh_run_and_recipes_choos
     assert sum(middle.keeps(row) for row in kept) == sum(low <= score <= high for score in scores) > 10
 
 
+def test_models_are_found_beside_the_config(place: Path, tmp_path: Path) -> None:
+    make_encoder(tmp_path / "models" / "edu", ["a", "b"], num_labels=1)
+    train = {"step": "quality", "scorer": "models/edu"}
+    found = checked_config({"steps": [train]}, folder=tmp_path)
+    assert found.steps[0].settings.scorer == str(tmp_path / "models/edu")
+    with pytest.raises(DataError, match="models/edu"):
+        checked_config({"steps": [train]}, folder=place)
+
+
 def test_a_set_that_was_not_fetched_is_refused_before_a_folder_is_made(place: Path, tmp_path: Path) -> None:
     steps = [{"step": "decontamination", "sets": ["gsm8k"], "data": str(tmp_path / "benchmarks")}]
     with pytest.raises(DataError, match="yulanmini eval fetch"):
