@@ -19,7 +19,7 @@ def token_losses(hidden_states: torch.Tensor, targets: torch.Tensor, head: Any) 
     size = logits_chunk_tokens(head.weight.shape[0], hidden_states.device.type)
     losses = []
     for hidden_chunk, target_chunk in zip(hidden_states.split(size), targets.split(size), strict=True):
-        logits = head(hidden_chunk.to(head.weight.dtype)).float()
+        logits = _logits(head, hidden_chunk).float()
         losses.append(nn.functional.cross_entropy(logits, target_chunk, ignore_index=IGNORED, reduction="none"))
     return torch.cat(losses)
 
@@ -39,9 +39,9 @@ def losses_of(model: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torc
     found: list[torch.Tensor] = []
 
     def measure(module: nn.Module, args: Any, output: Any) -> None:
-        """Within the model's forward pass, where a sharded head is whole."""
+        """Within the model's forward pass, where a sharded head's weight is whole."""
         hidden_states = output[0]
-        found.append(head(hidden_states[:, -1:]))
+        found.append(_logits(head, hidden_states[:, -1:]))
         found.append(token_losses(hidden_states[rows, places], targets, head))
 
     if head is not None and "logits_to_keep" in inspect.signature(model.forward).parameters:
@@ -55,3 +55,10 @@ def losses_of(model: Any, input_ids: torch.Tensor, labels: torch.Tensor) -> torc
             return losses
     logits = model(input_ids=input_ids, use_cache=False).logits[rows, places]
     return nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _logits(head: Any, hidden_states: torch.Tensor) -> torch.Tensor:
+    """A plain head's weight is used by itself: to call a sharded one would, for FSDP, end its forward pass."""
+    if isinstance(head, nn.Linear) and head.bias is None and head.weight.is_floating_point():
+        return nn.functional.linear(hidden_states.to(head.weight.dtype), head.weight)
+    return head(hidden_states)
