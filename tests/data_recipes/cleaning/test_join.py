@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from data_recipes.cleaning.clean import clean
 from data_recipes.cleaning.config import checked_config
+from data_recipes.cleaning.pipeline import join
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
+from data_recipes.cleaning.pipeline.unit_files import write_record
 from data_recipes.cleaning.repositories import cut, heading, imports_of, ordered
 from data_recipes.errors import DataError
 from data_recipes.reading import files as reading_files
@@ -153,6 +155,31 @@ def test_the_bytes_do_not_depend_on_tasks_and_a_flipped_one_is_made_again(rows, 
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
     assert run(rows, tmp_path / "one")["files"] == hashes
+
+
+def test_stopped_after_any_part_it_ends_with_the_same_bytes(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading_files, "UNIT_BYTES", 8_000)
+    hashes = run(rows, tmp_path / "whole")["files"]
+
+    class Stopped(BaseException):
+        pass
+
+    records = 2 * len(list((tmp_path / "whole/joined").iterdir()))
+    assert records > 4
+    for stop in (0, 2, records // 2, records - 1):
+        left = [stop]
+
+        def record_or_stop(*arguments, left=left, **values):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Stopped  # before a record, so that its file is there without one
+            return write_record(*arguments, **values)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(join, "write_record", record_or_stop)
+            with pytest.raises(Stopped):
+                run(rows, tmp_path / f"stopped-{stop}")
+        assert run(rows, tmp_path / f"stopped-{stop}")["files"] == hashes
 
 
 def test_settings_of_the_join_are_followed_and_its_folder_goes_with_it(rows, tmp_path):
