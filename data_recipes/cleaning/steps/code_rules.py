@@ -10,12 +10,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from data_recipes.cleaning.code_files import GENERATED, PATH_COLUMNS, comment_characters, language_of, paths_of
+from data_recipes.cleaning.code_files import (
+    GENERATED,
+    LANGUAGES,
+    PATH_COLUMNS,
+    comment_characters,
+    language_of,
+    paths_of,
+)
 from data_recipes.cleaning.limits import Limit, Rule, first_reasons, limits_of, rules_of
 from data_recipes.cleaning.measures import measure, shares
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
+from data_recipes.errors import nearest
 
 _GENERATED_LINES = 5  # The Stack v2
 # The Stack v2's patterns for data written as text.
@@ -104,6 +112,14 @@ class CodeRulesSettings(StepSettings):
     limits: Annotated[CodeLimits, Threshold()] = ALL_LANGUAGES
     for_languages: Annotated[dict[str, CodeLimits], Threshold()] = FOR_LANGUAGES
     """By language (`code_language`), what differs from `limits`."""
+
+    @model_validator(mode="after")
+    def _languages_are_known(self) -> "CodeRulesSettings":
+        names = [language.name for language in LANGUAGES]
+        for name in self.for_languages:
+            if name not in names:
+                raise ValueError(f"for_languages: no language '{name}' is told apart.{nearest(name, names)}")
+        return self
 
 
 class CodeRules(Step[CodeRulesSettings]):

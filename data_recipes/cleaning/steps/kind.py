@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from data_recipes.cleaning.code_files import PATH_COLUMNS, language_of, paths_of
 from data_recipes.cleaning.measures import shares
@@ -21,9 +22,9 @@ _TEXT_LANGUAGES = {None, "html", "tex", "xml", "markdown", "text"}
 
 class KindSettings(StepSettings):
     step: Literal["kind"] = "kind"
-    math_characters: float = 0.03
+    math_characters: float = Field(0.03, ge=0, le=1)
     """Text of which formulas make at least so much is mathematics. Ours."""
-    book_words: int = 20_000
+    book_words: int = Field(20_000, ge=1)
     """Text of at least so many words is a book: the web's median is under a thousand. Ours."""
 
 

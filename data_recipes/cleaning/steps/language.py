@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import numba
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
 
@@ -29,14 +30,17 @@ _SCRIPT_SHARE, _KANA_SHARE = 0.5, 0.1
 _IDEOGRAPH_LETTERS = 3
 
 
+Code = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
+
+
 class LanguageSettings(StepSettings):
     step: Literal["language"] = "language"
-    pieces: int = 5
-    piece_characters: int = 200
+    pieces: int = Field(5, ge=1)
+    piece_characters: int = Field(200, ge=20)
     """5 pieces of 200 characters tell languages apart as well as the whole text (`benchmarks/cleaning_rules.py`)."""
-    languages: Annotated[tuple[str, ...] | None, Threshold()] = None
+    languages: Annotated[tuple[Code, ...] | None, Threshold()] = None
     """ISO 639 codes that are kept; null: any."""
-    min_share: Annotated[float | None, Threshold()] = 0.65
+    min_share: Annotated[float | None, Field(ge=0, le=1), Threshold()] = 0.65
     """FineWeb asks fastText for a probability of 0.65; ours is a share of the text, at the same figure."""
 
 

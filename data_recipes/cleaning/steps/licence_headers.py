@@ -7,6 +7,8 @@ it (`#!`, encoding, `<?php`) stays. Notices that are not at the top stay.
 import re
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from data_recipes.cleaning.code_files import GENERATED, PATH_COLUMNS, PROSE, language_of, paths_of
 from data_recipes.cleaning.steps.base import Batch, Rewrite, StepSettings
 
@@ -37,7 +39,7 @@ _COMMENT = re.compile(
 
 class LicenceHeadersSettings(StepSettings):
     step: Literal["licence-headers"] = "licence-headers"
-    longest: int = 20_000
+    longest: int = Field(20_000, ge=100)
     """Characters of the longest comment that is looked at. A whole licence text of GPL 2 has 18,000."""
 
 

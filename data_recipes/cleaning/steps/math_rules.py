@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
 from data_recipes.cleaning.measures import shares
@@ -49,7 +50,7 @@ REASONS = {
 
 class MathRulesSettings(StepSettings):
     step: Literal["math-rules"] = "math-rules"
-    short_line: int = 30
+    short_line: int = Field(30, ge=0)
 
     max_failed_formulas: Limit = 2  # ours: OpenWebMath drops these pages before, with its extraction
     max_open_formulas: Limit = 0  # ours: a page cut in the middle of a formula

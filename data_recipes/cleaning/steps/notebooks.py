@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
 import orjson
+from pydantic import Field
 
 from data_recipes.cleaning.code_files import PATH_COLUMNS, paths_of
 from data_recipes.cleaning.steps.base import Batch, Rewrite, StepSettings
@@ -19,7 +20,7 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 class NotebooksSettings(StepSettings):
     step: Literal["notebooks-to-markdown"] = "notebooks-to-markdown"
-    longest_output: int = 2_000
+    longest_output: int = Field(2_000, ge=0)
     """Characters of an output that are kept. Ours: longer ones are logs and tables."""
 
 

@@ -7,6 +7,8 @@ datatrove's `C4QualityFilter(filter_no_terminal_punct=False)`). Empty lines stay
 import re
 from typing import ClassVar, Literal
 
+from pydantic import Field
+
 from data_recipes.cleaning.steps.base import Batch, Rewrite, StepSettings
 
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
@@ -17,9 +19,9 @@ _GAPS = re.compile(r"\n{3,}")
 
 class WebLinesSettings(StepSettings):
     step: Literal["web-lines"] = "web-lines"
-    min_words: int = 3
+    min_words: int = Field(3, ge=0)
     """Words (between spaces) that a line must have. C4."""
-    max_word_length: int = 1000
+    max_word_length: int = Field(1000, ge=1)
     """C4's code: a longer one is data."""
     phrases: tuple[str, ...] = (
         *("javascript", "terms of use", "privacy policy", "cookie policy"),

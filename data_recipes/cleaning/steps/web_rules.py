@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import numba
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
 from data_recipes.cleaning.measures import LETTER, character_kinds, characters_of, measure, shares
@@ -58,7 +59,7 @@ REASONS = {
 
 class WebRulesSettings(StepSettings):
     step: Literal["web-rules"] = "web-rules"
-    short_line: int = 30
+    short_line: int = Field(30, ge=0)
     """Characters of the longest line that counts as short. FineWeb."""
 
     # Rae et al. 2021 (Gopher, arXiv 2112.11446), section A.1.1.

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
 from data_recipes.cleaning.measures import measure, shares
@@ -62,7 +63,7 @@ SHARES = (
 
 class WebRulesZhSettings(StepSettings):
     step: Literal["web-rules-zh"] = "web-rules-zh"
-    short_line: int = 10
+    short_line: int = Field(10, ge=0)
     """FineWeb's 30 characters of English say about as much as 10 of Chinese."""
     advertising: tuple[str, ...] = ADVERTISING
     boilerplate: tuple[str, ...] = BOILERPLATE

@@ -10,8 +10,9 @@ import yaml
 
 import data_recipes
 from data_recipes.cleaning.clean import clean
-from data_recipes.cleaning.config import load_cleaning_config, shipped_configs, step_kinds
+from data_recipes.cleaning.config import checked_config, load_cleaning_config, shipped_configs, step_kinds
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
+from data_recipes.errors import DataError
 
 ROOT = Path(data_recipes.__file__).parents[1]
 RIVER = (
@@ -191,6 +192,25 @@ def test_junk_is_dropped_for_what_it_is_and_good_text_kept(name, tmp_path):
         assert reason is None or got.startswith(reason), (file, got)
     real = [reason for file, reason in found.items() if not file.startswith("planted-")]
     assert not real or sum(reason is None for reason in real) >= KEPT_SHARE[name] * len(real)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"step": "web-rules", "min_wordz": 5}, "min_words"),
+        ({"step": "web-rules", "min_words": "many"}, "min_words"),
+        ({"step": "code-rules", "for_languages": {"pyhton": {"max_lines": 5}}}, "python"),
+        ({"step": "code-rules", "limits": {"max_line": 5}}, "max_line"),
+        ({"step": "language", "languages": ["English"]}, "languages"),
+        ({"step": "language", "pieces": 0}, "pieces"),
+        ({"step": "kind", "math_characters": 3}, "math_characters"),
+        ({"step": "web-rules", "only": {"knd": "text"}}, "knd"),
+    ],
+)
+def test_wrong_settings_are_refused_before_a_document_is_read(entry, message):
+    with pytest.raises(DataError, match=message) as caught:
+        checked_config({"steps": [{"step": "kind"}, entry] if entry["step"] != "kind" else [entry]})
+    assert len(str(caught.value).splitlines()) <= 3
 
 
 def test_every_shipped_config_is_tested():
