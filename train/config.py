@@ -72,12 +72,16 @@ class AdamWSettings(Settings):
 
 
 class OptimizerSettings(AdamWSettings):
-    """AdamW. Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors.
+    """Defaults are the published ones (facts.md 3.1); `lr` is the base rate, before the groups' factors.
+
+    `kind`: `adamw` is torch's fused one, `compiled-adamw` the same update by torch.compile, `muon` a study: Muon for
+    the layers' matrices, AdamW for all else (train/model_setup/optimizers.py).
 
     `weight_decay_on`: `everything` as released, scales, norms, biases and embedding included, or `matrices` of the
     layers only, the habit elsewhere. What it takes off a weight per step is lr * the group's factor * `weight_decay`.
     """
 
+    kind: Literal["adamw", "compiled-adamw", "muon"] = "adamw"
     lr: float = Field(default=1e-2, gt=0)
     eps: float = Field(default=1e-15, gt=0)
     weight_decay: float = Field(default=0.1, ge=0)

@@ -35,13 +35,17 @@ DATA_SHEET, THIS_MACHINE = "vendor's data sheet", "this machine"
 
 @dataclass(frozen=True)
 class Hardware:
-    """`count` devices of `name`, each with `memory` bytes, known from `source`, and `peak` dense bfloat16 FLOP/s."""
+    """`count` devices of `name`, each with `memory` bytes, known from `source`, and `peak` dense bfloat16 FLOP/s.
+
+    `replicas`: so many of them hold each part of a parameter (HSDP).
+    """
 
     name: str
     count: int
     memory: float
     peak: float
     source: str = DATA_SHEET
+    replicas: int = 1
 
     @property
     def overhead(self) -> float:
@@ -83,7 +87,7 @@ def hardware_of(world: World) -> Hardware:
     else:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", world.size))  # ranks that share this host's memory
         mine = replace(this_host(), count=world.size, memory=this_host().memory / here, source=THIS_MACHINE)
-    return replace(mine, memory=-world.any(-mine.memory)[0])
+    return replace(mine, memory=-world.any(-mine.memory)[0], replicas=world.replicas)
 
 
 def with_fitting_rows(
@@ -131,14 +135,14 @@ def peak_bytes(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, har
 
 def memory_parts(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, hardware: Hardware) -> dict[str, float]:
     """Bytes on one device by use, at the moment of a step at which their sum is largest."""
-    parameters = _parameters(model.to_json_string(use_diff=False))
+    parameters, matrices = _parameters(model.to_json_string(use_diff=False))
     compute = 2 if config.precision == "bfloat16" else 4
     embedding = model.vocab_size * model.hidden_size
     layer = (parameters - embedding) / model.num_hidden_layers
     share = max(phase.rows_per_step // hardware.count, 1)
     rows = phase.micro_batch_rows or share
     tokens = rows * phase.context_length
-    accumulates = rows < share
+    accumulates, shards = rows < share, hardware.count // hardware.replicas
 
     kinds = layer_elements(model, fused_norm=hardware.name != HOST)
     again = recomputed_layers(phase.recomputation, model.num_hidden_layers)
@@ -158,7 +162,7 @@ def memory_parts(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, h
             f"activations: {kind}": float(per_element * (plain * count + (layers - plain) * kept_again.get(kind, 0)))
             for kind, count in kinds.items()
         }
-        return {"gradients": 0.0 if accumulates else gradients / hardware.count} | kept | working
+        return {"gradients": 0.0 if accumulates else gradients / shards} | kept | working
 
     # The loss, when all layers wait; then each layer's backward pass, computed again before it where it was not kept,
     # while gradients take the place of activations.
@@ -173,8 +177,8 @@ def memory_parts(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, h
     # Gathered at once: embedding and head with their gradient, and two layers, or all of them.
     gathered = compute * (2 * embedding + (2 * layer if config.reshard_after_forward else parameters - embedding))
     fixed = {
-        "weights": 4.0 * parameters / hardware.count,
-        "moments": 8.0 * parameters / hardware.count,
+        "weights": 4.0 * parameters / shards,
+        "moments": (8.0 * parameters - (4.0 * matrices if config.optimizer.kind == "muon" else 0)) / shards,
         "gathered weights": float(gathered) if hardware.count > 1 or compute == 2 else 0.0,
         # Whole on each device until the last micro-batch has added to them and they are shared out.
         "accumulated gradients": 4.0 * parameters if accumulates else 0.0,
@@ -185,10 +189,11 @@ def memory_parts(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, h
 
 
 @cache
-def _parameters(model: str) -> int:
-    """All parameters of a config's JSON, counted once: a dry run asks hundreds of times."""
+def _parameters(model: str) -> tuple[int, int]:
+    """All parameters, and those of the layers' matrices, of a config's JSON: a dry run asks hundreds of times."""
     counts = count_parameters(YuLanMiniConfig.from_dict(json.loads(model)))
-    return counts["total"] + counts["scales"]
+    parts = counts["parts"]
+    return counts["total"] + counts["scales"], parts["attention matrices"] + parts["MLP matrices"]
 
 
 def layer_elements(model: YuLanMiniConfig, *, fused_norm: bool) -> dict[str, int]:

@@ -6,7 +6,6 @@ Rates follow Table 3 and the first released trainer, decay that trainer or the c
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torch
 from torch import nn
 
 from train.config import OptimizerSettings
@@ -42,7 +41,7 @@ def group_of(name: str) -> str:
 def parameter_groups(
     model: nn.Module, *, lr_factor: Callable[[str], float], settings: OptimizerSettings
 ) -> list[dict[str, Any]]:
-    """Groups for AdamW, each with `name`, `lr_factor` (on the base rate) and the weight decay of its kind."""
+    """Groups for the optimizer, each with `name`, `lr_factor` (on the base rate) and the weight decay of its kind."""
     groups: dict[tuple[str, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():  # a tied head appears once, as the embedding
         kind, factor = group_of(name), lr_factor(name)
@@ -52,23 +51,3 @@ def parameter_groups(
         groups.setdefault((kind, factor), new)["params"].append(parameter)
     order = sorted(groups, key=lambda key: (GROUPS.index(key[0]), key[1]))
     return [groups[key] for key in order]
-
-
-def make_adamw(groups: list[dict[str, Any]], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Fused AdamW over `groups`; its state is made by `zero_moments` when the parameters are sharded."""
-    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
-
-
-def zero_moments(optimizer: torch.optim.Optimizer) -> None:
-    """AdamW's moments and counters, there from the start, at zero, sharded as the parameters are.
-
-    torch's distributed checkpoints would create missing ones by a step of their own, which leaves the counter at 1 and
-    so the first real update with the wrong bias correction.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            optimizer.state[parameter] = {
-                "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }

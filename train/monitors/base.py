@@ -146,11 +146,6 @@ class LayerMonitor(Monitor):
                 record[key] = measured
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of a sharded tensor, or the tensor itself."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
-
-
 def variance(hidden_states: torch.Tensor) -> torch.Tensor:
     """Variance over all elements, 0-dim float32."""
     return hidden_states.detach().float().var()

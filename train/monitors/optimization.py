@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
+from train.model_setup.optimizers import ADAMW_RMS, local
 from train.model_setup.parameter_groups import GROUPS, group_of
-from train.monitors.base import Monitor, local
+from train.monitors.base import Monitor
 
 
 class Optimization(Monitor):
     """`grad_rms`: root mean square of the gradient, after clipping, over all elements of each kind of parameter;
-    `update_rms`: of Adam's step, learning rate included, weight decay not.
+    `update_rms`: of the optimizer's step, learning rate included, weight decay not.
 
     The step is computed again from the moments, one parameter at a time: no copy of the weights is kept.
     """
@@ -38,6 +39,9 @@ class Optimization(Monitor):
         for parameter in group["params"]:
             state = self.optimizer.state[parameter]
             if "exp_avg" not in state:
+                continue
+            if "exp_avg_sq" not in state:  # Muon's is as large as its rule makes it
+                total += ADAMW_RMS**2 * local(parameter).numel()
                 continue
             correction1, correction2 = 1 - beta1 ** state["step"], 1 - beta2 ** state["step"]
             deviation = (local(state["exp_avg_sq"]) / correction2).sqrt_().add_(group["eps"])

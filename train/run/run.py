@@ -27,7 +27,8 @@ from train.launch.world import World
 from train.model_setup.attention import VARLEN, check_masks, choose_attention
 from train.model_setup.build import build_model, shard_model
 from train.model_setup.memory import hardware_of, with_fitting_rows
-from train.model_setup.parameter_groups import make_adamw, parameter_groups, zero_moments
+from train.model_setup.optimizers import make_optimizer, zero_moments
+from train.model_setup.parameter_groups import parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
 from train.model_setup.recomputation import check_compiler
 from train.monitors.base import make_monitors
@@ -51,7 +52,7 @@ class Run:
         transformers_logging.disable_progress_bar()  # one bar, ours
         self.curriculum = read_curriculum(config)
         check_divisible(self.curriculum, world.size)
-        if config.compile:
+        if config.compile or config.optimizer.kind == "compiled-adamw":
             check_compiler(world.device)
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
@@ -62,7 +63,7 @@ class Run:
             config, self.curriculum, model=model.config.to_dict(), tokenizer=self.tokenizer_fingerprint
         )
         groups = parameter_groups(model, lr_factor=self.parametrization.lr_factor, settings=config.optimizer)
-        self.optimizer = make_adamw(groups, config.optimizer)
+        self.optimizer = make_optimizer(groups, config.optimizer)
         self.model: Any = shard_model(model, self.optimizer, self.accelerator)
         zero_moments(self.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)

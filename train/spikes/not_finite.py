@@ -15,7 +15,7 @@ from torch import nn
 from train.curriculum.batches import MicroBatch, StepReader, to_device
 from train.curriculum.plan import StepPlan
 from train.launch.world import World
-from train.monitors.base import local
+from train.model_setup.optimizers import local
 from train.spikes.rows import row_losses
 
 NAMED = 8  # at most so many tensors are named

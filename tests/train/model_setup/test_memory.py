@@ -17,7 +17,8 @@ from train.curriculum.plan import Phase
 from train.dry_run.tables import declared_phases, dry_run
 from train.model_setup import memory
 from train.model_setup.memory import HOST, Hardware, memory_parts
-from train.model_setup.parameter_groups import make_adamw, parameter_groups, zero_moments
+from train.model_setup.optimizers import make_optimizer, zero_moments
+from train.model_setup.parameter_groups import parameter_groups
 from train.model_setup.recomputation import set_layer_execution
 
 CONTEXT, ROWS = 64, 8
@@ -35,7 +36,7 @@ def measured_peak(config: YuLanMiniConfig, recomputation: RecomputationSettings,
     model = YuLanMiniForCausalLM(config).train()
     set_layer_execution(model, recomputation, compile=False)
     settings = OptimizerSettings()
-    optimizer = make_adamw(parameter_groups(model, lr_factor=lambda name: 1.0, settings=settings), settings)
+    optimizer = make_optimizer(parameter_groups(model, lr_factor=lambda name: 1.0, settings=settings), settings)
     zero_moments(optimizer)
     ids = torch.randint(config.vocab_size, (ROWS, CONTEXT))
     tracker = MemTracker()
