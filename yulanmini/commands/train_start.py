@@ -19,7 +19,8 @@ Processes = Annotated[int | None, typer.Option(min=1, help="Ranks.", show_defaul
 AccelerateConfig = Annotated[
     Path | None,
     typer.Option(
-        help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu.", show_default="yours"
+        help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu, sft-several-nodes.",
+        show_default="yours",
     ),
 ]
 

@@ -1,11 +1,18 @@
-"""How many ranks `accelerate launch` was asked for on a CPU, where it starts one itself."""
+"""How many ranks `accelerate launch` was asked for on a CPU, where it starts one itself; how long they wait."""
 
+import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 import yaml
+from forked_ranks import on_ranks
+from pretrain_miniature import write_run_config
 
+from train.config import PretrainConfig
+from train.config_file import load_config
 from train.launch.ranks import _requested_ranks
+from train.launch.world import enter_world
 
 SCRIPT = ["train/pretrain.py", "tiny", "--set", "max_steps=9"]
 
@@ -28,3 +35,26 @@ def test_ranks_are_those_of_the_options_or_of_the_file_that_they_name(
     answers = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_CPU", "use_cpu": True}
     file.write_text(yaml.safe_dump(answers | {"num_processes": 5, "num_machines": 1, "machine_rank": 0}))
     assert _requested_ranks([*(str(file) if word == "FILE" else word for word in command), *SCRIPT]) == ranks
+
+
+def wait_for_a_late_rank(config: Path) -> tuple[bool, bool]:
+    """Whether a rank waits for one that is two seconds late, at first and in training."""
+    world = enter_world(load_config(PretrainConfig, config))
+    waited = []
+    for minutes in (None, 0.01):
+        if minutes is not None:
+            world.limit_waiting(minutes)
+        if not world.is_main:
+            time.sleep(2)
+        try:
+            world.barrier()
+            waited.append(True)
+        except RuntimeError:
+            waited.append(False)
+    assert dist.is_initialized()
+    return waited[0], waited[1]
+
+
+def test_in_training_ranks_wait_less_long_for_each_other_than_before_it(tmp_path: Path) -> None:
+    early, _ = on_ranks(2, wait_for_a_late_rank, write_run_config(tmp_path, tmp_path / "config.yaml"))
+    assert early == (True, False)
