@@ -36,7 +36,7 @@ REASONS = {
     "max_contents_lines": "more than {:.0%} of lines are those of a table of contents",
     "max_page_lines": "more than {:.0%} of lines are page numbers",
     "max_hyphen_lines": "more than {:.0%} of lines end within a word",
-    "max_copied_lines": "more than {:.0%} of lines repeated",
+    "max_copied_line_characters": "more than {:.0%} of characters in repeated lines",
     "max_copied_paragraph_characters": "more than {:.0%} of characters in repeated paragraphs",
     "max_repeated_10grams": "more than {:.0%} of characters in repeated 10-grams",
     "max_in_runs": "more than {:.0%} in runs of one character",
@@ -57,7 +57,7 @@ class BookRulesSettings(StepSettings):
     max_contents_lines: Limit = 0.3  # a book has its own; more is an index or a catalogue
     max_page_lines: Limit = 0.15
     max_hyphen_lines: Limit = 0.35
-    max_copied_lines: Limit = 0.3  # Gopher; running heads
+    max_copied_line_characters: Limit = 0.2  # Gopher; running heads. Short lines repeat in every long book: "Yes."
     max_copied_paragraph_characters: Limit = 0.2  # Gopher
     max_repeated_10grams: Limit = 0.2  # Gopher's 0.10 is for pages; refrains and forms of address add up in a book
     max_in_runs: Limit = 0.1
@@ -90,7 +90,9 @@ class BookRules(Step[BookRulesSettings]):
             "book_contents_lines": shares(_lines(_CONTENTS_LINE, batch.texts), found["lines"]),
             "book_page_lines": shares(_lines(_PAGE_LINE, batch.texts), found["lines"]),
             "book_hyphen_lines": shares(_lines(_HYPHEN_END, batch.texts), found["lines"]),
-            "book_copied_lines": shares(found["copied_lines"], found["lines"]),
+            "book_copied_line_characters": shares(
+                found["copied_line_characters"], found["characters"] - found["line_feeds"]
+            ),
             "book_copied_paragraph_characters": shares(found["copied_paragraph_characters"], found["characters"]),
             "book_repeated_10grams": shares(repeated_ngram_characters(words, 10), found["characters"]),
             "book_in_runs": shares(found["in_runs"], written),
