@@ -130,11 +130,13 @@ class RecomputationSettings(Settings):
     """Which activations are computed again in the backward pass instead of kept.
 
     `every` is the published rule: all layers but those with index % k == 0. `selective` keeps the outputs of
-    matrix products and attention and recomputes the rest.
+    matrix products and attention and recomputes the rest. `budget` lets torch.compile choose what is cheapest to
+    recompute within the share `budget` of what a layer keeps by itself (0: its input alone); it needs `compile`.
     """
 
-    mode: Literal["none", "every", "full", "selective"] = "none"
+    mode: Literal["none", "every", "full", "selective", "budget"] = "none"
     k: int = Field(default=7, gt=0)
+    budget: float = Field(default=0.5, ge=0, le=1)
 
 
 class StageSettings(Settings):
@@ -230,7 +232,8 @@ class PretrainConfig(Settings):
     """A pretraining or annealing run.
 
     `precision`, `recomputation`, `compile` and `reshard_after_forward` can be left to `accelerate config`, which a run
-    file must not contradict (train/launch/answers.py).
+    file must not contradict (train/launch/answers.py). `collect_garbage_every`: steps between two collections by
+    Python, which otherwise come at other times on each rank (train/run/garbage.py).
     """
 
     output_dir: Path
@@ -256,6 +259,7 @@ class PretrainConfig(Settings):
     recomputation: RecomputationSettings = RecomputationSettings()
     reshard_after_forward: bool = True
     compile: bool = False
+    collect_garbage_every: int | None = Field(default=None, gt=0)
     timeouts: TimeoutSettings = TimeoutSettings()
 
     checkpoint: CheckpointSettings = CheckpointSettings()

@@ -36,6 +36,7 @@ from train.launch.world import World, enter_world
 from train.run.inputs import RUN_KIND
 from train.run.outputs import end_phase, evaluate, finish
 from train.run.phases import read_curriculum
+from train.run.profile import StepProfiler, steps_to_profile
 from train.run.resume import start_or_resume
 from train.run.roll_back import roll_back
 from train.run.run import Run
@@ -49,6 +50,7 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
     while run.step < run.last_step:
         plan = curriculum.at(run.step)
         run.enter_phase(plan)
+        run.profiler.begin(run.step + 1)
         if run.spikes.is_skipped(plan.step):
             run.pending.add(skipped_record(plan))
         else:
@@ -60,6 +62,9 @@ def train(run: Run, *, max_seconds: float | None, stop: StopSignal) -> str:
                 run.checkpoints.finish()
                 return how_stopped(stop)
         run.step += 1
+        if trace := run.profiler.end(run.step):
+            run.say(f"profile: {trace}; open it at https://ui.perfetto.dev or in chrome://tracing")
+        run.garbage.after(run.step)
         if run.step == first + 1:
             run.world.limit_waiting(config.timeouts.step_minutes)
         run.checkpoints.poll()
@@ -195,6 +200,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--mfu", type=float, help="share of the peak for the estimates; default: the published run's")
     parser.add_argument("--json", action="store_true", help="print the result of --dry-run as JSON")
     parser.add_argument("--max-hours", type=hours, help="save and stop after this time")
+    parser.add_argument("--profile", metavar="STEPS", help="trace steps such as 20-22")
     parser.add_argument("--force", action="store_true", help="resume although settings or data have changed")
     return parser.parse_args(arguments)
 
@@ -206,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             config = honoured(load_config(PretrainConfig, options.config, options.set))
             folder_state(config.output_dir, kind=RUN_KIND)
+            if options.profile:
+                steps_to_profile(options.profile)
             if options.dry_run:
                 asked = {"hardware": options.hardware, "mfu": options.mfu, "as_json": options.json}
                 print(dry_run(config, **asked, force=options.force))
@@ -228,6 +236,9 @@ def run_to_end(config: PretrainConfig, world: World, options: argparse.Namespace
     run = Run(config, world)
     try:
         start_or_resume(run, force=options.force)
+        if options.profile:
+            steps = steps_to_profile(options.profile)
+            run.profiler = StepProfiler(steps, run.folder, world, last_step=run.last_step)
         limit = options.max_hours
         outcome = train(run, max_seconds=limit * 3600 if limit is not None else None, stop=stop)
     finally:

@@ -196,6 +196,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("pretrain.yaml --set optimizer.lr=-1", "optimizer.lr"),
         ("pretrain.yaml --set lr", "key=value"),
         ("pretrain.yaml --max-hours -1", "--max-hours"),
+        ("pretrain.yaml --profile 22-20", "--profile 22-20"),
         ("pretrain.yaml --processes 0", "--processes"),
     ],
     "train sft": [

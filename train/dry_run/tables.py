@@ -19,7 +19,9 @@ from train.dry_run import estimates
 from train.dry_run.start import check_start
 from train.errors import TrainError
 from train.model_setup import memory
+from train.model_setup.attention import check_masks
 from train.model_setup.build import model_config
+from train.model_setup.recomputation import check_budget
 from train.run.phases import known_phases, rows_of_recipe
 
 PUBLISHED_VOCABULARY = 99_000
@@ -48,6 +50,8 @@ def dry_run(
     """
     declared, origin = declared_phases(config)
     curriculum = make_curriculum(config, declared)
+    check_masks(curriculum.phases, config.attention)
+    check_budget(curriculum.phases, compile=config.compile)
     proofs = prove_totals(config, curriculum)
     is_built = any(phase.built is not None for phase in declared)
     if is_built:

@@ -29,7 +29,7 @@ _aten = torch.ops.aten
 def choose_attention(wanted: str, *, precision: str, device: torch.device) -> tuple[str, str]:
     """The name that transformers knows the attention by, and a line that says what runs; TrainError where it cannot.
 
-    `auto` is `varlen` where that can be, which is on a CPU and in bfloat16 on GPUs from Ampere on, else `sdpa`.
+    `auto` is `varlen` where that can be, on a CPU and in bfloat16 (or fp8) on GPUs from Ampere on, else `sdpa`.
     Nothing is fetched: only `flash_attention_2` and the like, asked for by name, may take transformers' built kernels.
     """
     global _kernel, _takes_whole_rows
@@ -47,8 +47,8 @@ def choose_attention(wanted: str, *, precision: str, device: torch.device) -> tu
         _kernel, _takes_whole_rows = _from_package(functions[1]), True
         return VARLEN, f"varlen by {wanted}"
     major = torch.cuda.get_device_capability(device)[0]
-    reason = "it takes bfloat16, precision is float32" if precision != "bfloat16" else "it needs Ampere or newer"
-    can_cut = precision == "bfloat16" and major >= 8
+    reason = "it takes bfloat16, precision is float32" if precision == "float32" else "it needs Ampere or newer"
+    can_cut = precision != "float32" and major >= 8
     if wanted == VARLEN and not can_cut:
         raise TrainError(f"attention: varlen cannot be used here: {reason}. Try attention=auto.")
     if wanted not in ("auto", VARLEN) or not can_cut:

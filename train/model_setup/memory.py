@@ -154,6 +154,9 @@ def memory_parts(config: PretrainConfig, model: YuLanMiniConfig, phase: Phase, h
     head = per_element * 4 * model.hidden_size
     backward = per_element * (model.intermediate_size + model.hidden_size)
     extra = per_element * (sum(kinds.values()) - sum(kept_again.values()))
+    if phase.recomputation.mode == "budget":  # derived: a share of what lies between a layer's input and all it keeps
+        budget = phase.recomputation.budget
+        kinds = {kind: round(budget * n + (1 - budget) * kept_again.get(kind, 0)) for kind, n in kinds.items()}
 
     def moment(layers: int, working: dict[str, float], gradients: float) -> dict[str, float]:
         """What is there while `layers` still wait for their backward pass."""

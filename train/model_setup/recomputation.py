@@ -5,15 +5,17 @@ Only `layer.forward` is replaced. Parameter names, FSDP's hooks and the monitors
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import torch
+from torch._functorch import config as functorch_config
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from modeling_yulanmini.modeling_yulanmini import ChunkedLinearCrossEntropy, chunk_terms
 from train.config import RecomputationSettings
+from train.curriculum.plan import Phase
 from train.errors import TrainError
 from train.model_setup import attention
 
@@ -40,7 +42,7 @@ def recomputed_layers(settings: RecomputationSettings, layers: int) -> list[bool
     """
     if settings.mode == "every":
         return [index % settings.k != 0 for index in range(layers)]
-    return [settings.mode != "none"] * layers
+    return [settings.mode in ("full", "selective")] * layers
 
 
 def check_compiler(device: torch.device) -> None:
@@ -53,8 +55,26 @@ def check_compiler(device: torch.device) -> None:
         )
 
 
+def check_budget(phases: Sequence[Phase], *, compile: bool) -> None:
+    """TrainError where a phase leaves recomputation to torch.compile, which is off."""
+    for phase in phases:
+        if phase.recomputation.mode == "budget" and not compile:
+            raise TrainError(
+                f"phase {phase.name}: recomputation.mode is budget, which torch.compile carries out, but compile is "
+                "false. Set compile=true, or mode to every, full or selective."
+            )
+
+
+def set_memory_budget(budget: float) -> None:
+    """For what is compiled from now on; graphs of another budget are forgotten."""
+    if functorch_config.activation_memory_budget != budget:
+        torch._dynamo.reset()
+        functorch_config.activation_memory_budget = budget
+
+
 def set_layer_execution(model: Any, settings: RecomputationSettings, *, compile: bool) -> None:
     """Give every decoder layer the forward function that the settings ask for. Evaluation runs it plain."""
+    set_memory_budget(settings.budget if settings.mode == "budget" else 1.0)
     layers = model.model.layers
     for layer, recomputed in zip(layers, recomputed_layers(settings, len(layers)), strict=True):
         plain = partial(type(layer).forward, layer)

@@ -30,12 +30,14 @@ from train.model_setup.memory import hardware_of, with_fitting_rows
 from train.model_setup.optimizers import make_optimizer, zero_moments
 from train.model_setup.parameter_groups import parameter_groups
 from train.model_setup.phase_edges import enter_phase, rebalance_live
-from train.model_setup.recomputation import check_compiler
+from train.model_setup.recomputation import check_budget, check_compiler
 from train.monitors.base import make_monitors
 from train.run.beside import ScoresBeside
+from train.run.garbage import GarbageCollection
 from train.run.inputs import RUN_KIND, check_data, heldout_text, identity, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.run.phases import read_curriculum
+from train.run.profile import StepProfiler
 from train.spikes.guard import SpikeGuard, SpikeRecord
 from train.spikes.not_finite import Finding, describe, first_not_finite
 
@@ -52,8 +54,12 @@ class Run:
         transformers_logging.disable_progress_bar()  # one bar, ours
         self.curriculum = read_curriculum(config)
         check_divisible(self.curriculum, world.size)
+        check_budget(self.curriculum.phases, compile=config.compile)
         if config.compile or config.optimizer.kind == "compiled-adamw":
             check_compiler(world.device)
+        attention, attention_runs = choose_attention(config.attention, precision=config.precision, device=world.device)
+        check_masks(self.curriculum.phases, attention)
+        self.say(f"attention: {attention_runs}")
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
 
@@ -67,9 +73,6 @@ class Run:
         self.model: Any = shard_model(model, self.optimizer, self.accelerator)
         zero_moments(self.optimizer)
         self.monitors = make_monitors(config, self.model, self.optimizer, world)
-        attention, attention_runs = choose_attention(config.attention, precision=config.precision, device=world.device)
-        check_masks(self.curriculum.phases, attention)
-        self.say(f"attention: {attention_runs}")
         self.reader = StepReader(
             self.curriculum, world, vocab_size=model.config.vocab_size, by_lengths=attention == VARLEN
         )
@@ -97,9 +100,11 @@ class Run:
         command = config.evaluation.command if config.evaluation is not None and main else None
         self.scores = ScoresBeside(command, self.folder / "scores")
         self.pending = PendingRecords()
+        self.garbage = GarbageCollection(config.collect_garbage_every)
         self.flush_every = config.monitors.flush_every or (1 if world.device.type == "cpu" else 10)
         self.restart_clock()
         self.count_from(0)
+        self.profiler = StepProfiler(None, self.folder, world, last_step=self.last_step)
         self._in_a_row, self._finding = 0, Finding()
         self.progress = tqdm(
             total=self.last_step,
@@ -229,6 +234,7 @@ class Run:
 
     def close(self) -> None:
         """End threads and the progress bar, also after an error."""
+        self.garbage.close()
         self.reader.close()
         self.scores.close()
         self.checkpoints.close()

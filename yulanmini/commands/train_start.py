@@ -32,6 +32,9 @@ def pretrain(
     processes: Processes = None,
     accelerate_config: AccelerateConfig = None,
     max_hours: Annotated[float | None, typer.Option(min=0, help="Save and stop after this time.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(metavar="STEPS", help="Write a trace of steps such as 20-22 into the run's folder.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Resume although settings or data have changed.")] = False,
     dry_run: DryRun = False,
     hardware: Annotated[
@@ -43,7 +46,7 @@ def pretrain(
     """Pretrain or anneal a model; the same command resumes. Paths in a file count from it, in --set from here."""
     from train.config import PretrainConfig
 
-    values = {"--max-hours": max_hours, "--hardware": hardware, "--mfu": mfu}
+    values = {"--max-hours": max_hours, "--profile": profile, "--hardware": hardware, "--mfu": mfu}
     flags = {"--force": force, "--dry-run": dry_run, "--json": as_json}
     more = [word for name, value in values.items() if value is not None for word in (name, str(value))]
     more += [name for name, is_set in flags.items() if is_set]

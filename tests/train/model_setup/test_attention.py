@@ -138,6 +138,7 @@ def test_a_mask_of_a_long_context_is_refused(name: str) -> None:
     [
         ("auto", "bfloat16", (9, 0), "varlen", "torch's own FlashAttention"),
         ("auto", "bfloat16", (8, 0), "varlen", "torch's own FlashAttention"),
+        ("auto", "fp8", (9, 0), "varlen", "torch's own FlashAttention"),
         ("auto", "bfloat16", (7, 5), "sdpa", "needs Ampere or newer"),
         ("auto", "float32", (9, 0), "sdpa", "precision is float32"),
         ("flex_attention", "bfloat16", (9, 0), "flex_attention", "flex_attention"),

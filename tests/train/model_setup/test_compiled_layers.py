@@ -12,8 +12,10 @@ import yaml
 from pretrain_miniature import metrics, pretrain, write_inputs, write_run_config
 from torch._dynamo.utils import counters
 
+from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from modeling_yulanmini import modeling_yulanmini as modeling
-from train.model_setup.recomputation import set_loss_execution
+from train.config import RecomputationSettings
+from train.model_setup.recomputation import set_layer_execution, set_loss_execution
 
 LAYERS = 10  # more than the eight variants of a function after which torch.compile gives up
 STAGES = [
@@ -114,3 +116,50 @@ def test_the_compiled_loss_is_the_loss(monkeypatch: pytest.MonkeyPatch, dtype: t
         set_loss_execution(compile=False)
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_a_memory_budget_decides_what_a_compiled_layer_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less is kept from forward to backward at a smaller budget; the gradients stay what they are."""
+    compile_with = torch.compile
+    monkeypatch.setattr(
+        torch,
+        "compile",
+        lambda function, **settings: compile_with(function, **(settings | {"backend": "aot_eager_decomp_partition"})),
+    )
+    torch.manual_seed(0)
+    shape = {"vocab_size": 97, "hidden_size": 32, "intermediate_size": 80, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2}
+    model = YuLanMiniForCausalLM(YuLanMiniConfig.reparametrized(base_width=32, **shape, **heads)).train()
+    rows = torch.randint(4, 97, (2, 64))
+    kept: dict[float, int] = {}
+    gradients = {}
+    try:
+        for budget in (1.0, 0.5, 0.0):
+            set_layer_execution(model, RecomputationSettings(mode="budget", budget=budget), compile=True)
+            saved = 0
+
+            def count(tensor: torch.Tensor) -> torch.Tensor:
+                nonlocal saved
+                saved += tensor.numel()
+                return tensor
+
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                loss = model(rows, labels=rows, use_cache=False).loss
+            loss.backward()
+            kept[budget] = saved
+            gradients[budget] = [parameter.grad.clone() for parameter in model.parameters()]
+            model.zero_grad()
+    finally:
+        set_layer_execution(model, RecomputationSettings(), compile=False)
+    assert kept[0.0] < kept[0.5] < kept[1.0]
+    for found in (gradients[0.5], gradients[0.0]):
+        for ours, theirs in zip(found, gradients[1.0], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_memory_budget_without_compile_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = write_inputs(tmp_path / "inputs")
+    config = write_config(inputs, tmp_path / "config.yaml", micro_batch_rows=None)
+    for more in ([], ["--dry-run"]):
+        assert pretrain(config, "--set", "recomputation={mode: budget}", *more) == 2
+        assert "recomputation.mode is budget, which torch.compile carries out" in capsys.readouterr().err
