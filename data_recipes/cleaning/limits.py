@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
-from data_recipes.cleaning.steps.base import Threshold
+from data_recipes.cleaning.steps.base import OfStep, Step, Threshold
 
 Limit = Annotated[float | None, Threshold()]
 """A limit in a config; null switches its rule off."""
@@ -63,3 +63,20 @@ def limits_of(rules: Sequence[Rule]) -> dict[str, list[float]]:
     for rule in rules:
         limits.setdefault(rule.column, []).extend(limit for limit in (rule.lowest, rule.highest) if limit is not None)
     return {column: sorted(found) for column, found in limits.items() if found}
+
+
+class RuleStep(Step[OfStep]):
+    """A step whose every reason is a limit of its settings on a column of its own."""
+
+    prefix: ClassVar[str]
+    reasons_by_limit: ClassVar[Mapping[str, str]]
+
+    def __init__(self, settings: OfStep) -> None:
+        super().__init__(settings)
+        self.rules = rules_of(settings, self.prefix, self.reasons_by_limit)
+
+    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
+        return first_reasons(self.rules, signals)
+
+    def limits(self) -> dict[str, list[float]]:
+        return limits_of(self.rules)

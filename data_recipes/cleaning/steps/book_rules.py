@@ -5,17 +5,17 @@ of Congress) give them out as they are.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numba
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
+from data_recipes.cleaning.limits import Limit, RuleStep
 from data_recipes.cleaning.measures import CHINESE, DIGIT, LETTER, character_kinds, characters_of, measure, shares
 from data_recipes.cleaning.repetition import repeated_ngram_characters
-from data_recipes.cleaning.steps.base import Batch, Step, StepSettings
+from data_recipes.cleaning.steps.base import Batch, StepSettings
 from data_recipes.cleaning.words import Words, split_words
 
 # "Chapter IV ........ 12", "第三章……45", "The Voyage   17".
@@ -63,13 +63,11 @@ class BookRulesSettings(StepSettings):
     max_in_runs: Limit = 0.1
 
 
-class BookRules(Step[BookRulesSettings]):
+class BookRules(RuleStep[BookRulesSettings]):
     name: ClassVar[str] = "book-rules"
     Settings = BookRulesSettings
-
-    def __init__(self, settings: BookRulesSettings) -> None:
-        super().__init__(settings)
-        self.rules = rules_of(settings, "book_", REASONS)
+    prefix: ClassVar[str] = "book_"
+    reasons_by_limit: ClassVar[Mapping[str, str]] = REASONS
 
     def schema(self) -> pa.Schema:
         return pa.schema([("book_words", pa.int64()), *((f"book_{name}", pa.float64()) for name in SHARES)])
@@ -98,12 +96,6 @@ class BookRules(Step[BookRulesSettings]):
             "book_in_runs": shares(found["in_runs"], written),
         }
         return columns
-
-    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
-        return first_reasons(self.rules, signals)
-
-    def limits(self) -> dict[str, list[float]]:
-        return limits_of(self.rules)
 
 
 def _lines(pattern: re.Pattern[str], texts: Sequence[str]) -> np.ndarray:

@@ -5,16 +5,16 @@ letters. Here each formula counts as one word, and the limits of what is left ar
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
+from data_recipes.cleaning.limits import Limit, RuleStep
 from data_recipes.cleaning.measures import shares
-from data_recipes.cleaning.steps.base import Batch, Step, StepSettings
+from data_recipes.cleaning.steps.base import Batch, StepSettings
 from data_recipes.cleaning.steps.web_rules import REASONS as WEB_REASONS
 from data_recipes.cleaning.steps.web_rules import english_schema, english_signals
 
@@ -80,13 +80,11 @@ class MathRulesSettings(StepSettings):
     max_lorem_ipsum: Limit = 0  # C4
 
 
-class MathRules(Step[MathRulesSettings]):
+class MathRules(RuleStep[MathRulesSettings]):
     name: ClassVar[str] = "math-rules"
     Settings = MathRulesSettings
-
-    def __init__(self, settings: MathRulesSettings) -> None:
-        super().__init__(settings)
-        self.rules = rules_of(settings, "math_", REASONS)
+    prefix: ClassVar[str] = "math_"
+    reasons_by_limit: ClassVar[Mapping[str, str]] = REASONS
 
     def schema(self) -> pa.Schema:
         own = [("math_formulas", pa.int64()), ("math_failed_formulas", pa.int64()), ("math_open_formulas", pa.int64())]
@@ -110,12 +108,6 @@ class MathRules(Step[MathRulesSettings]):
             **english_signals(prose, "math_", short_line=self.settings.short_line),
         }
         return columns
-
-    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
-        return first_reasons(self.rules, signals)
-
-    def limits(self) -> dict[str, list[float]]:
-        return limits_of(self.rules)
 
 
 _SIGN = re.compile(r"[0-9+=<>≤≥±×÷√∑∫∞≈≠∈⊂∪∩→⇒^]")

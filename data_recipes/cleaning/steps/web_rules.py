@@ -5,7 +5,7 @@ C4's rules on single lines are the step `web-lines`. The same words give the sam
 them. A word is what `words.py` says, so punctuation alone is none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numba
@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
+from data_recipes.cleaning.limits import Limit, RuleStep
 from data_recipes.cleaning.measures import LETTER, character_kinds, characters_of, measure, shares
 from data_recipes.cleaning.repetition import repeated_ngram_characters, top_ngram_characters
-from data_recipes.cleaning.steps.base import Batch, Step, StepSettings
+from data_recipes.cleaning.steps.base import Batch, StepSettings
 from data_recipes.cleaning.words import Words, split_words
 
 STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
@@ -101,25 +101,17 @@ class WebRulesSettings(StepSettings):
     max_curly_per_word: Limit = 0.03
 
 
-class WebRules(Step[WebRulesSettings]):
+class WebRules(RuleStep[WebRulesSettings]):
     name: ClassVar[str] = "web-rules"
     Settings = WebRulesSettings
-
-    def __init__(self, settings: WebRulesSettings) -> None:
-        super().__init__(settings)
-        self.rules = rules_of(settings, "web_", REASONS)
+    prefix: ClassVar[str] = "web_"
+    reasons_by_limit: ClassVar[Mapping[str, str]] = REASONS
 
     def schema(self) -> pa.Schema:
         return english_schema("web_")
 
     def signals(self, batch: Batch) -> dict[str, Sequence[Any]]:
         return english_signals(batch.texts, "web_", short_line=self.settings.short_line)
-
-    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
-        return first_reasons(self.rules, signals)
-
-    def limits(self) -> dict[str, list[float]]:
-        return limits_of(self.rules)
 
 
 def english_schema(prefix: str) -> pa.Schema:

@@ -5,17 +5,17 @@ for ChineseWebText); some are FineWeb's or Gopher's where the rule holds in any 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from data_recipes.cleaning.limits import Limit, first_reasons, limits_of, rules_of
+from data_recipes.cleaning.limits import Limit, RuleStep
 from data_recipes.cleaning.measures import measure, shares
 from data_recipes.cleaning.repetition import repeated_ngram_characters
-from data_recipes.cleaning.steps.base import Batch, Step, StepSettings
+from data_recipes.cleaning.steps.base import Batch, StepSettings
 from data_recipes.cleaning.words import split_words
 
 REPEATED_NGRAM = 13
@@ -88,13 +88,11 @@ class WebRulesZhSettings(StepSettings):
     max_sentence_length: Limit = 300  # ours
 
 
-class WebRulesZh(Step[WebRulesZhSettings]):
+class WebRulesZh(RuleStep[WebRulesZhSettings]):
     name: ClassVar[str] = "web-rules-zh"
     Settings = WebRulesZhSettings
-
-    def __init__(self, settings: WebRulesZhSettings) -> None:
-        super().__init__(settings)
-        self.rules = rules_of(settings, "zh_", REASONS)
+    prefix: ClassVar[str] = "zh_"
+    reasons_by_limit: ClassVar[Mapping[str, str]] = REASONS
 
     def schema(self) -> pa.Schema:
         counts = [(f"zh_{name}", pa.int64()) for name in COUNTS]
@@ -122,12 +120,6 @@ class WebRulesZh(Step[WebRulesZhSettings]):
         for name in ("ended_lines", "short_lines", "copied_lines"):
             columns[name] = shares(found[name], found["lines"])
         return {f"zh_{name}": columns[name] for name in (*COUNTS, *SHARES)}
-
-    def reasons(self, source: str, signals: pa.Table) -> list[str | None]:
-        return first_reasons(self.rules, signals)
-
-    def limits(self) -> dict[str, list[float]]:
-        return limits_of(self.rules)
 
 
 def _any_of(phrases: Sequence[str]) -> re.Pattern[str]:
