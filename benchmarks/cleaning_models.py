@@ -21,6 +21,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -143,10 +144,10 @@ def decontamination(arguments: argparse.Namespace) -> dict[str, Any]:
         "planted_found": f"{recalled} of {len(planted)}",
         "others_flagged": len(flagged - set(planted)),
     }
-    result["datatrove"] = _datatrove([item.question for item in items], documents, set(planted), words)
-    # With the same words on both sides a document is flagged by both or by none.
+    result["datatrove"] = _datatrove([item.question for item in items], documents, set(planted), words, norms=True)
+    # With the same words, and numbers as they are, a document is flagged by both or by none.
     same = [_in_our_words(given) for given in ([item.question for item in items], documents)]
-    theirs = _datatrove(*same, any_run, words)
+    theirs = _datatrove(*same, any_run, words, norms=False)
     result["with_the_same_words"] = {
         "flagged_by_both": theirs["planted_found"],
         "by_datatrove_alone": theirs["others_flagged"],
@@ -154,11 +155,11 @@ def decontamination(arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def _datatrove(items: list[str], documents: list[str], planted: set[int], words: int) -> dict[str, Any]:
+def _datatrove(items: list[str], documents: list[str], planted: set[int], words: int, *, norms: bool) -> dict[str, Any]:
     from datatrove.data import Document
     from datatrove.pipeline.decont import NGramsDecontConfig, NGramsDecontFilter
     from datatrove.utils.hashing import HashConfig
-    from datatrove.utils.text import ngrams, simplify_text
+    from datatrove.utils.text import TextNormConfig, ngrams, simplify_text
     from datatrove.utils.word_tokenizers import WordTokenizer
 
     class Splitter(WordTokenizer):
@@ -167,7 +168,8 @@ def _datatrove(items: list[str], documents: list[str], planted: set[int], words:
 
         sent_tokenize = span_tokenize = word_tokenize  # type: ignore[assignment]
 
-    config = NGramsDecontConfig(n_grams=13, hash_config=HashConfig(hash_fc="sha1"))
+    norm = TextNormConfig() if norms else TextNormConfig(*[False] * len(fields(TextNormConfig)))
+    config = NGramsDecontConfig(n_grams=13, norm_config=norm, hash_config=HashConfig(hash_fc="sha1"))
     with tempfile.TemporaryDirectory() as folder:
         step = NGramsDecontFilter(folder, config, language=Splitter())  # type: ignore[arg-type]
     # What its indexer writes; that one needs lighteval.
