@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 import torch
-from pretrain_miniature import launch_ranks, metrics, pretrain, same_weights, weights, write_inputs, write_run_config
+import torch.distributed as dist
+from forked_ranks import on_ranks
+from pretrain_miniature import metrics, pretrain, same_weights, write_inputs, write_run_config
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from train.config import OptimizerSettings
 from train.model_setup.optimizers import make_optimizer, zero_moments
-
-KINDS = ("compiled-adamw", "muon")
 
 
 def groups_of(matrix: torch.Tensor, bias: torch.Tensor) -> list[dict[str, Any]]:
@@ -101,13 +103,33 @@ def test_a_run_resumes_exactly_and_another_kind_is_refused(
     assert losses[-1] < losses[0] - 0.3
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_two_ranks_move_the_weights_as_one_does(kind: str, inputs: Path, tmp_path: Path) -> None:
-    one, two = (config_of(inputs, tmp_path / name, kind) for name in ("one", "two"))
-    assert pretrain(one) == 0
-    done = launch_ranks(two, 2)
-    assert done.returncode == 0, done.stderr
-    ours = weights(tmp_path / "two" / "run")
-    for name, tensor in weights(tmp_path / "one" / "run").items():
-        torch.testing.assert_close(ours[name], tensor, atol=2e-4, rtol=1e-2)
+def moved_in_parts(matrix: torch.Tensor, scale: torch.Tensor, gradients: list[list[torch.Tensor]]) -> Any:
+    """The same on one of four ranks that hold two copies of two parts, the parameters whole at the end."""
+    dist.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (2, 2))
+
+    def cut(tensor: torch.Tensor) -> DTensor:
+        return distribute_tensor(tensor, mesh, [Replicate(), Shard(0)])
+
+    groups = groups_of(matrix, scale)
+    for group in groups:
+        group["params"] = [nn.Parameter(cut(group["params"][0].detach()))]
+    optimizer = make_optimizer(groups, OptimizerSettings(kind="muon"))
+    zero_moments(optimizer)
+    found = moved(optimizer, [[cut(gradient) for gradient in both] for both in gradients], skip=1)
+    steps = [optimizer.state[group["params"][0]]["step"].item() for group in optimizer.param_groups]
+    return [tensor.full_tensor().tolist() for tensor in found], steps
+
+
+def test_shards_of_a_matrix_are_moved_as_the_whole_is() -> None:
+    generator = torch.Generator().manual_seed(1)
+    shapes = ((7, 20), (1,))  # parts of 4 and 3 rows; of a scale the second rank holds nothing
+    matrix, scale = (torch.randn(shape, generator=generator) for shape in shapes)
+    gradients = [[torch.randn(shape, generator=generator) for shape in shapes] for _ in range(3)]
+    whole = make_optimizer(groups_of(matrix, scale), OptimizerSettings(kind="muon"))
+    zero_moments(whole)
+    expected = moved(whole, gradients, skip=1)
+    for found, steps in on_ranks(4, moved_in_parts, matrix, scale, gradients):
+        assert steps == [2, 2]
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(torch.tensor(ours), theirs, atol=1e-6, rtol=1e-5)
