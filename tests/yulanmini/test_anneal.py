@@ -157,6 +157,9 @@ def test_a_built_phase_serves_too_and_the_same_folder_is_not_shared(anneal: Any,
     built = str(anneal("without", "--prepare", out="first").out / "data" / "mine")
     shown = anneal("without", "--dry-run", data=built, out="second")
     assert shown.result["steps"] == STEPS
+    assert anneal("without", "--prepare", "--set", "device=cuda", data=built, out="for-gpus").code == 0
+    prepared = yaml.safe_load((shown.out.parent / "for-gpus" / "anneal.yaml").read_text())
+    assert (prepared["precision"], prepared["compile"], prepared["micro_batch_rows"]) == ("bfloat16", True, "auto")
     check_refusal(anneal("without", "--context-length", "16", data=built, out="third"), "is built with 32 already")
     import fcntl
 

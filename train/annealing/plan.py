@@ -19,6 +19,7 @@ CONFIG, PUBLISHED = "anneal-yulanmini-2.4b", "yulanmini-2.4b"
 # Fresh moments know nothing of the gradients' sizes: a few horizons of AdamW's second moment (20 steps at 0.95), and
 # never more than a tenth of the run.
 FRESH_WARMUP, FRESH_WARMUP_SHARE = 100, 0.1
+# Where no GPU is seen, unless `device=cuda` is asked for: what is prepared may be trained elsewhere.
 ON_CPU = {"device": "auto", "precision": "float32", "compile": False, "attention": "auto"}
 
 
@@ -75,7 +76,7 @@ def plan_run(
             "export": {"phase_ends": True},
         }
         | ({} if wishes.floor is None else {"schedule.annealing.floor": wishes.floor})
-        | ({} if torch.cuda.is_available() else ON_CPU),
+        | ({} if torch.cuda.is_available() or "device=cuda" in wishes.settings else ON_CPU),
     )
     for change in wishes.settings:
         apply_override(values, change)
