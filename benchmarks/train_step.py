@@ -1,12 +1,13 @@
 """Our training loop against HF Trainer on the same model, batch and rows; reading, waiting and monitors measured apart.
 
     python benchmarks/train_step.py --run runs/tiny                       the miniature on the CPU, some minutes
-    python benchmarks/train_step.py --run runs/tiny --shape full --device cuda --context 4096 --rows 16 \
-        --micro-batch 4 --recompute 7                                     2.42B in bf16 on one GPU, fp32 masters
+    python benchmarks/train_step.py --run runs/tiny --full                2.42B in bf16 on one GPU, fp32 masters
+    python benchmarks/train_step.py --run runs/tiny --full --context 28672 --rows 3 --micro-batch 1 --recompute 56 \
+        --document-mask                                                   the same at 28K
 
 Each contender has a process of its own. On the CPU they take single steps in turn: our loop, and HF Trainer with our
 model, optimizer groups and schedule; their losses must agree. On a GPU, one after the other: our loop, our loop without
-compile and fused loss, and HF Trainer with transformers' Llama of the same shape and Liger's kernels. The rows are real
+compile, and HF Trainer with transformers' Llama of the same shape and Liger's kernels. The rows are real
 text from a run of `yulanmini reproduce`, packed at the context asked for. A process as a whole is some percent faster
 or slower than its equal; the ratio is the mean over the repeats, with its standard error.
 """
@@ -212,6 +213,8 @@ def check(result: dict[str, Any], options: argparse.Namespace) -> list[str]:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=Path("runs/tiny"), help="folder of `yulanmini reproduce`")
+    parser.add_argument("--full", action="store_true", help="one GPU, full shape, 16 rows of 4096, 4 at once")
+    parser.add_argument("--document-mask", action="store_true", help="ours: documents of a row see themselves only")
     parser.add_argument("--shape", choices=["miniature", "full"], default="miniature")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--context", type=int, default=128)
@@ -223,6 +226,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--out", type=Path, help="JSON file")
+    if parser.parse_args().full:
+        parser.set_defaults(shape="full", device="cuda", context=4096, rows=16, micro_batch=4)
     return parser.parse_args()
 
 
