@@ -16,8 +16,6 @@ from train.run.run import Run
 
 def start_or_resume(run: Run, *, force: bool) -> None:
     """Resume from the newest whole checkpoint, or begin; TrainError where the checkpoint is of another run."""
-    if run.rows_note:
-        run.say(run.rows_note)
     found = run.checkpoints.latest()
     if found is None:
         if run.metrics.lines() and not force:
@@ -25,7 +23,7 @@ def start_or_resume(run: Run, *, force: bool) -> None:
                 f"{run.folder}: holds the log of a run but no checkpoint. Choose another output_dir or remove it."
             )
         _begin(run)
-        run.say_what_is_missing()
+        _say_how(run)
         return
     step, trainer, problems = found
     for problem in problems:
@@ -34,6 +32,13 @@ def start_or_resume(run: Run, *, force: bool) -> None:
         refuse_other_settings(run.checkpoints.path_of(step), trainer, run.identity)
     return_to(run, step, trainer)
     run.say(f"resuming from step {step:,} of {run.last_step:,}")
+    _say_how(run)
+
+
+def _say_how(run: Run) -> None:
+    """What was chosen for this machine, once nothing is refused any more: a refusal is one message."""
+    for note in filter(None, (run.attention_note, run.rows_note)):
+        run.say(note)
     run.say_what_is_missing()
 
 

@@ -59,7 +59,7 @@ class Run:
             check_compiler(world.device)
         attention, attention_runs = choose_attention(config.attention, precision=config.precision, device=world.device)
         check_masks(self.curriculum.phases, attention)
-        self.say(f"attention: {attention_runs}")
+        self.attention_note = f"attention: {attention_runs}"
         self.tokenizer = load_tokenizer(config.tokenizer)
         self.tokenizer_fingerprint = check_data(self.curriculum, config.tokenizer)
 
