@@ -36,7 +36,7 @@ def config(inputs: Path, tmp_path: Path) -> Path:
         ("optimizer.weight_decay_on=matrix", "'matrix' is not valid. Did you mean 'matrices'?"),
         ("tokens_per_step=1.5", "tokens_per_step:"),
         ("schedule.warmup_tokens=5", "warmup_steps and warmup_tokens are both given"),
-        ("data.phases=[1,3]", "no folder"),
+        ("data.phases=[27,1]", "no folder"),
         ("data.dir=/nowhere", "/nowhere"),
         ("tokenizer=/nowhere", "tokenizer"),
         ("heldout.dir=/nowhere", "/nowhere: no <domain>.jsonl"),
