@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numba
@@ -18,6 +19,7 @@ import pyarrow as pa
 from pydantic import Field
 
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
+from data_recipes.errors import DataError
 
 UNKNOWN = "und"
 """No letters, or a language that the model is not sure of."""
@@ -47,6 +49,14 @@ class LanguageSettings(StepSettings):
 class Language(Step[LanguageSettings]):
     name: ClassVar[str] = "language"
     Settings = LanguageSettings
+
+    def inputs(self) -> dict[str, str]:
+        """The model's version. `DataError` for a language that is never found, which would drop every document."""
+        known = [*_model().languages, "zh", "ja", "ko", UNKNOWN]
+        for code in self.settings.languages or ():
+            if code not in known:
+                raise DataError(f"step 'language': no language '{code}'; expected ISO 639-1 codes such as en, zh, ja.")
+        return {"py3langid": version("py3langid"), "Unicode": unicodedata.unidata_version}
 
     def schema(self) -> pa.Schema:
         return pa.schema([("language", pa.string()), ("language_share", pa.float64())])

@@ -5,6 +5,7 @@ import pytest
 
 from data_recipes.cleaning.steps.base import Batch
 from data_recipes.cleaning.steps.language import Language, LanguageSettings, _by_model, spread_pieces
+from data_recipes.errors import DataError
 
 # Article 1 of the Universal Declaration of Human Rights.
 TEXTS = {
@@ -71,3 +72,9 @@ def test_pieces_are_spread_over_the_text(length):
     assert all(piece in text and 0 < len(piece) <= 200 for piece in pieces)
     assert len(pieces) == min(5, -(-length // 200))
     assert not pieces or (text.startswith(pieces[0]) and text.endswith(pieces[-1]))
+
+
+def test_a_language_that_is_never_found_is_refused_before_it_drops_everything():
+    with pytest.raises(DataError, match="no language 'jp'; expected ISO 639-1 codes"):
+        Language(LanguageSettings(languages=("en", "jp"))).inputs()
+    assert Language(LanguageSettings(languages=("en", "ja", "zh"))).inputs()["py3langid"]
