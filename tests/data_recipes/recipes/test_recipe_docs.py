@@ -19,7 +19,8 @@ GUIDE = (Path(__file__).parents[3] / "docs" / "recipes.md").read_text(encoding="
 COMMANDS = [
     line.strip().split("#")[0].strip()
     for line in GUIDE.splitlines()
-    if line.startswith("    yulanmini ") and "--online" not in line
+    # What needs a network or a finished run is left out; test_propose.py runs the commands that have next.yaml.
+    if line.startswith("    yulanmini ") and "--online" not in line and "next.yaml" not in line
 ]
 
 

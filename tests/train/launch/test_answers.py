@@ -60,6 +60,8 @@ def variables_of(path: Path, *options: str) -> dict[str, str]:
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The run file with some keys, after accelerate was asked for some answers."""
+    # The launcher passes fp8 on only where a package for it is installed; what it then passes is what counts here.
+    monkeypatch.setattr("accelerate.utils.launch.is_fp8_available", lambda: True)
 
     def ask(*options: str, run: dict[str, Any] | None = None, **answers: Any) -> PretrainConfig:
         for name, value in variables(tmp_path, *options, **answers).items():

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -141,7 +142,9 @@ def two_ranks(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     config = write_run_config(inputs, folder / "config.yaml", checkpoint={"every_steps": 4, "keep_last": 9})
     file = REPOSITORY / "train" / "configs" / "accelerate" / "cpu.yaml"
-    done = launched(["accelerate", "launch", "--config_file", str(file), str(SCRIPT), str(config)])
+    done = launched(
+        [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(file), str(SCRIPT), str(config)]
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder / "run"
 

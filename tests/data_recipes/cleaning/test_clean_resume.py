@@ -26,7 +26,7 @@ from data_recipes.reading import files
 SCRIPT = """
 import sys
 from pathlib import Path
-from test_resume import run_here
+from test_clean_resume import run_here
 
 if __name__ == "__main__":
     place, out, tasks, fewest = sys.argv[1:]
