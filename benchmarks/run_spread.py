@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     result = json.loads(RESULT.read_text())
-    # Runs on other packages, and so other text, are entered by hand and stay.
+    # Runs on other text (other packages, another cleaning) are entered by hand and stay.
     kept = [run for run in result.get(options.scale, {}).get("runs", []) if "packages" in run]
     runs = []
     for seed in options.seeds:

@@ -159,7 +159,7 @@ def spread(scale: str | None) -> str:
     shares = f"{units.percent(min(instruct))} to {units.percent(max(instruct))}"
     return (
         f"Another seed, or another machine's text, gives other scores: in {len(runs)} runs that differed in their seed "
-        f"or in the packages installed, instruct had {shares} of level 1 right, and base "
+        f"or in their text, instruct had {shares} of level 1 right, and base "
         f"{units.significant(min(bits))} to {units.significant(max(bits))} bits per byte. Differences within that "
         "mean nothing."
     )
