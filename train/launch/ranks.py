@@ -105,8 +105,12 @@ def _requested_ranks(command_line: list[str]) -> int | None:
     if launcher is None:
         return None
     asked = launch_command_parser().parse_args(command_line[launcher + 1 :])
-    if asked.num_processes is not None:
+    if asked.config_file is None and (asked.cpu or not Path(default_config_file).is_file()):
         return asked.num_processes
-    if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
-        return load_config_from_file(asked.config_file).num_processes
-    return None
+    file = load_config_from_file(asked.config_file)
+    if asked.cpu and str(file.distributed_type).endswith("FSDP"):
+        raise TrainError(
+            f"accelerate: with --cpu it leaves the FSDP answers of {asked.config_file} out without a word. Put "
+            "`use_cpu: true` into the file and leave --cpu away, or leave the file away."
+        )
+    return asked.num_processes if asked.num_processes is not None else file.num_processes

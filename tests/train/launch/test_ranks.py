@@ -11,6 +11,7 @@ from pretrain_miniature import write_run_config
 
 from train.config import PretrainConfig
 from train.config_file import load_config
+from train.errors import TrainError
 from train.launch.ranks import _requested_ranks
 from train.launch.world import enter_world
 
@@ -35,6 +36,17 @@ def test_ranks_are_those_of_the_options_or_of_the_file_that_they_name(
     answers = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "MULTI_CPU", "use_cpu": True}
     file.write_text(yaml.safe_dump(answers | {"num_processes": 5, "num_machines": 1, "machine_rank": 0}))
     assert _requested_ranks([*(str(file) if word == "FILE" else word for word in command), *SCRIPT]) == ranks
+
+
+def test_answers_that_accelerate_leaves_out_without_a_word_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    answers = {"compute_environment": "LOCAL_MACHINE", "distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}}
+    common = {"num_processes": 2, "num_machines": 1, "machine_rank": 0, "mixed_precision": "no"}
+    file.write_text(yaml.safe_dump(answers | common | {"use_cpu": True}))
+    command = ["accelerate", "launch", "--config_file", str(file)]
+    assert _requested_ranks([*command, *SCRIPT]) == 2
+    with pytest.raises(TrainError, match=r"with --cpu it leaves the FSDP answers of .*fsdp\.yaml out"):
+        _requested_ranks([*command, "--cpu", "--num_processes", "2", *SCRIPT])
 
 
 def wait_for_a_late_rank(config: Path) -> tuple[bool, bool]:
