@@ -284,11 +284,16 @@ def _short(value: Any) -> str:
 def fsync_tree(folder: Path) -> None:
     """Flush every file and directory below `folder` to the disk."""
     for path in [folder, *folder.rglob("*")]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync_path(path)
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_to_readers(folder: Path) -> None:

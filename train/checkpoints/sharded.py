@@ -30,6 +30,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from data_recipes.files import write_whole
+from data_recipes.manifest import fsync_path
 from train.config_file import located
 from train.errors import TrainError
 from train.launch.world import ALONE, World
@@ -101,7 +102,7 @@ class Checkpointer:
         """In the thread: write this rank's part; size and checksum of its files."""
         rank = self._world.rank
         torch.save(rng, partial / f"rng-{rank}.pt")
-        _flush(partial / f"rng-{rank}.pt")
+        fsync_path(partial / f"rng-{rank}.pt")
         dcp.save(state, checkpoint_id=partial, process_group=self._group, no_dist=self._group is None)
         mine = [partial / f"rng-{rank}.pt", *partial.glob(f"__{rank}_*")]
         if rank == 0:
@@ -134,9 +135,9 @@ class Checkpointer:
         if self._world.is_main:
             written = {name: content for part, _ in parts for name, content in part.items()}
             write_trainer(partial, {"step": step, **trainer}, files=written)
-            _flush(partial)
+            fsync_path(partial)
             partial.rename(self.path_of(step))
-            _flush(self.folder)
+            fsync_path(self.folder)
             self._prune()
         self._world.barrier()
 
@@ -309,15 +310,6 @@ def _use(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.set_stream(torch.cuda.Stream(device))
-
-
-def _flush(path: Path) -> None:
-    """A file, or the names in a folder, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _rng_state(device: torch.device) -> dict[str, torch.Tensor]:

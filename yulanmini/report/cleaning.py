@@ -19,8 +19,8 @@ def cleaning_page(summary: Mapping[str, Any]) -> str:
     """`report.html` of a cleaning run, from its summary (`data_recipes/cleaning/pipeline/summary.py`)."""
     kept, documents = summary["kept_documents"], summary["documents"]
     title = "What was kept, what was dropped, and why"
-    lost = [row for row in funnel(summary) if row["dropped"]]
-    most = max(lost, key=lambda row: row["dropped"], default=None)
+    steps = funnel(summary)
+    most = max((row for row in steps if row["dropped"]), key=lambda row: row["dropped"], default=None)
     words = f"{integer(kept)} of {integer(documents)} documents of {len(summary['sources'])} sources were kept"
     if most:
         words += f"; the step {most['step']} dropped the most, {integer(most['dropped'])}"
@@ -30,7 +30,7 @@ def cleaning_page(summary: Mapping[str, Any]) -> str:
         report={"run": ", ".join(summary["sources"]), "notes": []},
         summary=f"{words}. Every document is in kept/ or in dropped/, there with its step and reason.",
         tiles=tiles(summary),
-        funnel=funnel(summary),
+        funnel=steps,
         sources=by_source(summary),
         columns=columns(summary),
         details={step: found for step, found in summary["details"].items() if found},

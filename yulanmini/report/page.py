@@ -14,7 +14,7 @@ from yulanmini.report import scores, sections, units
 from yulanmini.report.collect import collect, collect_training
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
 from yulanmini.report.figure import colour, domain_name
-from yulanmini.report.funnel import by_source, funnel
+from yulanmini.report.funnel import by_source
 from yulanmini.report.training_figures import training_figures, tuning_figure
 
 PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
@@ -54,7 +54,6 @@ def render(report: dict[str, Any]) -> str:
         score_tables=scores.score_tables(report["scores"], report["heldout"]),
         samples=scores.samples(report["scores"]),
         text=sections.text(report["corpus"], report["tokenizer"]),
-        funnel=funnel(report["cleaning"]) if report["cleaning"] else [],
         sources=by_source(report["cleaning"]) if report["cleaning"] else [],
         leads=sections.leads(report),
         commands=sections.commands(report),

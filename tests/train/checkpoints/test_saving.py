@@ -68,8 +68,8 @@ def test_killed_at_every_write_of_a_save_and_started_again_equals_undisturbed(
         (sharded, "content_of", 7),  # all tensors are
         (sharded, "content_of", 8),
         (sharded, "write_trainer", 3),  # all but the file that completes it
-        (sharded, "_flush", 8),  # before it gets its name
-        (sharded, "_flush", 9),  # after it got its name
+        (sharded, "fsync_path", 8),  # before it gets its name
+        (sharded, "fsync_path", 9),  # after it got its name
         (sharded.shutil, "rmtree", 2),  # in the middle of removing an old one
         (Path, "rename", 3),
     ]
