@@ -21,7 +21,7 @@ from data_recipes.corpus.tidy_text import clean_text
 from data_recipes.errors import DataError
 from data_recipes.manifest import check_new_folder, fingerprint_of, whole_folder, write_manifest
 from data_recipes.recipes.recipe import DOMAINS
-from data_recipes.synthesis import documents as generated_documents
+from data_recipes.synthesis.programs import documents as generated_documents
 from data_recipes.synthesis.prose_zh import chinese_documents
 
 # Bytes of training text by domain for 1,008 steps of 3,584 tokens: each domain's share of the published

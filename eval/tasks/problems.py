@@ -20,7 +20,7 @@ from eval.model_loading import LoadedModel
 from eval.scores import SEPARATOR
 from eval.tasks.base import Task, TaskResult, score_row
 
-# The first form of each language in data_recipes/synthesis/documents.py (a test compares the two).
+# The first form of each language in data_recipes/synthesis/programs/documents.py (a test compares the two).
 QUESTION_FORMS = {"en": "Question: {question}\nAnswer:\n", "zh": "问：{question}\n答：\n"}
 ANSWER_MARKS = {"en": "Answer:", "zh": "答案："}
 # Level 3 answers with worked steps; the longest is some 90 tokens at a vocabulary of 3,000.

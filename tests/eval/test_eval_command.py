@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from data_recipes.errors import DataError
-from data_recipes.synthesis.draw import all_kinds
+from data_recipes.synthesis.programs.draw import all_kinds
 from eval import suites
 from eval.comparison import compare
 from eval.model_loading import load_model

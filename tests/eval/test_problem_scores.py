@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from data_recipes.errors import DataError
-from data_recipes.synthesis import problem as synthesis
-from data_recipes.synthesis.documents import QUESTION_ANSWER
+from data_recipes.synthesis.programs import problem as synthesis
+from data_recipes.synthesis.programs.documents import QUESTION_ANSWER
 from eval.generation import generate_greedy
 from eval.suites import make_tasks
 from eval.tasks import problems as problem_scores

@@ -10,9 +10,9 @@ from random import Random
 import pytest
 
 from data_recipes.errors import DataError
-from data_recipes.synthesis import documents as synthesis_documents
-from data_recipes.synthesis.draw import ProblemSource, all_kinds
-from data_recipes.synthesis.problem import LANGUAGES, is_heldout, load_words, put_into_words
+from data_recipes.synthesis.programs import documents as synthesis_documents
+from data_recipes.synthesis.programs.draw import ProblemSource, all_kinds
+from data_recipes.synthesis.programs.problem import LANGUAGES, is_heldout, load_words, put_into_words
 from data_recipes.synthesis.prose_zh import chinese_documents, in_words
 from eval.metrics.answer_match.answer_match import read_answer
 from eval.tasks.problems import ANSWER_MARKS

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.draw import ProblemSource, all_kinds
-from data_recipes.synthesis.problem import ANSWER_MARK, LANGUAGES, Kind, Problem
+from data_recipes.synthesis.programs.draw import ProblemSource, all_kinds
+from data_recipes.synthesis.programs.problem import ANSWER_MARK, LANGUAGES, Problem, ProblemKind
 
 # Shares of the levels; ours. Level 1 leads in dialogues because a miniature must be able to learn it.
 MATH_LEVELS = {1: 0.25, 2: 0.35, 3: 0.4}
@@ -48,7 +48,7 @@ def math_documents(*, seed: int, heldout: bool) -> Iterator[tuple[str, str]]:
     rng = Random(f"math-documents-{seed}-{heldout}")
     while True:
         language = rng.choice(LANGUAGES)
-        kind: Kind | None = rng.choices(source.kinds, source.weights)[0] if rng.random() < 0.5 else None
+        kind: ProblemKind | None = rng.choices(source.kinds, source.weights)[0] if rng.random() < 0.5 else None
         problems = [source.draw(language=language, kind=kind) for _ in range(rng.randint(3, 8))]
         yield "\n\n".join(worked_text(problem, rng) for problem in problems), language
 

@@ -4,8 +4,8 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.basic import WEEKDAYS
-from data_recipes.synthesis.problem import Kind, words
+from data_recipes.synthesis.programs.basic import WEEKDAYS
+from data_recipes.synthesis.programs.problem import ProblemKind, words
 
 MONTHS = (
     "January",
@@ -29,7 +29,7 @@ def write_date(day: date, language: str) -> str:
     return f"{day.year}年{day.month}月{day.day}日"
 
 
-class Clock(Kind):
+class Clock(ProblemKind):
     """Operands: hour, minute, minutes that pass."""
 
     name, level = "clock", 3
@@ -68,7 +68,7 @@ class Clock(Kind):
         return 1 / 1440
 
 
-class DateWeekday(Kind):
+class DateWeekday(ProblemKind):
     """Operands: year, month, day."""
 
     name, level = "date-weekday", 3
@@ -108,7 +108,7 @@ class DateWeekday(Kind):
         return 1 / 7
 
 
-class DaysBetween(Kind):
+class DaysBetween(ProblemKind):
     """Operands: name index, ordinal of the first day, days that pass (at most 75)."""
 
     name, level = "days-between", 3
@@ -151,4 +151,4 @@ class DaysBetween(Kind):
         return 1 / 74
 
 
-KINDS: list[Kind] = [Clock(), DateWeekday(), DaysBetween()]
+KINDS: list[ProblemKind] = [Clock(), DateWeekday(), DaysBetween()]

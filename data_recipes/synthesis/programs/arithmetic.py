@@ -9,10 +9,10 @@ from math import gcd, lcm
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.problem import Kind, words
+from data_recipes.synthesis.programs.problem import ProblemKind, words
 
 
-class TwoNumbers(Kind):
+class TwoNumbers(ProblemKind):
     """Shared by kinds with operands a and b."""
 
     level = 3
@@ -283,7 +283,7 @@ class Travel(TwoNumbers):
         return [f"{speed} × {hours} = {distance}"], distance
 
 
-KINDS: list[Kind] = [
+KINDS: list[ProblemKind] = [
     Add(),
     Subtract(),
     Multiply(),

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from random import Random
 
 from data_recipes.errors import DataError
-from data_recipes.synthesis import arithmetic, basic, calendar
-from data_recipes.synthesis.problem import LANGUAGES, Kind, Problem, is_heldout, put_into_words
+from data_recipes.synthesis.programs import arithmetic, basic, calendar
+from data_recipes.synthesis.programs.problem import LANGUAGES, Problem, ProblemKind, is_heldout, put_into_words
 
 
-def all_kinds() -> dict[str, Kind]:
+def all_kinds() -> dict[str, ProblemKind]:
     """Every kind by name, easiest first."""
     kinds = sorted([*basic.KINDS, *arithmetic.KINDS, *calendar.KINDS], key=lambda kind: kind.level)
     return {kind.name: kind for kind in kinds}
@@ -45,7 +45,7 @@ class ProblemSource:
         self.heldout = heldout
         self.rng = Random(f"problems-{seed}-{heldout}")
 
-    def draw(self, *, language: str | None = None, kind: Kind | None = None) -> Problem:
+    def draw(self, *, language: str | None = None, kind: ProblemKind | None = None) -> Problem:
         """The next problem, in English or Chinese with equal chance unless a language is given."""
         kind = kind or self.rng.choices(self.kinds, self.weights)[0]
         language = language or self.rng.choice(LANGUAGES)

@@ -23,7 +23,7 @@ ANSWER_MARK = {"en": "Answer: ", "zh": "答案："}
 @cache
 def load_words(name: str) -> Any:
     """A YAML file of this package: `problem_forms` or `lexicon`."""
-    return yaml.safe_load((files("data_recipes.synthesis") / f"{name}.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((files("data_recipes.synthesis.programs") / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def words(group: str, language: str) -> list[str]:
@@ -32,7 +32,7 @@ def words(group: str, language: str) -> list[str]:
     return [pair[column] for pair in load_words("lexicon")[group]]
 
 
-class Kind(ABC):
+class ProblemKind(ABC):
     """One kind of problem. Operands are plain numbers (indices for words), the same in every language."""
 
     name: str
@@ -89,13 +89,13 @@ class Problem:
         return "\n".join([*self.steps, ANSWER_MARK[self.language] + self.answer])
 
 
-def is_heldout(kind: Kind, operands: tuple[Any, ...]) -> bool:
+def is_heldout(kind: ProblemKind, operands: tuple[Any, ...]) -> bool:
     """Whether a problem belongs to the held-out side: a hash of its identity, independent of the seed."""
     digest = hashlib.sha256(repr(kind.identity(operands)).encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELDOUT_PERCENT
 
 
-def put_into_words(kind: Kind, operands: tuple[Any, ...], language: str, rng: Random) -> Problem:
+def put_into_words(kind: ProblemKind, operands: tuple[Any, ...], language: str, rng: Random) -> Problem:
     """Write the question, solve it and check: the worked steps must arrive at the solver's answer."""
     solution = kind.solve(operands)
     steps, result = kind.work(operands, language)

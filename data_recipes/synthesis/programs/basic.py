@@ -7,7 +7,7 @@ several words, a carry, a rotation or several comparisons.
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.problem import Kind, words
+from data_recipes.synthesis.programs.problem import ProblemKind, words
 
 ITEM_JOIN = {"en": ", ", "zh": "、"}
 WORD_JOIN = {"en": " ", "zh": ""}
@@ -32,7 +32,7 @@ def things(indices: Any, language: str) -> list[str]:
     return [names[index] for index in indices]
 
 
-class Larger(Kind):
+class Larger(ProblemKind):
     """Two numbers of two digits."""
 
     name, level, weight = "larger", 1, 1.0
@@ -61,7 +61,7 @@ class Smaller(Larger):
         return min(operands)
 
 
-class NextNumber(Kind):
+class NextNumber(ProblemKind):
     """The number after one of two or three digits."""
 
     name, level, weight = "next-number", 1, 1.0
@@ -85,7 +85,7 @@ class PreviousNumber(NextNumber):
     step = -1
 
 
-class LastItem(Kind):
+class LastItem(ProblemKind):
     """The last of three to five words."""
 
     name, level, weight = "last-item", 1, 1.0
@@ -112,7 +112,7 @@ class FirstItem(LastItem):
     place = 0
 
 
-class LastDigit(Kind):
+class LastDigit(ProblemKind):
     """The ones of a number of two to five digits."""
 
     name, level, weight = "last-digit", 1, 1.0
@@ -130,7 +130,7 @@ class LastDigit(Kind):
         return 1 / 10
 
 
-class Repeat(Kind):
+class Repeat(ProblemKind):
     """Two or three words to repeat."""
 
     name, level, weight = "repeat", 2, 1.0
@@ -151,7 +151,7 @@ class Repeat(Kind):
         return 1 / len(words("things", "en")) ** len(operands)
 
 
-class Parity(Kind):
+class Parity(ProblemKind):
     """Whether a number of two to four digits is even or odd; its last digit decides."""
 
     name, level, weight = "parity", 1, 1.0
@@ -172,7 +172,7 @@ class Parity(Kind):
         return 1 / 2
 
 
-class LargestOfList(Kind):
+class LargestOfList(ProblemKind):
     name, level = "largest-of-list", 2
 
     def draw(self, rng: Random) -> tuple[int, ...]:
@@ -188,7 +188,7 @@ class LargestOfList(Kind):
         return 1 / len(operands)
 
 
-class Sort(Kind):
+class Sort(ProblemKind):
     name, level = "sort", 2
 
     def draw(self, rng: Random) -> tuple[int, ...]:
@@ -214,7 +214,7 @@ class Reverse(Repeat):
         return operands[::-1]
 
 
-class Count(Kind):
+class Count(ProblemKind):
     """How often the first word of the operands stands in the list made of them."""
 
     name, level = "count", 2
@@ -236,7 +236,7 @@ class Count(Kind):
         return 1 / 5
 
 
-class WeekdayAfter(Kind):
+class WeekdayAfter(ProblemKind):
     """A weekday up to thirty days later."""
 
     name, level = "weekday-after", 2
@@ -257,7 +257,7 @@ class WeekdayAfter(Kind):
         return 1 / 7
 
 
-class AddDigit(Kind):
+class AddDigit(ProblemKind):
     """Two digits plus one digit, half of the time with a carry."""
 
     name, level, weight = "add-digit", 2, 1.5
@@ -282,7 +282,7 @@ class SubtractDigit(AddDigit):
         return operands[0] - operands[1]
 
 
-class Sequence(Kind):
+class Sequence(ProblemKind):
     """Four terms with a constant difference."""
 
     name, level = "sequence", 2

@@ -1,0 +1,1 @@
+"""Requests to a server that speaks the OpenAI protocol (vLLM, SGLang, `transformers serve`), and the answers kept."""
