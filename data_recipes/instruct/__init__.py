@@ -1,0 +1,1 @@
+"""Dialogues for instruction tuning: their forms, mixtures of open sets, the report's filters, preference pairs."""
