@@ -8,9 +8,10 @@ reused.
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from data_recipes.endpoint.request import Answer
+from data_recipes.errors import DataError, nearest
 
 Verdict = Literal["accepted", "rejected", "failed"]
 """`failed`: there is no whole answer (a fault of the server, or no end); `rejected`: there is one, and it is bad."""
@@ -59,16 +60,29 @@ class Kind(ABC):
     """Columns of a seed that are needed; `--column NAME=COLUMN` maps another's names to them."""
     fields: Sequence[str] = ()
     """Names of the parsed parts, each a column of the samples."""
-    settings: Mapping[str, Any] = {}
+    settings: ClassVar[Mapping[str, Any]] = {}
     """Sampling, as published where it is (facts in the kind's module)."""
+    options: ClassVar[Mapping[str, Any]] = {}
+    """What `--set` may change besides the sampling, with their defaults; a choice is of the default's type."""
     template: str
     """A template of `data_recipes/recipes/templates.yaml` that makes training text of an accepted sample."""
     text_fields: Sequence[str] = ()
     """The fields that duplicates are found by and quality is scored on, joined by blank lines."""
 
+    def __init__(self, **chosen: Any) -> None:
+        """`chosen`: values for some of `options`. `DataError` for an unknown one, and for a value of another type."""
+        for name, value in chosen.items():
+            if name not in self.options:
+                raise DataError(f"{self.name}: no option '{name}'.{nearest(name, self.options)}")
+            if type(value) is not type(self.options[name]):
+                expected = type(self.options[name]).__name__
+                raise DataError(f"{self.name}: {name} is {value!r}; expected a value of type {expected}.")
+        self.chosen: Mapping[str, Any] = {**self.options, **chosen}
+
     @abstractmethod
     async def make(self, seed: Mapping[str, Any], ask: AskModel) -> Sample:
-        """Ask and parse. Raises `Unusable` before a question, `Rejected` after an answer that cannot be parsed."""
+        """Ask and parse. Raises `Unusable` before a question, `Rejected` after an answer that cannot be parsed, and
+        `NoAnswer`, which makes a failed sample, where there is none or none with an end."""
 
     def verify(self, sample: Sample, checks: "Checks") -> Sample:
         """Check what can be checked; runs in a process of its own, off the event loop. Raises `Rejected`."""
