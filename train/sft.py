@@ -53,6 +53,7 @@ from train.tuning.checkpoints import (
 from train.tuning.config import SftConfig
 from train.tuning.data import check_chat_template, write_rows
 from train.tuning.model import ADAPTER_FOLDER, check_fit, load_model, save_model
+from train.tuning.pretraining_rows import open_phases
 from train.tuning.trainer import build_trainer, check_batch, ordered_rows, trainer_arguments
 
 KIND = "sft"
@@ -88,6 +89,7 @@ def run(config: SftConfig) -> Path:
             tokenizer=tokenizer_dir,
             max_length=config.max_length,
             workers=config.workers,
+            pretraining=config.pretraining,
         )
         rows, step_tokens = ordered_rows(config, work / ROWS_FILE)
     if config.max_steps is not None and config.max_steps < len(step_tokens):
@@ -141,6 +143,9 @@ def read_inputs(config: SftConfig) -> tuple[Path, Path, dict[str, Any]]:
         "tokenizer": folder_fingerprint(tokenizer),
         "dialogues": sha256_file(config.dialogues),
     }
+    if config.pretraining:
+        phases = open_phases(config.pretraining, tokenizer)
+        inputs |= {f"pretraining/{phase.folder.name}": phase.fingerprint for phase in phases}
     return model, tokenizer, {"config": resolved(config, config.output_dir), "inputs": inputs}
 
 
@@ -156,7 +161,12 @@ def plan(config: SftConfig) -> dict[str, Any]:
     with TemporaryDirectory(prefix="yulanmini-") as folder:
         rows = Path(folder) / ROWS_FILE
         counts = write_rows(
-            config.dialogues, rows, tokenizer=tokenizer_dir, max_length=config.max_length, workers=config.workers
+            config.dialogues,
+            rows,
+            tokenizer=tokenizer_dir,
+            max_length=config.max_length,
+            workers=config.workers,
+            pretraining=config.pretraining,
         )["counts"]
         steps = len(ordered_rows(config, rows)[1])
     return {

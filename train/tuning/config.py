@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from data_recipes.errors import nearest
-from train.config import AdamWSettings, Settings
+from train.config import AdamWSettings, DataSettings, Settings
 
 # Fields of TRL's SFTConfig that this config decides, by the key that decides them, so that nothing is set twice. What
 # no key decides is off: publishing is `yulanmini hub publish`, and nothing leaves the machine while training.
@@ -64,6 +64,12 @@ class SftCheckpointSettings(Settings):
     keep_last: int = Field(2, gt=0)
 
 
+class PretrainingSettings(DataSettings):
+    """Text of built phases among the dialogues: `share` of all tokens (padding aside), every one of them trained."""
+
+    share: float = Field(gt=0, lt=1)
+
+
 class SftConfig(Settings):
     """One run of `train/sft.py`; see docs/instruct.md. `tokenizer`: by default the model's."""
 
@@ -71,6 +77,7 @@ class SftConfig(Settings):
     model: Path
     tokenizer: Path | None = None
     dialogues: Path
+    pretraining: PretrainingSettings | None = None
     seed: int = 0
     threads: int | None = Field(None, gt=0)
     workers: int = Field(1, ge=1)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ import pyarrow as pa
 
 from data_recipes.files import write_whole
 from train.errors import TrainError
-from train.tuning.dialogues import Lines, lines_of, parse_dialogue
+from train.tuning.config import PretrainingSettings
+from train.tuning.dialogues import LINES_AT_ONCE, Lines, lines_of, parse_dialogue
+from train.tuning.pretraining_rows import open_phases, pretraining_rows
 
 IGNORED_LABEL = -100
 ROWS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -70,12 +73,24 @@ def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -
         labels.append(np.where(trained, row, IGNORED_LABEL).astype(np.int32))
         counts["tokens"] += len(row)
         counts["trained_tokens"] += int(trained[1:].sum())
-    batch = pa.record_batch([pa.array(rows, ROWS_SCHEMA[0].type), pa.array(labels, ROWS_SCHEMA[1].type)], ROWS_SCHEMA)
-    return batch, counts, stop_ids
+    return as_batch(rows, labels), counts, stop_ids
 
 
-def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, workers: int) -> dict[str, Any]:
-    """Tokenise every dialogue of `path` into the Arrow file `out`; returns what became of them.
+def as_batch(rows: list[np.ndarray], labels: list[np.ndarray]) -> pa.RecordBatch:
+    return pa.record_batch([pa.array(rows, ROWS_SCHEMA[0].type), pa.array(labels, ROWS_SCHEMA[1].type)], ROWS_SCHEMA)
+
+
+def write_rows(
+    path: Path,
+    out: Path,
+    *,
+    tokenizer: Path,
+    max_length: int,
+    workers: int,
+    pretraining: PretrainingSettings | None = None,
+) -> dict[str, Any]:
+    """Tokenise every dialogue of `path` into the Arrow file `out`, and add text of pretraining if asked for; returns
+    what became of them.
 
     `{"counts": {...}, "stop_ids": [...]}` is also written beside `out`, last, so that a half-written file is
     never taken for a whole one. The rows do not depend on `workers`.
@@ -86,6 +101,7 @@ def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, worke
     if summary_path.is_file():
         return json.loads(summary_path.read_text())
     counts: Counter = Counter(dialogues=0, truncated=0, dropped=0, tokens=0, trained_tokens=0)
+    phases = open_phases(pretraining, tokenizer) if pretraining else []
     stop_ids: set[int] = set()
     with (
         encoder(tokenizer, path, max_length, workers) as encode,
@@ -98,6 +114,14 @@ def write_rows(path: Path, out: Path, *, tokenizer: Path, max_length: int, worke
             counts.update(found)
             stop_ids |= ends
             bar.update(found["dialogues"])
+        if pretraining:
+            wanted = round(counts["tokens"] * pretraining.share / (1 - pretraining.share))
+            pieces = pretraining_rows(phases, tokens=wanted, max_length=max_length)
+            while some := list(islice(pieces, LINES_AT_ONCE)):
+                added = sum(map(len, some))
+                counts.update(pretraining_tokens=added, tokens=added, trained_tokens=added - len(some))
+                labels = [np.append(np.int32(IGNORED_LABEL), piece[1:]) for piece in some]
+                writer.write_batch(as_batch(some, labels))
     if counts["tokens"] == 0:
         raise TrainError(f"{path}: no dialogue to train on ({counts['dialogues']} read, {counts['dropped']} dropped).")
     summary = {"counts": dict(counts), "stop_ids": sorted(stop_ids)}
