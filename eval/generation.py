@@ -1,6 +1,6 @@
-"""Greedy generation for many short prompts: batched, padded on the left, stopped at the end of the answer."""
+"""Generation for many short prompts: batched, padded on the left, stopped at the end of the answer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,17 +41,20 @@ def tokens_cut(loaded: LoadedModel, prompt: Sequence[int], max_new_tokens: int) 
 
 
 @torch.inference_mode()
-def generate_greedy(
+def generate(
     loaded: LoadedModel,
     prompts: Sequence[list[int]],
     *,
     max_new_tokens: int | Sequence[int],
+    temperature: float = 0.0,
+    seed: int = 0,
     stop_at_empty_line: bool = False,
     batch_size: int = 64,
     progress: bool = False,
 ) -> list[str]:
     """One continuation a prompt (token ids), without special tokens, in the order of the prompts.
 
+    Greedy at temperature 0; else drawn from all tokens by `seed`, the same again for the same prompts and batch size.
     Prompts with the same limit and of like length go together. A prompt that leaves no room in the model's
     context keeps its last tokens (`tokens_cut` counts the others).
     """
@@ -62,10 +65,12 @@ def generate_greedy(
             f"answers of up to {max(limits)} tokens: the model's context of {loaded.max_length} leaves no room for a "
             "question. Score it on the held-out text alone (--suite heldout)."
         )
+    drawn = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     ends = end_tokens(loaded)
     pad = loaded.tokenizer.pad_token_id if loaded.tokenizer.pad_token_id is not None else ends[0]
     outputs = [""] * len(prompts)
     bar = tqdm(total=len(prompts), desc="generating", unit="answer", disable=not progress)
+    torch.manual_seed(seed)
     at = 0
     while at < len(order):
         limit = limits[order[at]]
@@ -83,7 +88,8 @@ def generate_greedy(
             input_ids=ids.to(loaded.device),
             attention_mask=mask.to(loaded.device),
             max_new_tokens=limit,
-            do_sample=False,
+            do_sample=bool(temperature),
+            **drawn,
             eos_token_id=ends,
             pad_token_id=pad,
             stopping_criteria=stopping,
@@ -94,3 +100,25 @@ def generate_greedy(
         bar.update(len(rows))
     bar.close()
     return outputs
+
+
+def answers_to(
+    loaded: LoadedModel,
+    conversations: Sequence[Sequence[Mapping[str, str]]],
+    *,
+    samples: int,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    seed: int = 0,
+    batch_size: int = 64,
+    progress: bool = False,
+) -> list[list[str]]:
+    """`samples` answers to each conversation that ends with the user's turn, by the tokenizer's chat template."""
+    prompts = [
+        loaded.tokenizer.apply_chat_template(list(one), add_generation_prompt=True, return_dict=True)["input_ids"]
+        for one in conversations
+    ]
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
+    settings = {"temperature": temperature, "seed": seed, "batch_size": batch_size, "progress": progress}
+    texts = generate(loaded, repeated, max_new_tokens=max_new_tokens, **settings)
+    return [texts[start : start + samples] for start in range(0, len(texts), samples)]

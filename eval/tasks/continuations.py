@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from eval.generation import generate_greedy, tokens_cut
+from eval.generation import generate, tokens_cut
 from eval.model_loading import LoadedModel
 from eval.tasks.base import Task, TaskResult
 from train.scoring.heldout import heldout_texts
@@ -33,7 +33,7 @@ class Continuations(Task):
         prompts = [
             before + loaded.tokenizer(sample["prompt"], add_special_tokens=False)["input_ids"] for sample in samples
         ]
-        outputs = generate_greedy(loaded, prompts, max_new_tokens=NEW_TOKENS, batch_size=self.batch_size)
+        outputs = generate(loaded, prompts, max_new_tokens=NEW_TOKENS, batch_size=self.batch_size)
         for sample, ids, output in zip(samples, prompts, outputs, strict=True):
             cut = tokens_cut(loaded, ids, NEW_TOKENS)
             sample |= {"output": output, "expected": None, "correct": None, "tokens_cut": cut}

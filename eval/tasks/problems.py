@@ -14,7 +14,7 @@ from pydantic import Field
 from eval.corpus_folder import read_lines
 from eval.demonstration import kind_group
 from eval.errors import EvalError
-from eval.generation import generate_greedy, tokens_cut
+from eval.generation import generate, tokens_cut
 from eval.metrics import compute
 from eval.model_loading import LoadedModel
 from eval.scores import SEPARATOR
@@ -76,7 +76,7 @@ class Problems(Task):
         longest = MAX_NEW_TOKENS_WORKED if loaded.max_length > MAX_NEW_TOKENS_WORKED else loaded.max_length // 2
         limits = [min(MAX_NEW_TOKENS.get(problem["level"], longest), longest) for problem in problems]
         plain = self.prompt == "question"
-        outputs = generate_greedy(
+        outputs = generate(
             loaded,
             prompts,
             max_new_tokens=limits,

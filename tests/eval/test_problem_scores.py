@@ -7,7 +7,7 @@ import pytest
 from data_recipes.errors import DataError
 from data_recipes.synthesis.programs import problem as synthesis
 from data_recipes.synthesis.programs.documents import QUESTION_ANSWER
-from eval.generation import generate_greedy
+from eval.generation import answers_to, generate
 from eval.suites import make_tasks
 from eval.tasks import problems as problem_scores
 from eval.tasks.continuations import Continuations
@@ -51,11 +51,8 @@ def test_chat_prompts_end_where_the_answer_begins(loaded, corpus):
 def test_generation_in_batches_equals_generation_one_by_one(loaded):
     prompts = [loaded.tokenizer(text).input_ids for text in ("a", "the longest prompt of all three here", "two words")]
     limits = [6, 9, 6]
-    together = generate_greedy(loaded, prompts, max_new_tokens=limits)
-    alone = [
-        generate_greedy(loaded, [prompt], max_new_tokens=limit)[0]
-        for prompt, limit in zip(prompts, limits, strict=True)
-    ]
+    together = generate(loaded, prompts, max_new_tokens=limits)
+    alone = [generate(loaded, [prompt], max_new_tokens=limit)[0] for prompt, limit in zip(prompts, limits, strict=True)]
     assert together == alone
     assert len(set(together)) > 1
 
@@ -65,15 +62,23 @@ def test_a_prompt_longer_than_the_context_is_cut_from_the_left(loaded):
     limit = 8
     room = loaded.max_length - limit
     long = [5] * 300 + [7] * (room - len(tail)) + tail
-    assert generate_greedy(loaded, [long], max_new_tokens=limit) == generate_greedy(
-        loaded, [long[-room:]], max_new_tokens=limit
-    )
+    assert generate(loaded, [long], max_new_tokens=limit) == generate(loaded, [long[-room:]], max_new_tokens=limit)
+
+
+def test_drawn_answers_follow_the_seed_and_greedy_ones_are_all_the_same(loaded):
+    asked = [[{"role": "user", "content": text}] for text in ("2+3?", "a longer question than that")]
+    drawn = answers_to(loaded, asked, samples=4, max_new_tokens=8, seed=1)
+    assert [len(set(answers)) > 1 for answers in drawn] == [True, True]
+    assert answers_to(loaded, asked, samples=4, max_new_tokens=8, seed=1) == drawn
+    assert answers_to(loaded, asked, samples=4, max_new_tokens=8, seed=2) != drawn
+    greedy = answers_to(loaded, asked, samples=3, max_new_tokens=8, temperature=0.0)
+    assert all(len(set(answers)) == 1 for answers in greedy)
 
 
 def test_scores_are_counted_by_kind_level_and_language(loaded, corpus, monkeypatch):
     problems = Problems(per_kind=4).read(corpus)
     replies = [problem["messages"][-1]["content"] if index % 2 else "no idea" for index, problem in enumerate(problems)]
-    monkeypatch.setattr(problem_scores, "generate_greedy", lambda *args, **kwargs: replies)
+    monkeypatch.setattr(problem_scores, "generate", lambda *args, **kwargs: replies)
     answers = Problems(prompt="chat").answers(loaded, problems)
     rows = {row["group"]: row for row in tally(answers)}
     assert [group for group in rows if "/" not in group] == ["level 1", "level 2", "level 3"]
