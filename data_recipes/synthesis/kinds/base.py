@@ -34,6 +34,8 @@ class Sample:
     verdict: Verdict = "accepted"
     reason: str = ""
     checked: bool = True
+    votes: int = 1
+    """How many draws gave this answer; set by the run, where it was asked to vote."""
 
 
 class Unusable(Exception):
@@ -58,6 +60,8 @@ class Kind(ABC):
     """A line for `--help` and the docs."""
     columns: Sequence[str] = ("text",)
     """Columns of a seed that are needed; `--column NAME=COLUMN` maps another's names to them."""
+    optional_columns: Sequence[str] = ()
+    """Columns that are used where they are there. No other columns are read."""
     fields: Sequence[str] = ()
     """Names of the parsed parts, each a column of the samples."""
     settings: ClassVar[Mapping[str, Any]] = {}
@@ -68,6 +72,10 @@ class Kind(ABC):
     """A template of `data_recipes/recipes/templates.yaml` that makes training text of an accepted sample."""
     text_fields: Sequence[str] = ()
     """The fields that duplicates are found by and quality is scored on, joined by blank lines."""
+    final_answer: str | None = None
+    """The field that holds a final answer, where all draws of a seed answer the same question: `--votes` counts it."""
+    questions: int = 1
+    """How many requests a seed takes, for the estimate of a dry run."""
 
     def __init__(self, **chosen: Any) -> None:
         """`chosen`: values for some of `options`. `DataError` for an unknown one, and for a value of another type."""
