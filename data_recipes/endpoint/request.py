@@ -27,17 +27,29 @@ class Request:
     def key(self) -> str:
         """32 hexadecimal digits, equal for equal content; a changed prompt or setting gives another."""
         content = [self.model, [dict(message) for message in self.messages], dict(self.settings), self.draw]
-        return xxhash.xxh3_128_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+        try:
+            return xxhash.xxh3_128_hexdigest(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+        except TypeError as error:  # half a pair of surrogates, from a careless reader of JSON
+            raise NoAnswer(f"the request cannot be written as JSON ({error})") from error
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is sent to /v1/chat/completions."""
+        return {"model": self.model, "messages": self.messages, "seed": self.draw, **self.settings}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back. Token counts are the server's own, None where it gives none."""
+    """What came back. Token counts are the server's own, None where it gives none.
+
+    `reasoning`: what a server that takes thoughts apart from the answer (vLLM's `--reasoning-parser`) gives as such.
+    """
 
     text: str
     finish_reason: FinishReason
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    reasoning: str = ""
 
 
 class NoAnswer(Exception):
