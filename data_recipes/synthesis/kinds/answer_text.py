@@ -27,10 +27,11 @@ _REFUSAL_START = re.compile(
 )
 _REFUSAL_ANYWHERE = re.compile(
     r"\bas an? (?:ai|artificial intelligence)(?: language)?(?: model| assistant)?\b(?=,| and| i\b)"
-    r"|\bi(?:['’]m| am) (?:just |only )?an? (?:ai\b|(?:large )?language model)|作为(?:一个|一名)?(?:AI|人工智能|语言模型)",
+    r"|\bi(?:['’]m| am) (?:just |only )?an? (?:ai\b|(?:large )?language model)"
+    r"|作为(?:一个|一名)?(?:AI|人工智能|语言模型)",
     re.IGNORECASE,
 )
-_TEX = re.compile(r"\$\$.*?\$\$|\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\\[A-Za-z]+", re.DOTALL)
+_TEX = re.compile(r"\$\$[^$]*\$\$|\$[^$\n]*\$|\\[(\[](?:[^\\]|\\[^()\[\]])*\\[)\]]|\\[A-Za-z]+")
 _WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+")
 _IDEOGRAPH_LETTERS = 3  # an ideograph says about as much as 3 letters
 LEAST_LETTERS = 40

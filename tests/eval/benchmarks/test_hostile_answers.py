@@ -4,16 +4,18 @@ import time
 
 import pytest
 
+from data_recipes.answers.final import final_answer
+from data_recipes.answers.plain import equal_where_plain
 from eval.benchmarks.programs import code_block
 from eval.benchmarks.tasks.gsm8k.answers import final_number
 from eval.benchmarks.tasks.gsm8k.pal import code_of
-from eval.benchmarks.tasks.math.judge import final_answer
 from eval.benchmarks.tasks.mmlu_cot.letters import final_letter
 from eval.benchmarks.tasks.quac.questions import f1
 
 READERS = {
     "number": final_number,
     "tex": final_answer,
+    "plain": lambda text: equal_where_plain(text, text + "1"),
     "letter": lambda text: final_letter(text, ["one", "two", "three", "four"]),
     "program": code_of,
     "block": lambda text: code_block(text, "solve"),

@@ -1,10 +1,11 @@
-"""MATH-500 and MATH scored with planted answers, and the judge against answers that would hang it."""
-
-import time
+"""MATH-500 and MATH scored with planted answers."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from eval.benchmarks.tasks.math.judge import JUDGE, Judge, final_answer, gold_answer
+from data_recipes.answers.normal_form import normalize_final_answer
+from eval.benchmarks.tasks.math.judge import gold_answer
 
 FORMS = {
     "minerva": lambda a: f" So it is.\nFinal Answer: The final answer is ${a}$. I hope it is correct.",
@@ -55,64 +56,9 @@ def test_the_prompt_has_four_examples_the_stated_stops_and_never_the_question(an
         assert settings["until"] == ["\n\nQuestion", "\n\nSolve", "\n\nAnswer"]
 
 
-@pytest.mark.parametrize(
-    ("gold", "answer", "equal"),
-    [
-        ("\\frac{1}{2}", "0.5", True),
-        ("1000", "1{,}000", True),
-        ("1000", "\\$1,000.00", True),
-        ("x + 1", "1 + x", True),
-        ("5\\sqrt{2}", "\\sqrt{50}", True),
-        ("12\\text{ cm}", "12", True),
-        ("\\text{Tuesday}", "Tuesday", True),
-        ("5", "x = 5", True),
-        ("\\begin{pmatrix}1\\\\2\\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", True),
-        ("[2,5)", "[2,5]", False),
-        ("(0,1)", "(1,0)", False),
-        ("5", "5,6", False),
-        ("5", "5 \\text{ or } 6", False),
-        ("2", "-2", False),
-        ("5", "", False),
-    ],
-)
-def test_equal_answers_are_found_equal(gold, answer, equal):
-    assert JUDGE.equal(gold, answer) is equal
+@settings(deadline=None)
+@given(st.text(alphabet='0123456789,.$\\{}^ =-+%cmft()sqrtfracexiLkm\n"', max_size=40))
+def test_the_normal_form_is_that_of_the_harness(text):
+    from lm_eval.tasks.minerva_math.utils import normalize_final_answer as of_the_harness
 
-
-@pytest.fixture(scope="module")
-def hasty_judge():
-    judge = Judge(seconds=2)
-    yield judge
-    judge.stop()
-
-
-@pytest.mark.parametrize("hostile", ["9^{9^{9^{9}}}", "\\frac{" * 2000, "\0\n"])
-def test_an_answer_that_hangs_the_parsers_is_wrong_in_time_and_the_next_is_judged(hasty_judge, hostile):
-    assert hasty_judge.equal("5", "5") is True
-    begun = time.monotonic()
-    assert hasty_judge.equal("5", hostile) is False
-    assert time.monotonic() - begun < 6
-    assert hasty_judge.equal("5", "5") is True
-
-
-def test_a_judge_that_was_killed_is_started_again(hasty_judge):
-    assert hasty_judge.equal("1", "1")
-    hasty_judge.child.kill()
-    hasty_judge.child.wait()
-    assert hasty_judge.equal("1", "1")
-    assert not hasty_judge.equal("1", "2")
-
-
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("the cost is \\$5", "the cost is \\$5"),
-        ("The final answer is \\$5.", "\\$5"),
-        ("$a$ and \\boxed{b} but The final answer is $c$.", "c"),
-        ("The final answer is $c$. So \\boxed{b}.", "b"),
-        ("42", "42"),
-        ("", ""),
-    ],
-)
-def test_the_last_answer_is_taken(text, answer):
-    assert final_answer(text) == answer
+    assert normalize_final_answer(text) == of_the_harness(text)

@@ -9,33 +9,13 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from data_recipes.answers.final import last_boxed, without_further_questions
+
 # Thousands are joined by commas; a minus sign belongs to the number unless it stands between two.
 NUMBER = r"(?:(?<![\w.)\]])-)?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+(?![\d.,]\d))?"
-FURTHER_QUESTION = re.compile(
-    r"\n\s*(?:question|q|problem|user)\s*\d*\s*:|answer the following question", re.IGNORECASE
-)
 MARK = re.compile(r"answer\s*(?:is|was|:|=)\**\s*:?|####", re.IGNORECASE)
 # A number beyond these digits is no answer, only work for whoever compares it.
 MOST_DIGITS = 100
-
-
-def without_further_questions(text: str) -> str:
-    """The text before the first further question; one with which the text begins is the model repeating its own."""
-    start = len(text) - len(text.lstrip())
-    found = FURTHER_QUESTION.search(text, start + 1)
-    return text[: found.start()] if found else text
-
-
-def last_boxed(text: str) -> tuple[int, str] | None:
-    """Where the last closed \\boxed{...} starts, and what it holds; braces may be nested."""
-    opened: list[re.Match[str]] = []
-    last: tuple[int, int, int] | None = None
-    for brace in re.finditer(r"(\\boxed\s*)?\{|\}", text):
-        if brace[0] != "}":
-            opened.append(brace)
-        elif opened and (start := opened.pop())[1]:
-            last = max(last or (-1, 0, 0), (start.start(), start.end(), brace.start()))
-    return (last[0], text[last[1] : last[2]]) if last else None
 
 
 def plain_numbers(text: str) -> str:

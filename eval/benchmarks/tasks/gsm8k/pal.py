@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
+from data_recipes.answers.final import without_further_questions
 from eval.benchmarks.programs import Program, run_all
-from eval.benchmarks.tasks.gsm8k.answers import gold_number, numbers, without_further_questions
+from eval.benchmarks.tasks.gsm8k.answers import gold_number, numbers
 
 TOLERANCE = Fraction(1, 1000)  # as in the PAL paper: floating point is not exact
 ANSWER = "answer-of-solution:"

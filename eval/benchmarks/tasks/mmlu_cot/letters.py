@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eval.benchmarks.tasks.gsm8k.answers import last_boxed, without_further_questions
+from data_recipes.answers.final import last_boxed, without_further_questions
 
 MARKED = re.compile(r"(?i:answer|choice|option)\s*(?:is|:|=)?\W{0,12}(?:\\text\{)?\(?([A-D])(?![\w'])(?! [a-z])")
 PLAIN = re.compile(r"\(([A-D])\)|^[^\w\n]*([A-D])[^\w\n]*$", re.MULTILINE)

@@ -8,12 +8,13 @@ import json
 import resource
 import sys
 
+from data_recipes.answers.normal_form import normalize_final_answer
+
 MEMORY = 2 * 2**30
 CPU_SECONDS = 60  # of one comparison: ends a child whose parent, which would have ended it long before, is gone
 
 
 def main() -> None:
-    from lm_eval.tasks.minerva_math.utils import normalize_final_answer
     from math_verify import parse, verify
 
     def equal(gold: str, answer: str) -> bool:
