@@ -9,7 +9,16 @@ from math import gcd, lcm
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.programs.problem import ProblemKind, words
+from data_recipes.synthesis.programs.basic import numbers_of
+from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
+
+# Every proper fraction with a denominator of at most 12, as written.
+FRACTIONS = [(top, bottom) for bottom in range(2, 13) for top in range(1, bottom)]
+
+
+def either_way(operands: Operands, rng: Random) -> Operands:
+    """Two operands in either order."""
+    return operands if rng.random() < 0.5 else operands[::-1]
 
 
 class TwoNumbers(ProblemKind):
@@ -17,28 +26,29 @@ class TwoNumbers(ProblemKind):
 
     level = 3
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return dict(zip("abcd", operands, strict=False))
-
-    def chance(self, operands: tuple[Any, ...]) -> float:
-        return 10.0 ** -len(str(self.solve(operands)))
 
 
 class Add(TwoNumbers):
     name = "add"
+    spaces = tuple(
+        Space(numbers_of(digits), numbers_of(digits), share=2.0 if digits == 2 else 1.0) for digits in (2, 3, 4)
+    )
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        digits = rng.choice((2, 2, 3, 4))
-        low, high = 10 ** (digits - 1), 10**digits - 1
-        return rng.randint(low, high), rng.randint(low, high)
+    def operands(self, a: int, b: int) -> Operands | None:
+        return (a, b) if a <= b else None
 
-    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return either_way(operands, rng)
+
+    def identity(self, operands: Operands) -> Operands:
         return (self.name, min(operands), max(operands))
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] + operands[1]
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         a, b = operands
         steps, result, carry, place = [], 0, 0, 1
         while a or b:
@@ -57,17 +67,15 @@ class Add(TwoNumbers):
 
 class Subtract(TwoNumbers):
     name = "subtract"
+    spaces = tuple(Space(numbers_of(digits), numbers_of(digits), share=4.0 - digits) for digits in (2, 3))
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        digits = rng.choice((2, 2, 3))
-        low, high = 10 ** (digits - 1), 10**digits - 1
-        a, b = rng.randint(low, high), rng.randint(low, high)
-        return max(a, b), min(a, b)
+    def operands(self, a: int, b: int) -> Operands | None:
+        return (a, b) if a >= b else None
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] - operands[1]
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         a, b = operands
         tens, ones = b - b % 10, b % 10
         between = a - tens
@@ -78,14 +86,18 @@ class Subtract(TwoNumbers):
 
 class Multiply(TwoNumbers):
     name = "multiply"
+    spaces = (Space(range(11, 200), range(3, 13)),)
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        return rng.randint(11, 199), rng.randint(3, 12)
+    def operands(self, a: int, b: int) -> Operands | None:
+        return (a, b) if a >= b else None
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def identity(self, operands: Operands) -> Operands:
+        return (self.name, min(operands), max(operands))
+
+    def solve(self, operands: Operands) -> int:
         return operands[0] * operands[1]
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         a, b = operands
         parts = [int(digit) * 10**place for place, digit in enumerate(str(a)[::-1]) if digit != "0"][::-1]
         steps = [f"{part} × {b} = {part * b}" for part in parts]
@@ -97,18 +109,16 @@ class Multiply(TwoNumbers):
 
 class Divide(TwoNumbers):
     name = "divide"
+    spaces = (Space(range(20, 1000), range(3, 13)),)
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        return rng.randint(20, 999), rng.randint(3, 12)
-
-    def solve(self, operands: tuple[Any, ...]) -> tuple[int, int]:
+    def solve(self, operands: Operands) -> tuple[int, int]:
         return divmod(operands[0], operands[1])
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        quotient, remainder = self.solve(operands)
+    def write(self, solution: Any, language: str) -> str:
+        quotient, remainder = solution
         return f"{quotient} remainder {remainder}" if language == "en" else f"商{quotient}余{remainder}"
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], tuple[int, int]]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], tuple[int, int]]:
         a, b = operands
         steps, quotient, rest = [], 0, a
         for place in (100, 10, 1):
@@ -119,22 +129,24 @@ class Divide(TwoNumbers):
                 quotient, rest = quotient + times * place, left
         return steps, (quotient, rest)
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / (operands[1] * 10 ** len(str(operands[0] // operands[1])))
 
 
 class Gcd(TwoNumbers):
     name = "gcd"
+    spaces = (Space(range(2, 16), range(3, 20), range(2, 19)),)
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        common = rng.randint(2, 15)
-        a, b = rng.sample(range(2, 20), 2)
-        return common * max(a, b), common * min(a, b)
+    def operands(self, common: int, a: int, b: int) -> Operands | None:
+        return (common * a, common * b) if a > b and gcd(a, b) == 1 else None
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def identity(self, operands: Operands) -> Operands:
+        return (self.name, min(operands), max(operands))
+
+    def solve(self, operands: Operands) -> int:
         return gcd(*operands)
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         a, b = operands
         steps = []
         while b:
@@ -147,16 +159,16 @@ class LinearEquation(TwoNumbers):
     """ax + b = c; operands are a, b, c."""
 
     name = "linear-equation"
+    spaces = (Space(range(2, 13), range(1, 61), range(2, 41)),)
 
-    def draw(self, rng: Random) -> tuple[int, int, int]:
-        a, b, x = rng.randint(2, 12), rng.randint(1, 60), rng.randint(2, 40)
+    def operands(self, a: int, b: int, x: int) -> Operands:
         return a, b, a * x + b
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         a, b, c = operands
         return int(Fraction(c - b, a))
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         a, b, c = operands
         multiple = c - b
         x = next(x for x in range(multiple + 1) if a * x == multiple)
@@ -167,16 +179,22 @@ class FractionSum(TwoNumbers):
     """a/b + c/d; operands are a, b, c, d."""
 
     name = "fraction-sum"
+    spaces = (Space(FRACTIONS, FRACTIONS),)
 
-    def draw(self, rng: Random) -> tuple[int, int, int, int]:
-        b, d = rng.randint(2, 12), rng.randint(2, 12)
-        return rng.randint(1, b - 1), b, rng.randint(1, d - 1), d
+    def operands(self, one: tuple[int, int], other: tuple[int, int]) -> Operands | None:
+        return (*one, *other) if one <= other else None
 
-    def solve(self, operands: tuple[Any, ...]) -> Fraction:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return operands if rng.random() < 0.5 else operands[2:] + operands[:2]
+
+    def identity(self, operands: Operands) -> Operands:
+        return (self.name, *min(operands[:2], operands[2:]), *max(operands[:2], operands[2:]))
+
+    def solve(self, operands: Operands) -> Fraction:
         a, b, c, d = operands
         return Fraction(a, b) + Fraction(c, d)
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], Fraction]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], Fraction]:
         a, b, c, d = operands
         common = lcm(b, d)
         first, second = a * (common // b), c * (common // d)
@@ -190,7 +208,7 @@ class FractionSum(TwoNumbers):
             steps.append(f"{first + second}/{common} = {top if bottom == 1 else f'{top}/{bottom}'}")
         return steps, Fraction(top, bottom)
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 100
 
 
@@ -199,17 +217,18 @@ class Percent(TwoNumbers):
 
     name = "percent"
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        p = rng.randint(1, 19) * 5
-        return p, rng.randint(1, 40) * (100 // gcd(p, 100))
+    spaces = (Space(range(5, 100, 5), range(1, 41)),)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def operands(self, p: int, times: int) -> Operands:
+        return p, times * (100 // gcd(p, 100))
+
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"p": operands[0], "n": operands[1]}
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] * operands[1] // 100
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         p, n = operands
         product = sum(p for _ in range(n))
         return [f"{n} × {p} ÷ 100 = {product} ÷ 100 = {product // 100}"], product // 100
@@ -219,14 +238,15 @@ class Shopping(TwoNumbers):
     """Operands: name, thing (indices), number, price, sum paid."""
 
     name = "shopping"
+    spaces = (Space(range(2, 10), range(2, 41)),)
 
-    def draw(self, rng: Random) -> tuple[int, int, int, int, int]:
-        number, price = rng.randint(2, 9), rng.randint(2, 40)
-        cost = number * price
-        paid = next(note for note in (20, 50, 100, 200, 400) if note >= cost)
-        return rng.randrange(len(words("names", "en"))), rng.randrange(len(words("goods", "en"))), number, price, paid
+    def operands(self, number: int, price: int) -> Operands:
+        return 0, 0, number, price, next(note for note in (20, 50, 100, 200, 400) if note >= number * price)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return (rng.randrange(len(words("names", "en"))), rng.randrange(len(words("goods", "en"))), *operands[2:])
+
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         name, thing, number, price, paid = operands
         return {
             "name": words("names", language)[name],
@@ -236,14 +256,14 @@ class Shopping(TwoNumbers):
             "paid": paid,
         }
 
-    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    def identity(self, operands: Operands) -> Operands:
         return (self.name, *operands[2:])
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         *_, number, price, paid = operands
         return paid - number * price
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         *_, number, price, paid = operands
         cost = sum([price] * number)
         if language == "en":
@@ -257,12 +277,15 @@ class Travel(TwoNumbers):
     """Operands: name, vehicle (indices), speed in km/h, hours."""
 
     name = "travel"
+    spaces = (Space(range(12, 121), range(2, 10)),)
 
-    def draw(self, rng: Random) -> tuple[int, int, int, int]:
-        names, vehicles = len(words("names", "en")), len(words("vehicles", "en"))
-        return rng.randrange(names), rng.randrange(vehicles), rng.randint(12, 120), rng.randint(2, 9)
+    def operands(self, speed: int, hours: int) -> Operands:
+        return 0, 0, speed, hours
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return (rng.randrange(len(words("names", "en"))), rng.randrange(len(words("vehicles", "en"))), *operands[2:])
+
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         name, vehicle, speed, hours = operands
         return {
             "name": words("names", language)[name],
@@ -271,13 +294,13 @@ class Travel(TwoNumbers):
             "hours": hours,
         }
 
-    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self.name, *operands[2:])
+    def identity(self, operands: Operands) -> Operands:
+        return ("multiply", min(operands[2:]), max(operands[2:]))
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[2] * operands[3]
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         speed, hours = operands[2:]
         distance = sum([speed] * hours)
         return [f"{speed} × {hours} = {distance}"], distance

@@ -7,7 +7,8 @@ several words, a carry, a rotation or several comparisons.
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.programs.problem import ProblemKind, words
+from data_recipes.synthesis.programs.counting_out import Arrangements, Subsets
+from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
 
 ITEM_JOIN = {"en": ", ", "zh": "、"}
 WORD_JOIN = {"en": " ", "zh": ""}
@@ -18,9 +19,13 @@ WEEKDAYS = {
 }
 
 
-def number_of_digits(rng: Random, digits: int) -> int:
-    """A number with exactly `digits` digits and no leading zero."""
-    return rng.randrange(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+def numbers_of(digits: int) -> range:
+    """The numbers with exactly so many digits and no leading zero."""
+    return range(10 ** (digits - 1) if digits > 1 else 0, 10**digits)
+
+
+def shuffled(operands: Operands, rng: Random) -> Operands:
+    return tuple(rng.sample(operands, len(operands)))
 
 
 def join(items: Any, language: str) -> str:
@@ -35,48 +40,52 @@ def things(indices: Any, language: str) -> list[str]:
 class Larger(ProblemKind):
     """Two numbers of two digits."""
 
-    name, level, weight = "larger", 1, 1.0
+    name, level = "larger", 1
+    spaces = (Space(Subsets(90, 2)),)
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        a, b = rng.sample(range(10, 100), 2)
-        return a, b
+    def operands(self, pair: tuple[int, int]) -> Operands:
+        return 10 + pair[0], 10 + pair[1]
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return shuffled(operands, rng)
+
+    def solve(self, operands: Operands) -> int:
         return max(operands)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"a": operands[0], "b": operands[1]}
 
-    def identity(self, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return ("compare", min(operands), max(operands))
+    def identity(self, operands: Operands) -> Operands:
+        return ("compare", *sorted(operands))
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 2
 
 
 class Smaller(Larger):
     name, level = "smaller", 2
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return min(operands)
 
 
 class NextNumber(ProblemKind):
     """The number after one of two or three digits."""
 
-    name, level, weight = "next-number", 1, 1.0
+    name, level = "next-number", 1
+    spaces = (Space(numbers_of(2)), Space(numbers_of(3), share=3.0))
     step = 1
 
-    def draw(self, rng: Random) -> tuple[int]:
-        return (number_of_digits(rng, rng.choice((2, 3, 3, 3))),)
-
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] + self.step
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"n": operands[0]}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def identity(self, operands: Operands) -> Operands:
+        return ("add", 1, operands[0])
+
+    def chance(self, operands: Operands) -> float:
         return 1 / (9 * 10 ** (len(str(operands[0])) - 1))
 
 
@@ -84,26 +93,30 @@ class PreviousNumber(NextNumber):
     name, level = "previous-number", 2
     step = -1
 
+    def identity(self, operands: Operands) -> Operands:
+        return ("subtract", operands[0], 1)
+
 
 class LastItem(ProblemKind):
     """The last of three to five words."""
 
-    name, level, weight = "last-item", 1, 1.0
+    name, level = "last-item", 1
+    spaces = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (3, 4, 5))
     place = -1
 
-    def draw(self, rng: Random) -> tuple[int, ...]:
-        return tuple(rng.sample(range(len(words("things", "en"))), rng.choice((3, 4, 5))))
+    def operands(self, row: tuple[int, ...]) -> Operands:
+        return row
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[self.place]
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"items": "\n".join(things(operands, language))}
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return things([self.solve(operands)], language)[0]
+    def write(self, solution: Any, language: str) -> str:
+        return things([solution], language)[0]
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / len(operands)
 
 
@@ -115,102 +128,112 @@ class FirstItem(LastItem):
 class LastDigit(ProblemKind):
     """The ones of a number of two to five digits."""
 
-    name, level, weight = "last-digit", 1, 1.0
+    name, level = "last-digit", 1
+    spaces = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4, 5))
 
-    def draw(self, rng: Random) -> tuple[int]:
-        return (number_of_digits(rng, rng.choice((2, 3, 4, 5))),)
-
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] % 10
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"n": operands[0]}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 10
 
 
 class Repeat(ProblemKind):
     """Two or three words to repeat."""
 
-    name, level, weight = "repeat", 2, 1.0
+    name, level = "repeat", 2
+    spaces = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (2, 3))
 
-    def draw(self, rng: Random) -> tuple[int, ...]:
-        return tuple(rng.sample(range(len(words("things", "en"))), rng.choice((2, 3))))
+    def operands(self, row: tuple[int, ...]) -> Operands:
+        return row
 
-    def solve(self, operands: tuple[Any, ...]) -> tuple[int, ...]:
+    def solve(self, operands: Operands) -> tuple[int, ...]:
         return operands
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"items": WORD_JOIN[language].join(things(operands, language))}
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return WORD_JOIN[language].join(things(self.solve(operands), language))
+    def write(self, solution: Any, language: str) -> str:
+        return WORD_JOIN[language].join(things(solution, language))
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / len(words("things", "en")) ** len(operands)
 
 
 class Parity(ProblemKind):
     """Whether a number of two to four digits is even or odd; its last digit decides."""
 
-    name, level, weight = "parity", 1, 1.0
+    name, level = "parity", 1
+    spaces = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4))
 
-    def draw(self, rng: Random) -> tuple[int]:
-        return (number_of_digits(rng, rng.choice((2, 3, 4))),)
-
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return operands[0] % 2
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"n": operands[0]}
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return PARITY[language][self.solve(operands)]
+    def write(self, solution: Any, language: str) -> str:
+        return PARITY[language][solution]
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 2
 
 
-class LargestOfList(ProblemKind):
+class OfList(ProblemKind):
+    """Shared by what is asked about a set of numbers, whatever their order."""
+
+    lowest: int
+
+    def operands(self, numbers: tuple[int, ...]) -> Operands:
+        return tuple(self.lowest + number for number in numbers)
+
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return shuffled(operands, rng)
+
+    def identity(self, operands: Operands) -> Operands:
+        return ("compare", *sorted(operands))
+
+
+class LargestOfList(OfList):
     name, level = "largest-of-list", 2
+    spaces = tuple(Space(Subsets(990, length)) for length in (3, 4, 5))
+    lowest = 10
 
-    def draw(self, rng: Random) -> tuple[int, ...]:
-        return tuple(rng.sample(range(10, 1000), rng.choice((3, 4, 5))))
-
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return max(operands)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"items": join(operands, language)}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / len(operands)
 
 
-class Sort(ProblemKind):
+class Sort(OfList):
     name, level = "sort", 2
+    spaces = tuple(Space(Subsets(99, length)) for length in (3, 4))
+    lowest = 1
 
-    def draw(self, rng: Random) -> tuple[int, ...]:
-        return tuple(rng.sample(range(1, 100), rng.choice((3, 4))))
-
-    def solve(self, operands: tuple[Any, ...]) -> tuple[int, ...]:
+    def solve(self, operands: Operands) -> tuple[int, ...]:
         return tuple(sorted(operands))
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"items": join(operands, language)}
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return join(self.solve(operands), language)
+    def write(self, solution: Any, language: str) -> str:
+        return join(solution, language)
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / (6 if len(operands) == 3 else 24)
 
 
 class Reverse(Repeat):
     name = "reverse"
 
-    def solve(self, operands: tuple[Any, ...]) -> tuple[int, ...]:
+    def solve(self, operands: Operands) -> tuple[int, ...]:
         return operands[::-1]
 
 
@@ -218,21 +241,34 @@ class Count(ProblemKind):
     """How often the first word of the operands stands in the list made of them."""
 
     name, level = "count", 2
+    spaces = (
+        Space(Arrangements(len(words("things", "en")), 2), range(1, 6), range(1, 6), share=0.4),
+        Space(Arrangements(len(words("things", "en")), 3), range(1, 6), Subsets(5, 2), share=0.6),
+    )
 
-    def draw(self, rng: Random) -> tuple[int, ...]:
-        target, *others = rng.sample(range(len(words("things", "en"))), 3)
-        listed = [target] * rng.randint(1, 5) + [rng.choice(others) for _ in range(rng.randint(1, 5))]
-        rng.shuffle(listed)
-        return target, *listed
+    def operands(self, row: tuple[int, ...], times: int, others: Any) -> Operands | None:
+        target, *rest = row
+        if len(rest) == 1:
+            return (target, *[target] * times, *rest * others)
+        if rest[0] > rest[1]:
+            return None
+        first, both = 1 + others[0], 1 + others[1]
+        return (target, *[target] * times, *rest[:1] * first, *rest[1:] * (both - first))
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return (operands[0], *shuffled(operands[1:], rng))
+
+    def identity(self, operands: Operands) -> Operands:
+        return (self.name, operands[0], *sorted(operands[1:]))
+
+    def solve(self, operands: Operands) -> int:
         return operands[1:].count(operands[0])
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         target, *listed = things(operands, language)
         return {"target": target, "items": join(listed, language)}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 5
 
 
@@ -241,19 +277,18 @@ class WeekdayAfter(ProblemKind):
 
     name, level = "weekday-after", 2
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        return rng.randrange(7), rng.randint(2, 30)
+    spaces = (Space(range(7), range(2, 31)),)
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return sum(operands) % 7
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"day": WEEKDAYS[language][operands[0]], "n": operands[1]}
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return WEEKDAYS[language][self.solve(operands)]
+    def write(self, solution: Any, language: str) -> str:
+        return WEEKDAYS[language][solution]
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 7
 
 
@@ -262,23 +297,28 @@ class AddDigit(ProblemKind):
 
     name, level, weight = "add-digit", 2, 1.5
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        return rng.randint(10, 99), rng.randint(1, 9)
+    spaces = (Space(range(10, 100), range(1, 10)),)
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def identity(self, operands: Operands) -> Operands:
+        return ("add", min(operands), max(operands))
+
+    def solve(self, operands: Operands) -> int:
         return operands[0] + operands[1]
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"a": operands[0], "b": operands[1]}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 98  # sums from 11 to 108
 
 
 class SubtractDigit(AddDigit):
     name = "subtract-digit"
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def identity(self, operands: Operands) -> Operands:
+        return ("subtract", *operands)
+
+    def solve(self, operands: Operands) -> int:
         return operands[0] - operands[1]
 
 
@@ -287,18 +327,20 @@ class Sequence(ProblemKind):
 
     name, level = "sequence", 2
 
-    def draw(self, rng: Random) -> tuple[int, int]:
-        return rng.randint(1, 60), rng.randint(2, 10)
+    spaces = (Space(range(1, 61), range(2, 11)),)
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def identity(self, operands: Operands) -> Operands:
+        return ("arithmetic-term", *operands, 5)
+
+    def solve(self, operands: Operands) -> int:
         start, step = operands
         return start + 4 * step
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         start, step = operands
         return {"items": join((start + step * index for index in range(4)), language)}
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 91  # terms from 9 to 100
 
 

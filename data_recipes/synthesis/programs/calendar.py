@@ -5,8 +5,9 @@ from random import Random
 from typing import Any
 
 from data_recipes.synthesis.programs.basic import WEEKDAYS
-from data_recipes.synthesis.programs.problem import ProblemKind, words
+from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
 
+CENTURY = range(date(1950, 1, 1).toordinal(), date(2050, 1, 1).toordinal())
 MONTHS = (
     "January",
     "February",
@@ -34,22 +35,21 @@ class Clock(ProblemKind):
 
     name, level = "clock", 3
 
-    def draw(self, rng: Random) -> tuple[int, int, int]:
-        return rng.randrange(24), rng.randrange(60), rng.randint(5, 180)
+    spaces = (Space(range(24), range(60), range(5, 181)),)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         hour, minute, minutes = operands
         return {"start": f"{hour:02}:{minute:02}", "minutes": minutes}
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         hour, minute, minutes = operands
         return (60 * hour + minute + minutes) % 1440
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        hour, minute = divmod(self.solve(operands), 60)
+    def write(self, solution: Any, language: str) -> str:
+        hour, minute = divmod(solution, 60)
         return f"{hour:02}:{minute:02}"
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         hour, minute, minutes = operands
         more_hours, rest = divmod(minutes, 60)
         end_hour, end_minute = hour + more_hours, minute + rest
@@ -64,7 +64,7 @@ class Clock(ProblemKind):
             steps.append(f"{hour:02}:{minute:02} + {more_hours}小时{rest}分钟 = {end_hour:02}:{end_minute:02}。")
         return steps, 60 * end_hour + end_minute
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 1440
 
 
@@ -73,20 +73,22 @@ class DateWeekday(ProblemKind):
 
     name, level = "date-weekday", 3
 
-    def draw(self, rng: Random) -> tuple[int, int, int]:
-        day = date(1950, 1, 1) + timedelta(rng.randrange(36525))
+    spaces = (Space(CENTURY),)
+
+    def operands(self, ordinal: int) -> Operands:
+        day = date.fromordinal(ordinal)
         return day.year, day.month, day.day
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         return {"date": write_date(date(*operands), language)}
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         return date(*operands).weekday()
 
-    def answer(self, operands: tuple[Any, ...], language: str) -> str:
-        return WEEKDAYS[language][self.solve(operands)]
+    def write(self, solution: Any, language: str) -> str:
+        return WEEKDAYS[language][solution]
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         year, month, day = operands
         first = date(year, 1, 1).weekday()
         leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -104,7 +106,7 @@ class DateWeekday(ProblemKind):
             ]
         return steps, (first + passed) % 7
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 7
 
 
@@ -113,11 +115,15 @@ class DaysBetween(ProblemKind):
 
     name, level = "days-between", 3
 
-    def draw(self, rng: Random) -> tuple[int, int, int]:
-        start = date(1950, 1, 1).toordinal() + rng.randrange(36525)
-        return rng.randrange(len(words("names", "en"))), start, rng.randint(2, 75)
+    spaces = (Space(CENTURY, range(2, 76)),)
 
-    def fields(self, operands: tuple[Any, ...], language: str) -> dict[str, Any]:
+    def operands(self, start: int, days: int) -> Operands:
+        return 0, start, days
+
+    def arrange(self, operands: Operands, rng: Random) -> Operands:
+        return (rng.randrange(len(words("names", "en"))), *operands[1:])
+
+    def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         name, start, days = operands
         return {
             "name": words("names", language)[name],
@@ -125,14 +131,14 @@ class DaysBetween(ProblemKind):
             "end": write_date(date.fromordinal(start + days), language),
         }
 
-    def identity(self, operands: tuple[Any, ...]) -> tuple[int | str, ...]:
+    def identity(self, operands: Operands) -> Operands:
         return (self.name, *operands[1:])
 
-    def solve(self, operands: tuple[Any, ...]) -> int:
+    def solve(self, operands: Operands) -> int:
         _, start, days = operands
         return (date.fromordinal(start + days) - date.fromordinal(start)).days
 
-    def work(self, operands: tuple[Any, ...], language: str) -> tuple[list[str], int]:
+    def work(self, operands: Operands, language: str) -> tuple[list[str], int]:
         _, first, days = operands
         start, end = date.fromordinal(first), date.fromordinal(first + days)
         parts, day = [], start
@@ -147,7 +153,7 @@ class DaysBetween(ProblemKind):
         sums = " + ".join(str(part) for part in parts) + f" = {total}"
         return [f"Month by month: {sums}." if language == "en" else f"逐月相加：{sums}。"], total
 
-    def chance(self, operands: tuple[Any, ...]) -> float:
+    def chance(self, operands: Operands) -> float:
         return 1 / 74
 
 

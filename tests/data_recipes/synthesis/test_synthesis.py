@@ -12,7 +12,7 @@ import pytest
 from data_recipes.errors import DataError
 from data_recipes.synthesis.programs import documents as synthesis_documents
 from data_recipes.synthesis.programs.draw import ProblemSource, all_kinds
-from data_recipes.synthesis.programs.problem import LANGUAGES, is_heldout, load_words, put_into_words
+from data_recipes.synthesis.programs.problem import LANGUAGES, is_heldout, load_forms, put_into_words
 from data_recipes.synthesis.prose_zh import chinese_documents, in_words
 from eval.metrics.answer_match.answer_match import read_answer
 from eval.tasks.problems import ANSWER_MARKS
@@ -39,7 +39,7 @@ def evaluate(expression: str) -> float:
 
 
 def test_every_kind_has_paraphrases_in_both_languages_and_no_form_is_orphaned():
-    forms = load_words("problem_forms")
+    forms = load_forms()
     assert set(forms) == set(all_kinds())
     for kind, by_language in forms.items():
         assert set(by_language) == set(LANGUAGES), kind
@@ -105,7 +105,7 @@ def test_chance_is_not_understated_for_choices():
 
 
 def test_unknown_kind_is_refused_by_name():
-    with pytest.raises(DataError, match=r"telepathy.*Known: "):
+    with pytest.raises(DataError, match=r"telepathy.*repeat"):
         ProblemSource(seed=0, heldout=False, level_weights=LEVELS, kinds=["telepathy"])
 
 
