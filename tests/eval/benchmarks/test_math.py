@@ -49,11 +49,11 @@ def test_all_of_math_is_scored_by_subject_in_a_chat(answered):
 
 
 def test_the_prompt_has_four_examples_the_stated_stops_and_never_the_question(answered):
-    for prompt, settings, doc in answered("math500-4shot-cot", lambda *_: "").asked:
+    for prompt, generation, doc in answered("math500-4shot-cot", lambda *_: "").asked:
         assert prompt.count("Solve the following math problem.\n\nQuestion: ") == 5
         assert prompt.count(doc["problem"]) == 1
-        assert settings["max_gen_toks"] == 796
-        assert settings["until"] == ["\n\nQuestion", "\n\nSolve", "\n\nAnswer"]
+        assert generation["max_gen_toks"] == 796
+        assert generation["until"] == ["\n\nQuestion", "\n\nSolve", "\n\nAnswer"]
 
 
 @settings(deadline=None)
