@@ -19,7 +19,7 @@ from data_recipes.files import sha256_once
 from data_recipes.manifest import fingerprint_of
 from data_recipes.places import local_folder
 
-WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
+WANTED_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")
 SHORTEST = 32
 """Tokens of the shortest shape; each longer one has twice as many, up to the most that are read."""
 CHARACTERS_A_TOKEN = 64
@@ -108,19 +108,26 @@ class LoadedEncoder:
             )
         except Exception as error:
             raise DataError(f"{encoder.name}: cannot be loaded ({first_line(error)}).") from error
-        if self.tokenizer.pad_token is None:
-            raise DataError(
-                f"{encoder.name}: its tokenizer has no padding token, so it cannot score several texts at once."
-            )
+        self.check_tokenizer()
         self.model = model.to(self.device).eval()
         room = getattr(model.config, "max_position_embeddings", None) or max_tokens
         self.max_tokens = min(max_tokens, room, self.tokenizer.model_max_length)
         self.batch_tokens = batch_tokens
 
-    def logits(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [texts, labels]. `DataError` where some are NaN."""
+    def check_tokenizer(self) -> None:
+        if self.tokenizer.pad_token is None:
+            raise DataError(
+                f"{self.name}: its tokenizer has no padding token, so it cannot score several texts at once."
+            )
+
+    def encode(self, texts: Sequence[Any]) -> Mapping[str, list[list[int]]]:
+        """What the model is given for each text, at most `max_tokens` of it."""
         most = self.max_tokens * CHARACTERS_A_TOKEN
-        encoded = self.tokenizer([text[:most] for text in texts], truncation=True, max_length=self.max_tokens)
+        return self.tokenizer([text[:most] for text in texts], truncation=True, max_length=self.max_tokens)
+
+    def logits(self, texts: Sequence[Any]) -> np.ndarray:
+        """float32 [texts, labels]. `DataError` where some are NaN."""
+        encoded = self.encode(texts)
         by_length: dict[int, list[int]] = {}
         for number, ids in enumerate(encoded["input_ids"]):
             by_length.setdefault(self._padded(len(ids)), []).append(number)
