@@ -8,7 +8,7 @@ message, its answers kept.
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from time import monotonic
 from types import TracebackType
@@ -21,7 +21,7 @@ from data_recipes.endpoint.address import KEY_VARIABLE, base_url, key_headers, p
 from data_recipes.endpoint.kept import KeptAnswers
 from data_recipes.endpoint.pace import Pace
 from data_recipes.endpoint.protocol import Fault, answer_of, fault_of, parsed, streamed_answer, whole_body
-from data_recipes.endpoint.request import Answer, Ask, NoAnswer, Request
+from data_recipes.endpoint.request import Answer, NoAnswer, Request
 from data_recipes.endpoint.usage import Usage
 from data_recipes.errors import DataError, first_line, nearest
 
@@ -33,6 +33,7 @@ TOKENS_UNKNOWN = 512  # of an answer, where neither the request nor earlier answ
 ALL_FAILED = 50  # requests failed one after the other, with no answer between: it is the server
 ALL_REFUSED = 20  # the first requests, in the same words: it is the settings
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -229,22 +230,24 @@ async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any]:
     return parsed(await whole_body(response.content.iter_any()))
 
 
-async def each(requests: Iterable[Request], ask: Ask, workers: int) -> AsyncIterator[tuple[int, Answer | NoAnswer]]:
-    """Ask `workers` at a time, taken from the iterable as they are needed: (place in it, what came), as they come."""
+async def each(
+    items: Iterable[Item], do: Callable[[Item], Awaitable[Result]], workers: int
+) -> AsyncIterator[tuple[int, Result | NoAnswer]]:
+    """Do it for `workers` items at a time, taken as they are needed: (place of the item, what came), as they come."""
 
-    async def one(index: int, request: Request) -> tuple[int, Answer | NoAnswer]:
+    async def one(index: int, item: Item) -> tuple[int, Result | NoAnswer]:
         try:
-            return index, await ask(request)
+            return index, await do(item)
         except NoAnswer as error:
             return index, error
 
-    numbered = enumerate(requests)
-    under_way: set[asyncio.Task[tuple[int, Answer | NoAnswer]]] = set()
-    done: set[asyncio.Task[tuple[int, Answer | NoAnswer]]] = set()
+    numbered = enumerate(items)
+    under_way: set[asyncio.Task[tuple[int, Result | NoAnswer]]] = set()
+    done: set[asyncio.Task[tuple[int, Result | NoAnswer]]] = set()
     try:
         while True:
             wanted = islice(numbered, workers - len(under_way))
-            under_way |= {asyncio.create_task(one(index, request)) for index, request in wanted}
+            under_way |= {asyncio.create_task(one(index, item)) for index, item in wanted}
             if not under_way:
                 return
             done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
@@ -256,38 +259,63 @@ async def each(requests: Iterable[Request], ask: Ask, workers: int) -> AsyncIter
         await asyncio.gather(*under_way, *done, return_exceptions=True)
 
 
+def in_order(
+    url: str, items: Iterable[Item], using: Callable[["Endpoint"], Callable[[Item], Awaitable[Result]]], **options: Any
+) -> Iterator[Result | NoAnswer]:
+    """For callers without an event loop: what came for each item, in their order, while later ones are under way.
+
+    `using` says what is done with an endpoint, such as `lambda endpoint: endpoint.ask`; `options` are those of
+    `Endpoint`.
+    """
+    endpoint = Endpoint(url, **options)
+
+    async def following() -> tuple[int, Result | NoAnswer] | None:
+        return await anext(results, None)
+
+    with asyncio.Runner() as runner:
+        runner.run(endpoint.__aenter__())
+        results = each(items, using(endpoint), endpoint.concurrency)
+        early: dict[int, Result | NoAnswer] = {}
+        due = 0
+        try:
+            while (came := runner.run(following())) is not None:
+                early[came[0]] = came[1]
+                while due in early:
+                    yield early.pop(due)
+                    due += 1
+        finally:
+            runner.run(results.aclose())  # type: ignore[attr-defined]
+            runner.run(endpoint.__aexit__(None, None, None))
+
+
 def ask_all(
-    requests: Sequence[Request], url: str, *, kept: KeptAnswers | None = None, **options: Any
+    requests: Iterable[Request], url: str, *, kept: KeptAnswers | None = None, **options: Any
 ) -> list[Answer | NoAnswer]:
     """For callers without an event loop: an answer for each request, in their order. `options`: those of `Endpoint`."""
-
-    async def run() -> list[Answer | NoAnswer]:
-        answers: dict[int, Answer | NoAnswer] = {}
-        async with Endpoint(url, **options) as endpoint:
-            ask = endpoint.ask if kept is None else kept.wrap(endpoint.ask)
-            async for index, answer in each(requests, ask, endpoint.concurrency):
-                answers[index] = answer
-        return [answers[index] for index in range(len(requests))]
-
-    return asyncio.run(run())
+    return list(in_order(url, requests, lambda at: at.ask if kept is None else kept.wrap(at.ask), **options))
 
 
 def check_endpoint(url: str, model: str, *, patience: float = 5.0) -> int | None:
     """Ask a server whether it has a model; its context length in tokens where it says so.
 
-    `DataError` where there is no server, or where it lists no model of this name.
+    `DataError` where there is no server, or none that has this model. A model that is not listed is asked for one
+    token: `transformers serve` lists what is in the Hub's cache, not the folder that it was started with.
     """
 
-    async def listed() -> dict[str, Any]:
-        async with Endpoint(url, timeout=30.0, tries=3, patience=patience) as endpoint:
-            return await endpoint.fetch("/models")
+    async def look() -> dict[str, Any]:
+        async with Endpoint(url, tries=2, patience=patience) as endpoint:
+            found = await endpoint.fetch("/models")
+            listed = {one["id"]: one for one in found.get("data") or () if isinstance(one, dict) and "id" in one}
+            if model not in listed:
+                try:
+                    await endpoint.ask(Request(model, ({"role": "user", "content": "1"},), {"max_tokens": 1}))
+                except (NoAnswer, EndpointDown) as error:
+                    raise DataError(f"{endpoint.url}: serves no model '{model}'.{nearest(model, listed)}") from error
+            return listed.get(model, {})
 
     try:
-        found = asyncio.run(listed())
+        found = asyncio.run(look())
     except NoAnswer as error:
         raise EndpointDown(f"{error}. Is the server running, with the OpenAI protocol?") from error
-    models = {entry["id"]: entry for entry in found.get("data") or () if isinstance(entry, dict) and "id" in entry}
-    if model not in models:
-        raise DataError(f"{base_url(url)}: serves no model '{model}'.{nearest(model, models)}")
-    context = models[model].get("max_model_len") or models[model].get("context_length")
+    context = found.get("max_model_len") or found.get("context_length")
     return context if isinstance(context, int) else None

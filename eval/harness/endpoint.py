@@ -5,8 +5,7 @@ come from `echo` with `logprobs`, which vLLM and SGLang answer.
 """
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,12 +13,16 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import postprocess_generated_text
 from tqdm import tqdm
 
+from data_recipes.endpoint.client import Endpoint as Client
+from data_recipes.endpoint.client import in_order
+from data_recipes.endpoint.request import NoAnswer
 from eval.errors import EvalError
 from eval.harness.questions import AUTO, Questions, nan_message
-from eval.harness.served import ServedModel, fetch_json
+from eval.harness.served import ServedModel
 
 ROWS = 16  # of a request; the server makes batches of its own
 REQUESTS_AT_ONCE = 4
+PATIENCE = 300.0  # seconds that the server may be busy or away
 
 
 class Endpoint(Questions, TemplateLM):
@@ -130,19 +133,26 @@ class Endpoint(Questions, TemplateLM):
         bar = tqdm(total=count, desc="asking", unit="prompt", disable=not self.progress)
         seed = int(torch.initial_seed() % 2**31)  # what lm-eval's seed was set to
 
-        def choices(numbered: tuple[int, list[list[int]]]) -> list[Any]:
-            number, batch = numbered
-            body = {"model": self.name, "prompt": batch, "seed": seed + number, **settings}
-            answer = fetch_json(f"{self.served.url}/completions", body)
-            found = sorted(answer.get("choices", []), key=lambda choice: choice["index"])
-            if len(found) != len(batch):
-                raise EvalError(f"{self.served.url}: {len(found)} answers to {len(batch)} prompts.")
-            bar.update(len(batch))
-            self.rows_used[len(batch)] += 1
-            return found
+        def asking(endpoint: Client) -> Callable[[tuple[int, list[list[int]]]], Awaitable[list[Any]]]:
+            async def choices(numbered: tuple[int, list[list[int]]]) -> list[Any]:
+                number, batch = numbered
+                body = {"model": self.name, "prompt": batch, "seed": seed + number, **settings}
+                answer = await endpoint.fetch("/completions", body)
+                found = sorted(answer.get("choices", []), key=lambda choice: choice["index"])
+                if len(found) != len(batch):
+                    raise EvalError(f"{self.served.url}: {len(found)} answers to {len(batch)} prompts.")
+                bar.update(len(batch))
+                self.rows_used[len(batch)] += 1
+                return found
 
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool, bar:
-            yield from pool.map(choices, enumerate(prompts))
+            return choices
+
+        options = {"concurrency": REQUESTS_AT_ONCE, "patience": PATIENCE}
+        with bar:
+            for found in in_order(self.served.url, enumerate(prompts), asking, **options):
+                if isinstance(found, NoAnswer):
+                    raise EvalError(f"{found}. What is scored so far is kept.") from found
+                yield found
 
 
 def chunks(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -17,12 +17,12 @@ import pytest
 import torch
 from test_eval_command import call
 
+from data_recipes.endpoint.client import EndpointDown
 from data_recipes.errors import DataError
 from eval import suites
 from eval.errors import EvalError
 from eval.harness.benchmark import all_benchmarks
 from eval.harness.scoring import BenchmarkTask
-from eval.harness.served import base_url
 from eval.model_loading import load_model
 from eval.suites import run_suite
 
@@ -272,10 +272,10 @@ def test_an_endpoint_draws_each_answer_from_a_seed_of_its_own(roomy_model, tmp_p
 
 
 def test_what_an_endpoint_cannot_do_is_said(roomy_model, corpus, monkeypatch):
-    monkeypatch.setattr("eval.harness.served.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("eval.harness.endpoint.PATIENCE", 0.5)
     run = {"data": FIXTURES, "suite": "arc-easy", "settings": {"limit": 1}, "tokenizer": str(roomy_model)}
     with served(roomy_model) as url:
-        with pytest.raises(EvalError, match="serves no model 'other', but served"):
+        with pytest.raises(DataError, match=r"serves no model 'other'\. Known: served"):
             run_suite("other", endpoint=url, **run)
         with pytest.raises(EvalError, match="needs the model itself"):
             run_suite("served", endpoint=url, **run | {"suite": "heldout", "data": corpus, "settings": {}})
@@ -285,15 +285,7 @@ def test_what_an_endpoint_cannot_do_is_said(roomy_model, corpus, monkeypatch):
         with pytest.raises(EvalError, match="no log-probabilities of the prompt"):
             run_suite("served", endpoint=url, **run)
         Completions.broken = 100
-        with pytest.raises(EvalError, match="answered 503"):
+        with pytest.raises(EndpointDown, match="answers 503"):
             run_suite("served", endpoint=url, **run)
-    with pytest.raises(EvalError, match="no answer"):
+    with pytest.raises(EndpointDown, match="accepts no connection"):
         run_suite("served", endpoint=url, **run)
-
-
-def test_addresses_of_endpoints():
-    for given in ("http://a:1", "http://a:1/", "http://a:1/v1", "http://a:1/v1/", "http://a:1/v1/completions"):
-        assert base_url(given) == "http://a:1/v1"
-    for wrong in ("a:1", "ftp://a/v1", "http://user:key@a/v1", "http://a/v1?key=b"):
-        with pytest.raises(EvalError, match="endpoint"):
-            base_url(wrong)

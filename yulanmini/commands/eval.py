@@ -50,10 +50,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Score one model on suites of tasks and published benchmarks; given again, goes on where it stopped."""
+    from data_recipes.endpoint.address import base_url
     from eval.errors import EvalError
     from eval.harness.given_tasks import read_given
     from eval.harness.listing import benchmark_lines
-    from eval.harness.served import base_url
     from eval.model_loading import check_model
     from eval.ranks import leave_ranks
     from eval.scores import SCORES_NAME, value_format
