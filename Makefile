@@ -27,7 +27,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "== installing torch (pinned, CPU wheel where one is at hand) =="
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@echo "== installing yulanmini and what it needs =="
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,eval,cluster]"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,eval,cluster,serve]"
 	@touch $(STAMP)
 	@echo "== ready: $(BIN)/yulanmini --help =="
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from made_text import WORDS, make_documents
+from transformers_server import ServedMiniature, serve_once
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -76,6 +77,14 @@ def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode != 0:
         pytest.fail(f"{' '.join(command[1:])} exited {done.returncode}:\n{done.stderr[-4000:]}", pytrace=False)
     return run
+
+
+@pytest.fixture(scope="session")
+def served_miniature(smoke_run: Path) -> ServedMiniature:
+    """The smoke run's instruct model behind `transformers serve`, started once for all workers: ask it little, as it
+    answers about one request a second."""
+    pytest.importorskip("fastapi", reason="transformers serve needs the extra `serve`")
+    return serve_once(smoke_run / "06-sft", smoke_run.parent)
 
 
 @pytest.fixture(scope="session")

@@ -304,18 +304,17 @@ def check_endpoint(url: str, model: str, *, patience: float = 5.0) -> int | None
 
     async def look() -> dict[str, Any]:
         async with Endpoint(url, tries=2, patience=patience) as endpoint:
-            found = await endpoint.fetch("/models")
-            listed = {one["id"]: one for one in found.get("data") or () if isinstance(one, dict) and "id" in one}
+            try:
+                listed = {one["id"]: one for one in (await endpoint.fetch("/models"))["data"]}
+            except (NoAnswer, KeyError, TypeError):  # without a cache it cannot list even that
+                listed = {}
             if model not in listed:
                 try:
                     await endpoint.ask(Request(model, ({"role": "user", "content": "1"},), {"max_tokens": 1}))
                 except (NoAnswer, EndpointDown) as error:
-                    raise DataError(f"{endpoint.url}: serves no model '{model}'.{nearest(model, listed)}") from error
+                    raise DataError(f"{error} It serves no model '{model}'.{nearest(model, listed)}") from error
             return listed.get(model, {})
 
-    try:
-        found = asyncio.run(look())
-    except NoAnswer as error:
-        raise EndpointDown(f"{error}. Is the server running, with the OpenAI protocol?") from error
+    found = asyncio.run(look())
     context = found.get("max_model_len") or found.get("context_length")
     return context if isinstance(context, int) else None
