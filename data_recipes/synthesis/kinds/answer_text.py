@@ -33,8 +33,9 @@ _REFUSAL_ANYWHERE = re.compile(
 )
 _TEX = re.compile(r"\$\$[^$]*\$\$|\$[^$\n]*\$|\\[(\[](?:[^\\]|\\[^()\[\]])*\\[)\]]|\\[A-Za-z]+")
 _WORD = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]|[^\W\u3400-\u9fff\uf900-\ufaff]+")
+_NUMBER_OR_WORD = re.compile(rf"\d+(?:[.,]\d+)*|{_WORD.pattern}")
 _IDEOGRAPH_LETTERS = 3  # an ideograph says about as much as 3 letters
-LEAST_LETTERS = 40
+LEAST_LETTERS = 24
 """Fewer say nothing of a language."""
 
 
@@ -122,3 +123,99 @@ def check_length(part: str, text: str, least: int, most: int) -> None:
         raise Rejected(f"{part} too short")
     if count > most:
         raise Rejected(f"{part} too long")
+
+
+# Words that say nothing of a subject; a list for telling whether two short texts speak of the same.
+_FUNCTION_WORDS = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "for",
+        "from",
+        "by",
+        "with",
+        "and",
+        "or",
+        "but",
+        "nor",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "being",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "what",
+        "when",
+        "where",
+        "how",
+        "why",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "not",
+        "no",
+        "so",
+        "than",
+        "then",
+        "into",
+        "about",
+        "can",
+        "could",
+        "may",
+        "might",
+        "will",
+        "would",
+        "shall",
+        "should",
+        "must",
+        "also",
+        "very",
+        "such",
+        "的",
+        "了",
+        "是",
+        "在",
+        "和",
+        "与",
+        "或",
+        "也",
+        "都",
+        "就",
+        "而",
+        "及",
+        "着",
+        "之",
+        "这",
+        "那",
+        "它",
+    ]
+)
+
+
+def content_words(text: str) -> list[str]:
+    """The words of a text in lower case, without those that say nothing of a subject."""
+    return [
+        word for word in (found.casefold() for found in _NUMBER_OR_WORD.findall(text)) if word not in _FUNCTION_WORDS
+    ]

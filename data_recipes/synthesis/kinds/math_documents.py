@@ -20,7 +20,7 @@ class MathDocuments(Kind):
     summary = "a problem in mathematics and its solution, after a text"
     fields = ("problem", "solution")
     settings: ClassVar = {"temperature": 0.7, "top_p": 1.0, "max_tokens": 2048}
-    template = "math-document"
+    template = "problem-solution"
     text_fields = ("problem", "solution")
     form = Form(["Problem", "Solution"])
 

@@ -43,4 +43,4 @@ def prompt_version(kind: str) -> str:
 def instruction_lines(kind: str) -> tuple[str, ...]:
     """The lines of a kind's prompts that no answer would hold by chance."""
     lines = (line.strip() for path in prompt_files(kind).values() for line in path.read_text("utf-8").splitlines())
-    return tuple(dict.fromkeys(line for line in lines if len(line) >= ECHO_CHARACTERS and "{" not in line))
+    return tuple(dict.fromkeys(line for line in lines if len(line) >= ECHO_CHARACTERS and "{{" not in line))

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_recipes.answers.judge import same_answer
 from data_recipes.endpoint.request import Answer, NoAnswer
 from data_recipes.synthesis.kinds.base import Checks, Kind, Rejected, Unusable
+from eval.code_runner.runner import run_program
 
 
 class ToldModel:
@@ -40,6 +42,10 @@ def verdict(kind: Kind, seed: Mapping[str, Any], *answers: str | Answer, checks:
         return f"failed: {error}"
     except Unusable as error:
         return f"unusable: {error}"
-    assert set(sample.fields) == set(kind.fields)
+    assert set(sample.fields) <= set(kind.fields)
+    assert set(kind.text_fields) <= set(sample.fields)
     assert sample.verdict == "accepted"
     return "accepted" if sample.checked else "unchecked"
+
+
+CHECKS = Checks(same_answer, run_program)
