@@ -43,7 +43,7 @@ def answer(part: str = "", text: str = "", why: str = WHY) -> str:
         ("next-state", answer("State", AFTER), "accepted"),
         ("next-state", answer("State", f"```lean\n{AFTER}\n```"), "accepted"),
         ("next-state", answer("State", AFTER.replace("a b : α", "a : α\nb : α")), "accepted"),
-        ("next-state", answer("State", AFTER.replace("⊢ b = b", "⊢ a = a")), "rejected: not the state after the tactic"),
+        ("next-state", answer("State", AFTER.replace("b = b", "a = a")), "rejected: not the state after the tactic"),
         ("next-state", answer("State", "no goals"), "rejected: not the state after the tactic"),
         ("next-state", answer("State", BEFORE), "rejected: state repeated"),
         ("next-state", answer("State", "b = b"), "rejected: no goal in the state"),
