@@ -29,7 +29,7 @@ from train.checkpoints.rebalance import rebalance_checkpoint
 from train.pretrain import main as pretrain
 from train.run.inputs import RUN_KIND
 from train.sft import run as tune
-from train.tuning.checkpoints import WORK_KIND
+from train.tuning.checkpoints import work_kind
 from train.tuning.config import SftConfig
 from yulanmini.cli import run as run_command
 from yulanmini.reproduce.driver import KIND as REPRODUCTION_KIND
@@ -39,7 +39,7 @@ from yulanmini.reproduce.stages import Run
 from yulanmini.run_layout import card_files
 
 FINISHED = ("corpus", "tokenizer", "packed-rows", "data", RUN_KIND, "model", "merged-model", "sft", "hub-repo")
-CLAIMED = (PHASES_KIND, STORE_KIND, RUN_KIND, WORK_KIND, REPRODUCTION_KIND, "scores", "lr-transfer")
+CLAIMED = (PHASES_KIND, STORE_KIND, RUN_KIND, work_kind("sft"), REPRODUCTION_KIND, "scores", "lr-transfer")
 STRANGE = {
     "thesis.txt": "mine",
     "manifest.json": '{"name": "An app of the web", "icons": []}',
@@ -140,7 +140,7 @@ STAGES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], Any]]] = {
         lambda out, inputs: run_pretrain(out, inputs, "--force"),
     ),
     "sft": ((), run_tuning),
-    "sft, work folder": ((f"begun {WORK_KIND}",), lambda out, inputs: run_tuning(out.with_suffix(""), inputs)),
+    "sft, work folder": ((f"begun {work_kind('sft')}",), lambda out, inputs: run_tuning(out.with_suffix(""), inputs)),
     "eval run": (("begun scores",), lambda out, inputs: run_suite("absent", data=inputs / "absent", out=out)),
     "hub layout": ((), lay_out),
     "reproduce": ((), run_reproduction),

@@ -7,7 +7,11 @@ The configs of other scripts (train/tuning/config.py) build on `Settings` and ca
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, field_validator, model_validator
+from pydantic_core import CoreSchema, core_schema
+
+from data_recipes.errors import DataError
+from data_recipes.places import local_folder
 
 PhaseName = int | str
 # `auto`: as many as fit the device by estimate, chosen anew at each start (train/model_setup/memory.py).
@@ -19,6 +23,22 @@ class Settings(BaseModel):
     """Base of every section: no unknown key, no change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelPlace(type(Path())):  # type: ignore[misc]
+    """A folder with a model or tokenizer, or the Hub's `owner/name`: what is no folder here and has that form."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, handler(Path))
+
+    @property
+    def hub_id(self) -> str | None:
+        """The id of a repository of the Hub; None for a path, be it there or not."""
+        try:
+            return str(self) if local_folder(self, "folder") is None else None
+        except DataError:
+            return None
 
 
 class DataSettings(Settings):

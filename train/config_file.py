@@ -16,12 +16,13 @@ import yaml
 from data_recipes.errors import DataError, nearest
 from data_recipes.manifest import outermost_stage_folder
 from data_recipes.recipes.yaml_schema import read_yaml, validate
-from train.config import Settings
+from train.config import ModelPlace, Settings
 from train.errors import TrainError
 
 Config = TypeVar("Config", bound=Settings)
 
 CONFIGS = Path(__file__).with_name("configs")
+TUNING_SCRIPTS = ("sft", "dpo", "on-policy")
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -37,18 +38,18 @@ def load_config(kind: type[Config], typed: str | Path, overrides: Iterable[str] 
         config = validate(kind, values, where=str(path))
     except DataError as error:
         raise TrainError(str(error)) from error
-    folder = Path.cwd() if path.parent.resolve() == CONFIGS.resolve() else path.parent.resolve()
+    folder = Path.cwd() if path.resolve() in {own.resolve() for own in configs().values()} else path.parent.resolve()
     return kind.model_validate(_located(config.model_dump(exclude_unset=True), folder, typed=keys))
 
 
 def configs() -> dict[str, Path]:
     """The configs that come with this package, by name: the file's without `.yaml`."""
-    return {path.stem: path for path in sorted(CONFIGS.glob("*.yaml"))}
+    return {path.stem: path for path in sorted([*CONFIGS.glob("*.yaml"), *CONFIGS.glob("instruct/*.yaml")])}
 
 
 def script_of(name: str) -> str:
-    """Which script a config of this package is for: the `sft-` ones for sft, the others for pretrain."""
-    return "sft" if name.startswith("sft-") else "pretrain"
+    """Which script a config of this package is for: `sft-tiny` for sft, those without such a word for pretrain."""
+    return next((script for script in TUNING_SCRIPTS if name.startswith(f"{script}-")), "pretrain")
 
 
 def find_config(typed: str | Path) -> Path:
@@ -148,7 +149,10 @@ def _located(value: Any, folder: Path, *, typed: list[str], key: str = "") -> An
     there already."""
     if isinstance(value, Path):
         is_typed = any(key == name or key.startswith(f"{name}.") for name in typed)
-        return located(value, Path.cwd() if is_typed else folder)
+        place = located(value, Path.cwd() if is_typed else folder)
+        if isinstance(value, ModelPlace):
+            return value if not place.exists() and value.hub_id else ModelPlace(place)
+        return place
     if isinstance(value, dict):
         dot = "." if key else ""
         return {name: _located(item, folder, typed=typed, key=f"{key}{dot}{name}") for name, item in value.items()}
@@ -157,7 +161,7 @@ def _located(value: Any, folder: Path, *, typed: list[str], key: str = "") -> An
 
 def _plain(value: Any, folder: Path, run: Path) -> Any:
     if isinstance(value, Path):
-        return movable(value, folder, run)
+        return str(value) if isinstance(value, ModelPlace) and value.hub_id else movable(value, folder, run)
     if isinstance(value, dict):
         return {key: _plain(item, folder, run) for key, item in value.items()}
     if isinstance(value, list | tuple):

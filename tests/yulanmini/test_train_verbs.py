@@ -18,7 +18,7 @@ from train.config import PretrainConfig
 from train.config_file import CONFIGS, configs, load_config, resolved, script_of
 from train.launch.launcher import accelerate_options
 from train.launch.stop import EXIT_CODE_FILE, FOLDER_VARIABLE, report_exit_code
-from train.tuning.config import SftConfig
+from train.tuning.config import DpoConfig, OnPolicyConfig, SftConfig
 from yulanmini.cli import run as run_yulanmini
 
 # -P as for the installed command: Python does not look for modules in the current folder.
@@ -130,7 +130,7 @@ def test_a_mistake_is_one_line_before_anything_is_started(
 def test_a_printed_config_says_the_same_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind: Any = SftConfig if script_of(name) == "sft" else PretrainConfig
+    kind: Any = {"sft": SftConfig, "dpo": DpoConfig, "on-policy": OnPolicyConfig}.get(script_of(name), PretrainConfig)
     monkeypatch.chdir(tmp_path)
     assert call("config", name) == 0
     text = capsys.readouterr().out
@@ -147,7 +147,9 @@ def test_a_printed_config_says_the_same_from_any_folder(
 def test_configs_are_listed_with_what_they_are_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("config", "--json") == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {entry["name"] for entry in listed} == {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert {entry["name"] for entry in listed} == {
+        path.stem for path in [*CONFIGS.glob("*.yaml"), *CONFIGS.glob("instruct/*.yaml")]
+    }
     assert all(10 < len(entry["what"]) < 120 for entry in listed)
     assert {entry["name"] for entry in listed if entry["verb"] == "sft"} == {
         name for name in configs() if name.startswith("sft-")

@@ -11,8 +11,6 @@ import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, filter_trackers
 
 from data_recipes.files import write_whole
-from train.config import PretrainConfig
-from train.config_file import resolved
 from train.errors import TrainError
 
 
@@ -59,23 +57,29 @@ class Trackers:
     They get all numbers of every record, nested ones as `name/key` and layers as `name/00`, at their step.
     """
 
-    def __init__(self, config: PretrainConfig, *, active: bool) -> None:
+    def __init__(self, names: Sequence[str], project: str, folder: Path, settings: str, *, active: bool) -> None:
         known = {str(name): kind for name, kind in LOGGER_TYPE_TO_CLASS.items()}
-        folder = config.output_dir / "trackers"
         self._trackers = []
-        for name in config.monitors.trackers if active else ():
+        for name in names if active else ():
             if name not in known:
                 raise TrainError(f"monitors.trackers: no tracker '{name}'. Known: {', '.join(sorted(known))}.")
             if not filter_trackers([name], folder):
                 raise TrainError(f"monitors.trackers: '{name}' is not installed. Install it or leave it out.")
             needs_folder = known[name].requires_logging_directory
-            tracker = known[name](config.monitors.project, *([folder] if needs_folder else []))
+            tracker = known[name](project, *([folder] if needs_folder else []))
             if hasattr(tracker, "start"):
                 tracker.start()
             # The values are one string: TensorBoard takes no nested ones, and the whole config is what one looks for.
-            tracker.store_init_configuration({"config": str(resolved(config, config.output_dir))})
+            tracker.store_init_configuration({"config": settings})
             atexit.register(tracker.finish)
             self._trackers.append(tracker)
+
+    def finish(self) -> None:
+        """Close them before the process ends, so that their files can be copied."""
+        for tracker in self._trackers:
+            atexit.unregister(tracker.finish)
+            tracker.finish()
+        self._trackers = []
 
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
         for record in records if self._trackers else ():

@@ -19,7 +19,7 @@ from data_recipes.files import only_process
 from data_recipes.manifest import CLAIM_NAME, claim_folder, fingerprint_of, outermost_stage_folder
 from train.checkpoints.sharded import Checkpointer
 from train.config import PretrainConfig
-from train.config_file import movable
+from train.config_file import movable, resolved
 from train.curriculum.batches import StepReader, check_divisible
 from train.curriculum.plan import Phase, StepPlan
 from train.errors import TrainError
@@ -86,7 +86,13 @@ class Run:
             self._held.enter_context(only_process(self.folder / CLAIM_NAME, busy))
         world.barrier()
         self.metrics = RunLog(self.folder / "metrics.jsonl", active=main)
-        self.trackers = Trackers(config, active=main)
+        self.trackers = Trackers(
+            config.monitors.trackers,
+            config.monitors.project,
+            config.output_dir / "trackers",
+            str(resolved(config, config.output_dir)),
+            active=main,
+        )
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
         self.guard = SpikeGuard(config.spikes, self.model, world)
         self.spikes = SpikeRecord(self.folder / "spikes.json", config.spikes, active=main)

@@ -7,28 +7,27 @@ from typing import Any
 
 from safetensors import safe_open
 
-from train.tuning.config import SftConfig
+from train.tuning.config import TuningConfig
 
 CARD = """\
 ---
 library_name: peft
 pipeline_tag: text-generation
-tags: [lora, sft]
+tags: [lora, {script}]
 ---
 
 # LoRA adapter of {base}
 
-Trained by `yulanmini train sft`. The folder above this one holds the model with the adapter merged into it.
+Trained by `yulanmini train {script}`. The folder above this one holds the model with the adapter merged into it.
 
 | | |
 |---|---|
 | base model | `{base}` ({architecture}), files with the fingerprint `{base_fingerprint}` |
-| data | `{dialogues}`: {counts[dialogues]:,} dialogues ({counts[truncated]:,} cut, {counts[dropped]:,} left out), \
-SHA-256 `{data_sha256}` |
+| data | {data} ({counts}) |
 | adapter | rank {rank}, alpha {alpha:g}, dropout {dropout:g}; {parameters:,} parameters on {modules} |
-| training | {counts[steps]:,} steps of {batch_size} rows, {counts[trained_on_tokens]:,} tokens read; AdamW, peak rate \
+| training | {steps:,} steps of {batch_size} rows; AdamW, peak rate \
 {lr:g} after {warmup:.0%} of the steps, cosine to {floor:g} of it; seed {seed} |
-| loss | {first_loss:.3f} in the first step, {last_loss:.3f} in the last (nats a trained token) |
+| loss | {first_loss:.3f} in the first step, {last_loss:.3f} in the last |
 
 ```python
 {imports}from peft import PeftModel
@@ -41,7 +40,13 @@ model = PeftModel.from_pretrained(model, "adapter").merge_and_unload()
 
 
 def write_adapter_card(
-    folder: Path, config: SftConfig, *, counts: dict[str, int], inputs: dict[str, str], metrics: Path
+    folder: Path,
+    config: TuningConfig,
+    *,
+    data: dict[str, Path],
+    counts: dict[str, int],
+    inputs: dict[str, str],
+    metrics: Path,
 ) -> None:
     """README.md of the adapter in `folder`. Names no folder of this machine but the last part of a path."""
     assert config.lora is not None
@@ -54,9 +59,10 @@ def write_adapter_card(
         "base": config.model.resolve().name,
         "architecture": (model.get("architectures") or [model["model_type"]])[0],
         "base_fingerprint": inputs["model"][:16],
-        "dialogues": config.dialogues.name,
-        "data_sha256": inputs["dialogues"][:16],
-        "counts": counts,
+        "script": config.script,
+        "data": ", ".join(f"`{path.name}`, SHA-256 `{inputs[key][:16]}`" for key, path in data.items()),
+        "counts": ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items() if name != "steps"),
+        "steps": counts["steps"],
         **config.lora.model_dump(include={"rank", "alpha", "dropout"}),
         "parameters": parameters,
         "modules": ", ".join(sorted({module.rpartition(".")[2] for module in adapter["target_modules"]})),

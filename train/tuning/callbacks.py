@@ -14,25 +14,38 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from train.errors import TrainError
 from train.launch.stop import StopSignal
-from train.run.log import RunLog
+from train.run.log import RunLog, Trackers
+
+# Of the Trainer's logs: what has another name here, and what says nothing that the step does not.
+OTHERWISE_NAMED = ("learning_rate", "epoch", "num_tokens", "runtime")
 
 
 class Metrics(TrainerCallback):
-    """One JSON line a step: step (1-based, after the update), loss (nats per trained token), lr, grad_norm before
-    clipping, tokens (all ranks, without padding), seconds; and a progress bar."""
+    """One JSON line a step, and a progress bar: step (1-based, after the update), loss, lr, grad_norm before clipping,
+    tokens (all ranks, without padding) where they are known, seconds, and whatever else TRL measures.
 
-    def __init__(self, path: Path, step_tokens: np.ndarray) -> None:
-        self.log = RunLog(path)
+    A line of evaluation.jsonl before the first step, at each evaluation and after the last step.
+    """
+
+    def __init__(
+        self, log: RunLog, evaluations: RunLog, trackers: Trackers, *, step_tokens: np.ndarray | None, name: str
+    ) -> None:
+        self.log, self.evaluations, self.trackers = log, evaluations, trackers
         self.step_tokens = step_tokens
+        self.name = name
         self.bar: tqdm | None = None
         self.step_started = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="sft", unit="step")
+            self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc=self.name, unit="step")
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.step_started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.eval_strategy != "no" and state.global_step >= state.max_steps:
+            control.should_evaluate = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
         if "loss" not in logs:
@@ -46,12 +59,24 @@ class Metrics(TrainerCallback):
             "loss": logs["loss"],
             "lr": logs["learning_rate"],
             "grad_norm": logs["grad_norm"],
-            "tokens": int(self.step_tokens[state.global_step - 1]),
-            "seconds": round(time.perf_counter() - self.step_started, 4),
         }
+        if self.step_tokens is not None:
+            line["tokens"] = int(self.step_tokens[state.global_step - 1])
+        line["seconds"] = round(time.perf_counter() - self.step_started, 4)
+        line |= {key: value for key, value in logs.items() if key not in (*line, *OTHERWISE_NAMED)}
         self.log.append([line])
+        self.trackers.log([line])
         self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
         self.bar.update()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
+        if self.bar is None or any(line["step"] == state.global_step for line in self.evaluations.lines()):
+            return  # a run that resumes here has measured before
+        numbers = {key.removeprefix("eval_"): value for key, value in metrics.items()}
+        line = {key: value for key, value in numbers.items() if key not in OTHERWISE_NAMED and "_per_second" not in key}
+        self.evaluations.append([{"step": state.global_step, **line}])
+        self.trackers.log([{"step": state.global_step, "evaluation": line}])
+        self.step_started = time.perf_counter()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:

@@ -15,8 +15,8 @@ from data_recipes.manifest import claim_folder, folder_state, fsync_tree, sha256
 from train.errors import TrainError
 
 SEAL = "seal.json"
-WORK_KIND = "unfinished-sft"
 METRICS_FILE = "metrics.jsonl"
+EVALUATION_FILE = "evaluation.jsonl"
 
 
 def work_folder(output_dir: Path) -> Path:
@@ -24,17 +24,22 @@ def work_folder(output_dir: Path) -> Path:
     return output_dir.with_name(f"{output_dir.name}.work")
 
 
-def claim_work_folder(work: Path, made_from: dict[str, Any]) -> None:
+def work_kind(kind: str) -> str:
+    """The kind of the work folder of a run whose finished folder is of `kind`."""
+    return f"unfinished-{kind}"
+
+
+def claim_work_folder(work: Path, made_from: dict[str, Any], *, kind: str) -> None:
     """Make `work` this run's, or check that it is: a checkpoint must not be resumed with another config or other data.
 
     Another tuning run's folder without a checkpoint is taken, as nothing is lost; anything else there is an error.
     """
-    if folder_state(work, kind=WORK_KIND) == "begun" and not any(work.glob(f"checkpoint-*/{SEAL}")):
+    if folder_state(work, kind=kind) == "begun" and not any(work.glob(f"checkpoint-*/{SEAL}")):
         try:
-            folder_state(work, kind=WORK_KIND, made_from=made_from)
+            folder_state(work, kind=kind, made_from=made_from)
         except DataError:
             shutil.rmtree(work)
-    claim_folder(work, kind=WORK_KIND, made_from=made_from)
+    claim_folder(work, kind=kind, made_from=made_from)
 
 
 def seal(checkpoint: Path) -> None:

@@ -1,41 +1,18 @@
-"""The config of instruction tuning: every key of `train/configs/sft-*.yaml`, typed.
+"""The configs of tuning: every key of `train/configs/instruct/*.yaml`, typed; what all stages share comes first.
 
-Only `trainer` is passed on to TRL as it is, and only under names that TRL's SFTConfig has today.
+Only `trainer` is passed on to TRL as it is, and only what trainer_keys.py knows to have an effect there.
 """
 
-from dataclasses import fields
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from data_recipes.errors import nearest
-from train.config import AdamWSettings, DataSettings, Settings
-
-# Fields of TRL's SFTConfig that this config decides, by the key that decides them, so that nothing is set twice. What
-# no key decides is off: publishing is `yulanmini hub publish`, and nothing leaves the machine while training.
-RESERVED = {
-    "output_dir": ("output_dir",),
-    "seed": ("seed",),
-    "max_length": ("max_length",),
-    "packing": ("packing", "packing_strategy", "padding_free"),
-    "the chat template": ("assistant_only_loss", "completion_only_loss", "chat_template_path", "eos_token"),
-    "dialogues": ("dataset_kwargs", "shuffle_dataset", "train_sampling_strategy"),
-    "model": ("model_init_kwargs", "trust_remote_code"),
-    "batch_size": ("per_device_train_batch_size", "gradient_accumulation_steps"),
-    "epochs and max_steps": ("num_train_epochs", "max_steps"),
-    "optimizer": ("learning_rate", "adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm"),
-    "optimizer.warmup_ratio": ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"),
-    "precision": ("bf16", "fp16", "use_cpu"),
-    "recomputation": ("gradient_checkpointing", "activation_checkpointing"),
-    "checkpoint": ("save_strategy", "save_steps", "save_total_limit"),
-    "no key: it is fixed": ("logging_strategy", "logging_steps", "disable_tqdm", "report_to", "eval_strategy"),
-    "no key: it is off": ("push_to_hub", "hub_model_id", "hub_token"),
-}
+from train.config import AdamWSettings, DataSettings, ModelPlace, Settings
+from train.tuning.trainer_keys import check_trainer_keys
 
 
-class SftOptimizerSettings(AdamWSettings):
+class TuningOptimizerSettings(AdamWSettings):
     """AdamW, warm-up, then a cosine down to `min_lr_ratio` of the peak (1.0: constant)."""
 
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -43,7 +20,7 @@ class SftOptimizerSettings(AdamWSettings):
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters on every linear layer but the head; the scales (alphas) stay frozen."""
+    """Low-rank adapters on every linear layer but the head."""
 
     rank: int = Field(gt=0)
     alpha: float = Field(gt=0)
@@ -51,17 +28,50 @@ class LoraSettings(Settings):
     target_modules: str | list[str] = "all-linear"
 
 
-class SftRecomputationSettings(Settings):
+class QuantizationSettings(Settings):
+    """The frozen weights in 4 bits under the adapters (QLoRA), by bitsandbytes."""
+
+    bits: Literal[4] = 4
+    kind: Literal["nf4", "fp4"] = "nf4"
+    double: bool = True
+
+
+class TuningRecomputationSettings(Settings):
     """Whether each layer's activations are computed again in the backward pass instead of kept."""
 
     mode: Literal["none", "full"] = "none"
 
 
-class SftCheckpointSettings(Settings):
+class TuningCheckpointSettings(Settings):
     """A checkpoint every `every_steps` steps, of which the last `keep_last` stay."""
 
     every_steps: int = Field(gt=0)
     keep_last: int = Field(2, gt=0)
+
+
+class TuningEvaluationSettings(Settings):
+    """Held-out rows, measured before the first step, every `every_steps` and after the last (evaluation.jsonl).
+
+    They come from a `file` of their own, or are a `share` of the data that is then not trained on.
+    """
+
+    file: Path | None = None
+    share: float | None = Field(None, gt=0, lt=1)
+    every_steps: int = Field(gt=0)
+    micro_batch_size: int | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TuningEvaluationSettings":
+        if (self.file is None) == (self.share is None):
+            raise ValueError("give one of 'file' (held-out rows of their own) and 'share' (of the data).")
+        return self
+
+
+class TuningMonitorSettings(Settings):
+    """`trackers`: accelerate's names (tensorboard, trackio, wandb, ...), which log under `project`."""
+
+    trackers: list[str] = Field(default_factory=list)
+    project: str = "yulanmini"
 
 
 class PretrainingSettings(DataSettings):
@@ -70,39 +80,44 @@ class PretrainingSettings(DataSettings):
     share: float = Field(gt=0, lt=1)
 
 
-class SftConfig(Settings):
-    """One run of `train/sft.py`; see docs/instruct.md. `tokenizer`: by default the model's."""
+class TuningConfig(Settings):
+    """What every kind of tuning takes; see docs/instruct.md.
+
+    `model` and `tokenizer` (by default the model's): a folder or a Hub id. `train_scales`: whether the learnable
+    scales (alphas) of an unmerged model are trained with it; None is yes, but not beside adapters.
+    """
+
+    script: ClassVar[str]
+    trl_config: ClassVar[str]
 
     output_dir: Path
-    model: Path
-    tokenizer: Path | None = None
-    dialogues: Path
-    pretraining: PretrainingSettings | None = None
+    model: ModelPlace
+    tokenizer: ModelPlace | None = None
     seed: int = 0
     threads: int | None = Field(None, gt=0)
     workers: int = Field(1, ge=1)
 
-    max_length: int = Field(gt=1)
-    packing: Literal["none", "bfd"] = "none"
-    group_by_length: int = Field(1, ge=1)
     batch_size: int = Field(gt=0)
     micro_batch_size: int = Field(gt=0)
     epochs: float = Field(gt=0)
     max_steps: int | None = Field(None, gt=0)
 
-    optimizer: SftOptimizerSettings
-    z_loss: float = Field(0.0, ge=0)
-    attention: str = "sdpa"
+    optimizer: TuningOptimizerSettings
+    attention: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     precision: Literal["float32", "bfloat16"] = "float32"
     save_dtype: Literal["float32", "bfloat16"] = "float32"
-    recomputation: SftRecomputationSettings = SftRecomputationSettings()
+    recomputation: TuningRecomputationSettings = TuningRecomputationSettings()
+    train_scales: bool | None = None
     lora: LoraSettings | None = None
-    checkpoint: SftCheckpointSettings
+    quantization: QuantizationSettings | None = None
+    checkpoint: TuningCheckpointSettings
+    evaluation: TuningEvaluationSettings | None = None
+    monitors: TuningMonitorSettings = TuningMonitorSettings()
     trainer: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _micro_batches_fill_the_batch(self) -> "SftConfig":
+    def _micro_batches_fill_the_batch(self) -> "TuningConfig":
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
                 f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size}"
@@ -110,20 +125,58 @@ class SftConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _trainer_names_fields_of_trl(self) -> "SftConfig":
-        ours = {name: key for key, names in RESERVED.items() for name in names}
-        for name in self.trainer:
-            if name in ours:
-                raise ValueError(f"trainer.{name} is set by this config's own keys ({ours[name]}); use those")
-            if name not in trl_fields():
-                hint = nearest(name, sorted(trl_fields() - set(ours)))
-                raise ValueError(f"trainer.{name} is no field of TRL's SFTConfig.{hint}")
+    def _four_bits_are_not_trained(self) -> "TuningConfig":
+        if self.quantization is not None and self.lora is None:
+            raise ValueError("quantization: weights in 4 bits cannot be trained themselves; give 'lora' too.")
+        if self.lora is not None and self.train_scales:
+            raise ValueError("train_scales: adapters leave all else as it is; take 'lora' or 'train_scales' out.")
+        return self
+
+    @model_validator(mode="after")
+    def _trainer_keys_have_an_effect(self) -> "TuningConfig":
+        check_trainer_keys(self.trainer, script=self.script, trl_config=self.trl_config)
         return self
 
 
-@cache
-def trl_fields() -> set[str]:
-    """Names that TRL's SFTConfig takes today."""
-    from trl import SFTConfig as TrlSftConfig
+class SftConfig(TuningConfig):
+    """One run of `train/sft.py`: a model tuned on `dialogues`.
 
-    return {field.name for field in fields(TrlSftConfig) if field.init}
+    `over_long`: what becomes of a dialogue of more than `max_length` tokens.
+    """
+
+    script = "sft"
+    trl_config = "SFTConfig"
+
+    dialogues: Path
+    pretraining: PretrainingSettings | None = None
+    max_length: int = Field(gt=1)
+    over_long: Literal["cut", "drop"] = "cut"
+    packing: Literal["none", "bfd"] = "none"
+    group_by_length: int = Field(1, ge=1)
+    z_loss: float = Field(0.0, ge=0)
+
+
+class DpoConfig(TuningConfig):
+    """One run of `train/dpo.py`: a model tuned on `pairs` of a better and a worse answer, without a reward model.
+
+    `reference`: log-probabilities under the model as it was are computed `before` training and kept, or in each step
+    by a second copy of the model. `over_long`: what becomes of a pair with more than `max_length` tokens in either.
+    """
+
+    script = "dpo"
+    trl_config = "DPOConfig"
+
+    pairs: Path
+    max_length: int = Field(gt=1)
+    over_long: Literal["cut", "drop"] = "drop"
+    beta: float = Field(0.1, gt=0)
+    reference: Literal["before", "each step"] = "before"
+
+
+class OnPolicyConfig(TuningConfig):
+    """One run of `train/on_policy.py`: a model tuned on its own answers to `prompts`, by their rewards."""
+
+    script = "on-policy"
+    trl_config = "RLOOConfig"
+
+    prompts: Path

@@ -16,10 +16,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, disable_progress_bars
+from trl import pack_dataset
 
 from data_recipes.files import write_whole
 from train.errors import TrainError
-from train.tuning.config import PretrainingSettings
+from train.tuning.config import PretrainingSettings, SftConfig
 from train.tuning.dialogues import LINES_AT_ONCE, Lines, lines_of, parse_dialogue
 from train.tuning.pretraining_rows import open_phases, pretraining_rows
 
@@ -39,10 +42,13 @@ def check_chat_template(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -> tuple[pa.RecordBatch, Counter, set]:
+def encode_lines(
+    lines: Lines, *, tokenizer: Any, path: Path, max_length: int, over_long: str
+) -> tuple[pa.RecordBatch, Counter, set]:
     """Rows of at most `max_length` tokens, counts, and the ids that end the assistant's turns.
 
-    A longer dialogue is cut at the end; one that has no trained token left is dropped. Both are counted.
+    A longer dialogue is cut at the end, or dropped with `over_long="drop"`; one that has no trained token left is
+    dropped in any case. Both are counted.
     """
     conversations = [parse_dialogue(line, where=f"{path}, {place}") for place, line in lines]
     encoded = tokenizer.apply_chat_template(
@@ -63,12 +69,13 @@ def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int) -
                 "{% generation %} marks, so the model would not learn to stop. Move the end-of-turn token inside."
             )
         stop_ids |= ends
-        counts["truncated"] += len(row) > max_length
+        is_over_long = len(row) > max_length
         row, trained = row[:max_length], trained[:max_length]
         # The first token has no predecessor to be predicted from.
-        if not trained[1:].any():
+        if (is_over_long and over_long == "drop") or not trained[1:].any():
             counts["dropped"] += 1
             continue
+        counts["truncated"] += is_over_long
         rows.append(row)
         labels.append(np.where(trained, row, IGNORED_LABEL).astype(np.int32))
         counts["tokens"] += len(row)
@@ -86,6 +93,7 @@ def write_rows(
     *,
     tokenizer: Path,
     max_length: int,
+    over_long: str = "cut",
     workers: int,
     pretraining: PretrainingSettings | None = None,
 ) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def write_rows(
     phases = open_phases(pretraining, tokenizer) if pretraining else []
     stop_ids: set[int] = set()
     with (
-        encoder(tokenizer, path, max_length, workers) as encode,
+        encoder(workers, tokenizer=tokenizer, path=path, max_length=max_length, over_long=over_long) as encode,
         pa.OSFile(str(out), "wb") as file,
         pa.ipc.new_stream(file, ROWS_SCHEMA) as writer,
         tqdm(desc="tokenising dialogues", unit=" dialogues", leave=False) as bar,
@@ -130,11 +138,10 @@ def write_rows(
 
 
 @contextmanager
-def encoder(tokenizer: Path, path: Path, max_length: int, workers: int) -> Iterator[Callable[[Iterable[Lines]], Any]]:
+def encoder(workers: int, **arguments: Any) -> Iterator[Callable[[Iterable[Lines]], Any]]:
     """A map from groups of lines to `encode_lines`' results, in order, on `workers` processes."""
     from multiprocessing import get_context
 
-    arguments = {"tokenizer": tokenizer, "path": path, "max_length": max_length}
     if workers == 1:
         start_worker(arguments)
         yield partial(map, encode_in_worker)
@@ -181,3 +188,20 @@ def training_order(
         window = window[np.argsort(-lengths[window], kind="stable")].reshape(-1, batch_size)
         parts.append(window[shuffler.permutation(len(window))])
     return np.concatenate(parts)
+
+
+def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray]:
+    """The rows in training order, and the tokens of each step (int64 [steps])."""
+    disable_progress_bars()
+    rows = Dataset.from_file(str(path))
+    if config.packing == "bfd":
+        rows = pack_dataset(rows, config.max_length, "bfd")
+    lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
+    order = training_order(
+        lengths,
+        batch_size=config.batch_size,
+        epochs=config.epochs,
+        group_by_length=config.group_by_length,
+        seed=config.seed,
+    )
+    return rows.select(order.ravel()), lengths[order].sum(axis=1)

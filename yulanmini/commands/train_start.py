@@ -1,4 +1,4 @@
-"""`yulanmini train pretrain`, `sft`, `anneal`, `config`: start a training script from any folder; see `train.py`."""
+"""`yulanmini train` pretrain, sft, dpo, on-policy, anneal, config: a training script started from any folder."""
 
 import re
 from pathlib import Path
@@ -24,6 +24,8 @@ AccelerateConfig = Annotated[
     ),
 ]
 
+PlanAsJson = Annotated[bool, typer.Option("--json", help="Print the result of --dry-run as JSON.")]
+
 
 def pretrain(
     config: Config,
@@ -41,7 +43,7 @@ def pretrain(
         str | None, typer.Option(help="For the estimates of --dry-run: 8xH100, 56xA800.", show_default="this machine")
     ] = None,
     mfu: Annotated[float | None, typer.Option(help="For the estimates of --dry-run: share of the peak.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result of --dry-run as JSON.")] = False,
+    as_json: PlanAsJson = False,
 ) -> None:
     """Pretrain or anneal a model; the same command resumes. Paths in a file count from it, in --set from here."""
     from train.config import PretrainConfig
@@ -62,15 +64,59 @@ def sft(
     processes: Processes = None,
     accelerate_config: AccelerateConfig = None,
     dry_run: DryRun = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result of --dry-run as JSON.")] = False,
+    as_json: PlanAsJson = False,
 ) -> None:
     """Tune a model on dialogues; the same command resumes. Paths in a file count from it, in --set from here."""
     from train.tuning.config import SftConfig
 
+    _tune(SftConfig, config, rest, settings, processes, accelerate_config, dry_run, as_json)
+
+
+def dpo(
+    config: Config,
+    rest: Rest = None,
+    settings: Set = None,
+    processes: Processes = None,
+    accelerate_config: AccelerateConfig = None,
+    dry_run: DryRun = False,
+    as_json: PlanAsJson = False,
+) -> None:
+    """Tune a model on pairs of a better and a worse answer (DPO); the same command resumes."""
+    from train.tuning.config import DpoConfig
+
+    _tune(DpoConfig, config, rest, settings, processes, accelerate_config, dry_run, as_json)
+
+
+def on_policy(
+    config: Config,
+    rest: Rest = None,
+    settings: Set = None,
+    processes: Processes = None,
+    accelerate_config: AccelerateConfig = None,
+    dry_run: DryRun = False,
+    as_json: PlanAsJson = False,
+) -> None:
+    """Tune a model on its own answers, by their rewards (RLOO); the same command resumes."""
+    from train.tuning.config import OnPolicyConfig
+
+    _tune(OnPolicyConfig, config, rest, settings, processes, accelerate_config, dry_run, as_json)
+
+
+def _tune(
+    kind: type,
+    config: str,
+    rest: list[str] | None,
+    settings: list[str] | None,
+    processes: int | None,
+    accelerate_config: Path | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     more = [name for name, is_set in {"--dry-run": dry_run, "--json": as_json}.items() if is_set]
     changes, options = _split(settings, rest)
-    path = _checked(SftConfig, "sft", config, changes)
-    _start("sft", [path, *_set(changes), *more], processes, accelerate_config, options, here=dry_run)
+    script: str = kind.script  # type: ignore[attr-defined]
+    path = _checked(kind, script, config, changes)
+    _start(script.replace("-", "_"), [path, *_set(changes), *more], processes, accelerate_config, options, here=dry_run)
 
 
 def anneal(

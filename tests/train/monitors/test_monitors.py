@@ -399,7 +399,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(TrainError, match=f"no monitor 'hidden_variance'. Known: {known}"):
         make_monitors(make_config(names=["hidden_variance"]), model, make_optimizer(model), WORLD)
     with pytest.raises(TrainError, match=r"no tracker 'wandbb'. Known: .*wandb"):
-        Trackers(make_config(trackers=["wandbb"]), active=True)
+        Trackers(["wandbb"], "yulanmini", Path("unused"), "", active=True)
 
 
 def test_a_monitor_in_a_module_beside_the_others_is_found_and_on(tmp_path: Path) -> None:

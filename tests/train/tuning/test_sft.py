@@ -21,9 +21,10 @@ from data_recipes.manifest import read_manifest, verify_files
 from train.config_file import load_config
 from train.errors import TrainError
 from train.launch.stop import explain
-from train.sft import Interrupted, run
+from train.sft import run
 from train.tuning.config import SftConfig
-from train.tuning.trainer import ordered_rows
+from train.tuning.data import ordered_rows
+from train.tuning.run import Interrupted
 
 SCRIPT = Path(__file__).parents[3] / "train" / "sft.py"
 
@@ -124,7 +125,7 @@ def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("train.sft.save_model", stop)
+        patched.setattr("train.tuning.run.save_model", stop)
         with pytest.raises(KeyboardInterrupt):
             run(config)
     assert not (tmp_path / "late").exists()

@@ -51,17 +51,17 @@ def test_a_damaged_checkpoint_names_the_file_and_the_way_on(tmp_path, damage, na
 
 def test_another_config_may_not_go_on_from_a_checkpoint(tmp_path):
     work = tmp_path / "out.work"
-    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
+    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}}, kind="unfinished-sft")
     write_checkpoint(work, 10)
-    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}})
+    claim_work_folder(work, {"config": {"optimizer": {"lr": 0.1}, "seed": 0}}, kind="unfinished-sft")
     with pytest.raises(DataError, match=r"config\.optimizer\.lr: was 0\.1, is 0\.2") as error:
-        claim_work_folder(work, {"config": {"optimizer": {"lr": 0.2}, "seed": 0}})
+        claim_work_folder(work, {"config": {"optimizer": {"lr": 0.2}, "seed": 0}}, kind="unfinished-sft")
     assert "seed" not in str(error.value)
 
 
 def test_another_config_may_take_a_folder_without_progress(tmp_path):
     work = tmp_path / "out.work"
-    claim_work_folder(work, {"config": {"seed": 0}})
+    claim_work_folder(work, {"config": {"seed": 0}}, kind="unfinished-sft")
     (work / "rows.arrow").write_bytes(b"rows of the old config")
-    claim_work_folder(work, {"config": {"seed": 1}})
+    claim_work_folder(work, {"config": {"seed": 1}}, kind="unfinished-sft")
     assert not (work / "rows.arrow").exists()

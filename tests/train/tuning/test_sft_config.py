@@ -3,21 +3,25 @@
 from pathlib import Path
 
 import pytest
+import trl
 from sft_miniature import write_sft_config
 
 import train
-from train.config_file import load_config
+from train.config_file import load_config, script_of
 from train.errors import TrainError
-from train.tuning.config import RESERVED, SftConfig, trl_fields
-from train.tuning.trainer import trainer_arguments
+from train.tuning.config import DpoConfig, OnPolicyConfig, SftConfig, TuningConfig
+from train.tuning.trainer import common_arguments
+from train.tuning.trainer_keys import IGNORED, OWN_KEYS, PASSED_ON, REFUSED, trl_fields
 
-CONFIGS = sorted((Path(train.__file__).parent / "configs").glob("sft-*.yaml"))
+CONFIGS = sorted((Path(train.__file__).parent / "configs" / "instruct").glob("*.yaml"))
+KINDS: dict[str, type[TuningConfig]] = {kind.script: kind for kind in (SftConfig, DpoConfig, OnPolicyConfig)}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_committed_config_becomes_arguments_of_todays_trl(path, tmp_path):
-    config = load_config(SftConfig, path, ["threads=1"])
-    arguments = trainer_arguments(config, tmp_path / "work")
+    kind = KINDS[script_of(path.stem)]
+    config = load_config(kind, path, ["threads=1"])
+    arguments = getattr(trl, kind.trl_config)(max_steps=1, **common_arguments(config, tmp_path / "work"))
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == config.batch_size
     assert arguments.learning_rate == config.optimizer.lr
     assert arguments.report_to == []
@@ -34,8 +38,13 @@ def test_the_published_settings_are_the_published_ones():
     )
 
 
-def test_reserved_names_are_all_fields_of_todays_trl():
-    assert {name for names in RESERVED.values() for name in names} <= trl_fields()
+@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+def test_every_field_of_todays_trl_is_passed_on_or_refused_with_a_reason(kind):
+    refused = {name for table in (OWN_KEYS, REFUSED) for names in table.values() for name in names}
+    passed_on = set(PASSED_ON[kind.script])
+    assert passed_on <= trl_fields(kind.trl_config)
+    assert not passed_on & refused
+    assert trl_fields(kind.trl_config) - passed_on - refused == set(IGNORED[kind.script])
 
 
 @pytest.mark.parametrize(
@@ -48,7 +57,7 @@ def test_reserved_names_are_all_fields_of_todays_trl():
         ("packing=ffd", "packing: 'ffd' is not valid"),
         ("micro_batch_size=3", "batch_size 8 is not a multiple of micro_batch_size 3"),
         ("trainer.dataloader_num_worker=1", "Did you mean 'dataloader_num_workers'"),
-        ("trainer.push_to_hub=true", "set by this config's own keys"),
+        ("trainer.push_to_hub=true", "cannot be set: it is off"),
         ("seed.x=1", "'seed' is a value, not a section"),
         ("max_steps", "expected key=value"),
     ],

@@ -56,7 +56,7 @@ def test_long_dialogues_are_cut_or_dropped_and_counted(tmp_path, tokenizer_dir):
             file.write(json.dumps({"messages": messages}) + "\n")
     rows, summary = rows_of(path, tmp_path, tokenizer_dir, max_length=100)
     assert summary["counts"]["dialogues"] == 3
-    assert summary["counts"]["truncated"] == 2
+    assert summary["counts"]["truncated"] == 1
     assert summary["counts"]["dropped"] == 1
     assert max(len(row) for row in rows["input_ids"]) == 100
     assert summary["counts"]["tokens"] == sum(len(row) for row in rows["input_ids"])

@@ -42,7 +42,7 @@ def test_64_dialogues_tune_the_miniature_and_its_adapter_loads_and_merges(
     assert Path(found["base_model_name_or_path"]) == base.absolute()  # from any folder
 
     card = (out / "adapter" / "README.md").read_text()
-    for told in ("LoRA adapter of 05-merged", "64 dialogues", "rank 16, alpha 32", f"{losses[-1]:.3f} in the last"):
+    for told in ("LoRA adapter of 05-merged", "dialogues 64", "rank 16, alpha 32", f"{losses[-1]:.3f} in the last"):
         assert told in card
     assert "More Information" not in card
     assert str(tmp_path) not in card

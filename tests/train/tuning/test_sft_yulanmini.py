@@ -15,9 +15,8 @@ from train.config_file import load_config
 from train.errors import TrainError
 from train.sft import run
 from train.tuning.config import SftConfig
-from train.tuning.data import write_rows
+from train.tuning.data import ordered_rows, write_rows
 from train.tuning.model import load_model
-from train.tuning.trainer import ordered_rows
 
 
 def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
@@ -116,10 +115,10 @@ def test_the_tuned_folder_keeps_the_remote_code_that_its_config_names(config):
 def test_attention_code_without_a_revision_and_weights_that_are_not_finite_are_refused(config, tmp_path):
     settings = load_config(SftConfig, config)
     with pytest.raises(TrainError, match="'owner/kernel@REVISION'"):
-        load_model(settings.model_copy(update={"attention": "owner/kernel"}), tmp_path / "model")
+        load_model(settings, tmp_path / "model", "owner/kernel")
     model = YuLanMiniForCausalLM.from_pretrained(tmp_path / "model")
     with torch.no_grad():
         model.model.norm.weight[3] = float("nan")
     model.save_pretrained(tmp_path / "model")
     with pytest.raises(TrainError, match=r"not finite keys in the checkpoint \(model\.norm\.weight\)"):
-        load_model(settings, tmp_path / "model")
+        load_model(settings, tmp_path / "model", "sdpa")
