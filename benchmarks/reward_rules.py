@@ -19,7 +19,7 @@ from pathlib import Path
 
 from data_recipes.corpus.installed import docstrings, files_in_order, folders, is_prose, read_text
 from data_recipes.corpus.tidy_text import chinese_share
-from train.tuning.rewards.prose import is_one_line_filler, is_unfinished, mixes_languages
+from data_recipes.instruct.prose import is_one_line_filler, is_unfinished, mixes_languages
 
 QUESTIONS = {"en": "What does this part of the program do?", "zh": "程序的这一部分是做什么用的？"}
 HALVES = ("in view", "held-out")

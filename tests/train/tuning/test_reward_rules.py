@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
+from data_recipes.instruct.prose import is_one_line_filler, is_unfinished, language_of, mixes_languages
 from train.tuning.rewards.base import Completion, reward_kinds
-from train.tuning.rewards.prose import is_one_line_filler, is_unfinished, language_of, mixes_languages
 
 UNFINISHED = [
     "",

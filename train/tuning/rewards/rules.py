@@ -6,8 +6,8 @@ weights are ours. Each is -1 where it applies and 0 elsewhere, times its weight.
 
 from collections.abc import Sequence
 
+from data_recipes.instruct.prose import is_one_line_filler, is_unfinished, mixes_languages
 from train.tuning.rewards.base import Completion, Reward
-from train.tuning.rewards.prose import is_one_line_filler, is_unfinished, mixes_languages
 
 
 class Unfinished(Reward):
