@@ -14,7 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_recipes.cleaning.code_files import PATH_COLUMNS
 from data_recipes.cleaning.repositories import JoinSettings
-from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, FolderOrId, Rewrite, Step, StepSettings
+from data_recipes.cleaning.steps.base import (
+    AnyStep,
+    CorpusStep,
+    FolderOrId,
+    Rewrite,
+    Step,
+    StepSettings,
+    columns_of,
+)
 from data_recipes.errors import DataError, nearest
 from data_recipes.manifest import fingerprint_of
 from data_recipes.recipes.yaml_schema import read_yaml, validate
@@ -185,10 +193,17 @@ def _check_columns(config: CleaningConfig, where: str) -> None:
                     f"{where}: steps[{number}] ({name}): only: {column}: {list(values)!r:.80} found, expected values "
                     f"of the type {types[column]}."
                 ) from error
+        for column in step.needs() - owners.keys():
+            raise DataError(
+                f"{where}: steps[{number}] ({name}): no step before it has the column '{column}'."
+                f"{nearest(column, owners)}"
+            )
         if not isinstance(step, Step | CorpusStep):
             continue
-        own = (name, step.fingerprint())
-        for column, type in zip(step.schema().names, step.schema().types, strict=True):
+        derived = step.derived_schema().names if isinstance(step, Step) else []
+        for column, type in zip(columns_of(step).names, columns_of(step).types, strict=True):
+            thresholds = step.settings.thresholds() if column in derived else None
+            own = (name, fingerprint_of([step.fingerprint(), thresholds]))
             types[column] = type
             if column in OWN_COLUMNS:
                 raise DataError(f"{where}: steps[{number}] ({name}): a column cannot be called '{column}'.")

@@ -50,8 +50,7 @@ def _check_formats(source: Source, files: Sequence[Path]) -> None:
     """`DataError` where something would be read as text that is not meant to be."""
     with_columns = [path for path in files if named_format(path).has_columns]
     plain = [path for path in files if not named_format(path).has_columns]
-    needs_columns = source.text is not None or source.template is not None or bool(source.filters)
-    if plain and needs_columns:
+    if plain and source.needs_rows:
         raise DataError(
             f"{source.label}: text, template and filters need rows with columns, but {_some(plain)} would be read as "
             f"plain text. Narrow the glob to files in {', '.join(FORMATS)} (or these with .gz or .zst), or remove "

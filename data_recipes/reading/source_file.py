@@ -198,10 +198,7 @@ class Format:
         self, source: Source, file: SourceFile, part: Part, drops: Counter[str], wanted: Collection[int] | None = None
     ) -> Iterator[tuple[int, str | LongText]]:
         """Numbered texts of a part; what gives none is counted."""
-        columns = None
-        if source.template is None:  # a template may name any column
-            columns = {source.text_column, *(condition.field for condition in source.filters)}
-        return texts_of_rows(source, self.rows(file, part, columns, wanted), drops)
+        return texts_of_rows(source, self.rows(file, part, source.needed_columns, wanted), drops)
 
     def columns(self, file: SourceFile) -> list[str]:
         """The names of the columns, as the first row of a file has them."""

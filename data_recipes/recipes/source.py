@@ -6,7 +6,7 @@ The schema, and the published entries in `sources/*.yaml`; reading them is the p
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
@@ -168,6 +168,18 @@ class Source(BaseModel):
         return self.text or "text"
 
     @property
+    def needed_columns(self) -> set[str] | None:
+        """The columns that a reader must give of each row; None for all, as a template may name any."""
+        if self.template is not None:
+            return None
+        return {self.text_column, *(condition.field for condition in self.filters)}
+
+    @property
+    def needs_rows(self) -> bool:
+        """Whether files that are a document each cannot be meant."""
+        return self.text is not None or self.template is not None or bool(self.filters)
+
+    @property
     def location(self) -> Path:
         """The local file or folder, absolute: anywhere on this machine, since the user has typed it. `~` is the home
         folder; relative paths count from the recipe file's folder."""
@@ -229,7 +241,7 @@ class Source(BaseModel):
         """Whether the row passes every filter."""
         return all(condition.keeps(row) for condition in self.filters)
 
-    def beside(self, folder: Path) -> "Source":
+    def beside(self, folder: Path) -> Self:
         """The same source with its relative paths counted from `folder`, where the recipe file is."""
         bound = self.model_copy()
         bound._folder = folder.resolve()

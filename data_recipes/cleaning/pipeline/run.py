@@ -13,7 +13,7 @@ import pyarrow as pa
 from data_recipes.cleaning.config import CleaningConfig
 from data_recipes.cleaning.pipeline.inputs import InputSource, Units
 from data_recipes.cleaning.pipeline.unit_files import read_record, unit_name
-from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Step
+from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Step, columns_of
 from data_recipes.manifest import MANIFEST_NAME, fingerprint_of
 
 KIND = "cleaned-text"
@@ -60,6 +60,10 @@ class Run:
 
     def signals(self, step: AnyStep, unit: int) -> UnitPlace:
         return self._place(f"signals/{step.settings.step}-{self._signals_name(step)[:SHORT]}", unit)
+
+    def answers(self, step: AnyStep, unit: int) -> Path:
+        """Where a costly step keeps what it was told, whatever its settings: what was asked tells answers apart."""
+        return self.work / "answers" / step.settings.step / f"{unit_name(unit)}.jsonl"
 
     def verdicts(self, number: int, unit: int) -> UnitPlace:
         return self._place(f"verdicts/{self._corpus_name(number)}", unit)
@@ -124,4 +128,4 @@ def is_costly(step: AnyStep) -> bool:
 def shown_columns(step: Step | CorpusStep) -> list[str]:
     """The columns of a step that are given out: all but binary ones."""
     hidden = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary)
-    return [field.name for field in step.schema() if not any(test(field.type) for test in hidden)]
+    return [field.name for field in columns_of(step) if not any(test(field.type) for test in hidden)]

@@ -131,7 +131,7 @@ def _measure_some(run: Run, step: Step, unit: int, missing: np.ndarray, earlier:
     found = []
     first = 0
     place = run.texts(unit)
-    with open_parquet(place.file, place.record) as parquet:
+    with open_parquet(place.file, place.record) as parquet, step.keeping(run.answers(step, unit)):
         for group in range(parquet.num_row_groups):
             rows = parquet.metadata.row_group(group).num_rows
             wanted = np.flatnonzero(missing[first : first + rows])

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from data_recipes.cleaning.pipeline.run import Run
 from data_recipes.cleaning.pipeline.unit_files import open_parquet, read_columns, write_record, writing_parquet
-from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Rewrite, Step
+from data_recipes.cleaning.steps.base import AnyStep, CorpusStep, Rewrite, Step, columns_of
 from data_recipes.errors import DataError
 
 KEPT = -2
@@ -73,21 +73,24 @@ def _after_reading(run: Run, unit: int) -> Judgement:
 def signals_of(run: Run, step: Step | CorpusStep, unit: int) -> pa.Table:
     """The columns of a step, a row a document."""
     place = run.signals(step, unit)
-    return read_columns(place.file, place.record, step.schema().names)
+    table = read_columns(place.file, place.record, step.schema().names)
+    if not isinstance(step, Step):
+        return table
+    derived = step.derived(table)
+    for field in step.derived_schema():
+        table = table.append_column(field, pa.array(derived[field.name], field.type))
+    return table
 
 
 def chosen(run: Run, unit: int, step: AnyStep) -> np.ndarray:
     """bool, the documents that a step's `only` names; all of them where it has none."""
-    place = run.texts(unit)
     rows = rows_of_texts(run, unit)
     mask = np.ones(rows, dtype=bool)
     for column, values in step.settings.only.items():
         if column == "source":
             mask &= run.units.source_name(unit) in values
             continue
-        owner = _owner(run, column)
-        place = run.signals(owner, unit)
-        found = read_columns(place.file, place.record, [column])[column]
+        found = signals_of(run, _owner(run, column), unit)[column]
         mask &= pc.is_in(found, pa.array(values, found.type)).to_numpy(zero_copy_only=False)
     return mask
 
@@ -95,7 +98,7 @@ def chosen(run: Run, unit: int, step: AnyStep) -> np.ndarray:
 def _owner(run: Run, column: str) -> Step | CorpusStep:
     """The step that a column is of."""
     return next(
-        step for step in run.config.steps if isinstance(step, Step | CorpusStep) and column in step.schema().names
+        step for step in run.config.steps if isinstance(step, Step | CorpusStep) and column in columns_of(step).names
     )
 
 
@@ -144,6 +147,9 @@ class CorpusOfRun:
         step = self.run.config.steps[self.number]
         assert isinstance(step, CorpusStep)
         return signals_of(self.run, step, unit)
+
+    def values(self, unit: int, column: str) -> pa.ChunkedArray:
+        return signals_of(self.run, _owner(self.run, column), unit)[column]
 
     def texts(self, unit: int, rows: Sequence[int]) -> list[str]:
         place = self.run.texts(unit)
@@ -203,7 +209,8 @@ def check_loss(run: Run) -> None:
         return
     most = run.config.settings.most_lost_of_a_source
     for number, label in enumerate(run.config.labels()):
-        if not isinstance(run.config.steps[number], CorpusStep):
+        step = run.config.steps[number]
+        if not isinstance(step, CorpusStep) or step.may_drop_most:
             continue
         for source, (taking_part, dropped) in _losses(run, number).items():
             if dropped > most * taking_part:

@@ -7,6 +7,7 @@ judge again what was computed, and no text is read for it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar, get_type_hints
@@ -111,6 +112,10 @@ class AnyStep(ABC, Generic[OfStep]):
         that were read, unit by unit; of a step that compares documents or asks a model, none."""
         return {}
 
+    def needs(self) -> set[str]:
+        """Columns of earlier steps that the step's verdict depends on, beside those that `only` names."""
+        return set()
+
     def fingerprint(self) -> str:
         """Names the values: equal fingerprints on equal texts give equal values."""
         if self._fingerprint is None:  # the inputs may be gigabytes
@@ -140,6 +145,19 @@ class Step(AnyStep[OfStep]):
         A reason is a short phrase that does not hold the value, so that documents can be counted by it:
         `fewer than 50 words`.
         """
+
+    def derived_schema(self) -> pa.Schema:
+        """Columns that follow from the signals and the thresholds (a weighted sum): given out like the others."""
+        return pa.schema([])
+
+    def derived(self, signals: pa.Table) -> Mapping[str, Sequence[Any] | np.ndarray]:
+        """Their values; null where the signals are null."""
+        return {}
+
+    def keeping(self, file: Path) -> AbstractContextManager[None]:
+        """Around the signals of a unit, for a costly step: `file` is the unit's own, where answers can be kept at once
+        that must not be asked for again after a kill. Its folder may have to be made."""
+        return nullcontext()
 
     def limits(self) -> dict[str, list[float]]:
         """The thresholds that the report draws into the distribution of a numeric column, by column."""
@@ -181,6 +199,9 @@ class Corpus(Protocol):
     def signals(self, unit: int) -> pa.Table:
         """The step's own columns, a row a document of the unit; null where reading has dropped the document."""
 
+    def values(self, unit: int, column: str) -> pa.ChunkedArray:
+        """A column of an earlier step (one of `needs`), a value a document of the unit."""
+
     def texts(self, unit: int, rows: Sequence[int]) -> list[str]:
         """The texts of some documents of a unit, `rows` ascending."""
 
@@ -195,6 +216,9 @@ class CorpusStep(AnyStep[OfStep]):
     """Judges documents by each other (duplicates), after signals of each. What the steps before have dropped takes no
     part."""
 
+    may_drop_most: ClassVar[bool] = False
+    """Whether it is no mistake that the step drops nearly all of a source (`most_lost_of_a_source`)."""
+
     @abstractmethod
     def schema(self) -> pa.Schema:
         """The columns of `signals`. Binary ones (a signature) are for the step's own use and are not given out."""
@@ -206,3 +230,8 @@ class CorpusStep(AnyStep[OfStep]):
     @abstractmethod
     def stages(self, corpus: Corpus) -> list[Stage]:
         """What finds the documents to drop: stages that run one after the other, each over any number of tasks."""
+
+
+def columns_of(step: Step | CorpusStep) -> pa.Schema:
+    """The columns of a step, those that follow from its signals and thresholds too."""
+    return pa.schema([*step.schema(), *(step.derived_schema() if isinstance(step, Step) else ())])
