@@ -21,6 +21,10 @@ Policy = Literal["on-policy", "off-policy"]
 By = Literal["verified", "reward"]
 IsRight = Callable[[str, str], bool]
 """`is_right(gold, response)`: whether a whole response ends in the right answer."""
+OWN_KEYS = (
+    *("prompt", "chosen", "rejected", "policy", "by", "answer"),
+    *("chosen_score", "rejected_score", "mean_score"),
+)
 Reward = Callable[[Sequence[list[Message]]], Sequence[float]]
 """A score for each whole conversation (prompt and answer); higher is better."""
 
@@ -64,10 +68,21 @@ class Pair:
             "rejected": [{"role": "assistant", "content": self.rejected}],
             "policy": self.prompt.policy,
             "by": self.by,
+            "answer": self.prompt.answer,
             "chosen_score": self.chosen_score,
             "rejected_score": self.rejected_score,
+            "mean_score": self.mean_score,
             **self.prompt.origin,
         }
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> "Pair":
+        """What `line` has written; of the answers the two that were chosen from them."""
+        chosen, rejected = line["chosen"][-1]["content"], line["rejected"][-1]["content"]
+        origin = {key: value for key, value in line.items() if key not in OWN_KEYS}
+        prompt = PairPrompt(line["prompt"], (chosen, rejected), line["policy"], line["answer"], origin)
+        scores = line["chosen_score"], line["rejected_score"], line["mean_score"]
+        return cls(prompt, chosen, rejected, line["by"], *scores)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,18 @@ def _write_right_inputs(place: Path) -> None:
     write_tokenizer(place / "model")
     write_dialogues(place / "dialogues.jsonl")
 
+    source = {"path": "dialogues.jsonl", "category": "math"}
+    mixtures: dict[str, dict] = {
+        "mixture": {"sources": {"sums": source}},
+        "mixture-column": {"sources": {"sums": {**source, "columns": {"messages": "mesages"}}}},
+        "mixture-judge": {"sources": {"sums": source}, "steps": [{"step": "judge", "model": "served"}]},
+        "mixture-nowhere": {"sources": {"sums": {"path": "nodir/dialogues.jsonl"}}},
+        "mixture-shares": {"sources": {"sums": source}, "shares": {"maths": 1.0}},
+        "mixture-pairs": {"sources": {"sums": source}, "pairs": {"dialogues": 4}},
+    }
+    for name, mixture in mixtures.items():
+        (place / f"{name}.yaml").write_text(yaml.safe_dump(mixture))
+
     corpus = place / "corpus"
     shutil.copytree(place / "heldout", corpus / "heldout")
     (corpus / "train").mkdir()

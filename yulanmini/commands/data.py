@@ -7,6 +7,7 @@ import typer
 
 from yulanmini.commands.data_build import build
 from yulanmini.commands.data_clean import clean
+from yulanmini.commands.data_instruct import instruct
 from yulanmini.commands.data_sources import sources
 from yulanmini.commands.data_topic import train_topic
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
@@ -21,6 +22,10 @@ app.command(
 app.command(
     epilog="Example: yulanmini data clean web-en --in wiki=wiki.parquet --in crawl=crawl --out cleaned --tasks 2"
 )(clean)
+app.command(
+    epilog="Example: yulanmini data instruct mixture.yaml --endpoint http://localhost:8000/v1 --out dialogues    "
+    "or: yulanmini data instruct published --out dialogues --dry-run"
+)(instruct)
 app.command(
     epilog="Example: yulanmini data train-topic seeds/math.jsonl --against web.jsonl --topic math --out topics/math"
 )(train_topic)

@@ -27,15 +27,22 @@ def cleaning_page(summary: Mapping[str, Any]) -> str:
     return filled(
         "cleaning",
         title=title,
-        report={"run": ", ".join(summary["sources"]), "notes": []},
         summary=f"{words}. Every document is in kept/ or in dropped/, there with its step and reason.",
         tiles=tiles(summary),
-        funnel=steps,
-        sources=by_source(summary),
-        columns=columns(summary),
-        details={step: found for step, found in summary["details"].items() if found},
-        samples=summary["samples"],
+        **sections(summary),
     )
+
+
+def sections(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What the page shows below its tiles; the page of a mixture of dialogues has the same."""
+    return {
+        "report": {"run": ", ".join(summary["sources"]), "notes": []},
+        "funnel": funnel(summary),
+        "sources": by_source(summary),
+        "columns": columns(summary),
+        "details": {step: found for step, found in summary["details"].items() if found},
+        "samples": summary["samples"],
+    }
 
 
 def tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

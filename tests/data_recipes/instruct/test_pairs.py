@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_recipes.instruct.pairs import PairPrompt, hardest, preference_pairs
+from data_recipes.instruct.pairs import Pair, PairPrompt, hardest, preference_pairs
 
 
 def question(text="2+3?", responses=(), answer=None, policy="on-policy", **origin):
@@ -26,14 +26,17 @@ def test_a_right_answer_is_preferred_to_a_wrong_one_and_a_long_to_a_short_one():
     ]
     found = preference_pairs(prompts, is_right=ends_with, reward=by_length)
     first, second = (pair.line() for pair in found.pairs)
+    assert [Pair.from_line(line).line() for line in (first, second)] == [first, second]
     assert first == {
         "prompt": [{"role": "user", "content": "2+3?"}],
         "chosen": [{"role": "assistant", "content": "It is 5"}],
         "rejected": [{"role": "assistant", "content": "It is 6"}],  # of two wrong ones the one of lower reward
         "policy": "on-policy",
         "by": "verified",
+        "answer": "5",
         "chosen_score": 1.0,
         "rejected_score": 0.0,
+        "mean_score": 1 / 3,
         "source": "math",
     }
     assert (second["chosen"][0]["content"], second["rejected"][0]["content"]) == ("a long story", "no")
