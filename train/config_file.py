@@ -22,7 +22,7 @@ from train.errors import TrainError
 Config = TypeVar("Config", bound=Settings)
 
 CONFIGS = Path(__file__).with_name("configs")
-TUNING_SCRIPTS = ("sft", "dpo", "on-policy")
+TUNING_SCRIPTS = ("sft", "dpo", "on-policy", "select")
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 

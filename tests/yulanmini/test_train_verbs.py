@@ -18,6 +18,7 @@ from train.config import PretrainConfig
 from train.config_file import CONFIGS, configs, load_config, resolved, script_of
 from train.launch.launcher import accelerate_options
 from train.launch.stop import EXIT_CODE_FILE, FOLDER_VARIABLE, report_exit_code
+from train.selection.config import SelectConfig
 from train.tuning.config import DpoConfig, OnPolicyConfig, SftConfig
 from yulanmini.cli import run as run_yulanmini
 
@@ -130,7 +131,8 @@ def test_a_mistake_is_one_line_before_anything_is_started(
 def test_a_printed_config_says_the_same_from_any_folder(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kind: Any = {"sft": SftConfig, "dpo": DpoConfig, "on-policy": OnPolicyConfig}.get(script_of(name), PretrainConfig)
+    kinds = {"sft": SftConfig, "dpo": DpoConfig, "on-policy": OnPolicyConfig, "select": SelectConfig}
+    kind: Any = kinds.get(script_of(name), PretrainConfig)
     monkeypatch.chdir(tmp_path)
     assert call("config", name) == 0
     text = capsys.readouterr().out

@@ -222,6 +222,18 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("sft.yaml --set batch_size=5", "micro_batch_size"),
         ("sft.yaml now", "now"),
     ],
+    "train select": [
+        ("select-tyni", "select-tiny"),
+        ("garbage.yaml", "garbage.yaml"),
+        ("select.yaml --set targets.mine=nowhere.jsonl", "targets.mine"),
+        ("select.yaml --set candidates.mine=nowhere.jsonl", "candidates.mine"),
+        ("select.yaml --set model=folder", "config.json"),
+        ("select.yaml --set select.share=0.5", "share or count"),
+        ("select.yaml --set diversity={}", "tagger"),
+        ("select.yaml --set output_dir=folder", "folder"),
+        ("select.yaml --tasks 0", "tasks"),
+        ("select.yaml --executor lokal", "local"),
+    ],
     "train anneal": [
         ("nodir --data recipe.yaml --out new", "nodir"),
         ("llama --data recipe.yaml --out new", "merged already"),

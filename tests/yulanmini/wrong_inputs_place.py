@@ -68,6 +68,14 @@ def _write_right_inputs(place: Path) -> None:
     (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     write_run_config(place, place / "pretrain.yaml", output_dir="new-run", heldout=None)
     write_sft_config(place, output_dir="new-tuned", model="llama")
+    selection = {
+        "model": "llama",
+        "candidates": {"mine": "dialogues.jsonl"},
+        "targets": {"mine": "dialogues.jsonl"},
+        "output_dir": "new-selection",
+        "select": {"count": 2},
+    }
+    (place / "select.yaml").write_text(yaml.safe_dump(selection))
 
     run = write_run_config(place, place / "run.yaml", max_steps=2, heldout=None, checkpoint={"every_steps": 2})
     assert pretrain(run) == 0

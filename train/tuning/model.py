@@ -48,13 +48,13 @@ def attention_of(config: TuningConfig, *, pads: bool) -> str:
     return choose_attention(config.attention, precision=precision, device=device)[0]
 
 
-def load_model(config: TuningConfig, folder: Path, attention: str) -> PreTrainedModel:
+def load_model(dtype: str, folder: Path, attention: str) -> PreTrainedModel:
     """The model with every weight from the folder; TrainError for one that is damaged or incomplete."""
     try:
         refuse_unpinned_kernel(attention)
         model, info = AutoModelForCausalLM.from_pretrained(
             folder.absolute(),  # which an adapter names as its base, for PEFT to find from any folder
-            dtype=getattr(torch, config.dtype),
+            dtype=getattr(torch, dtype),
             attn_implementation=attention,
             output_loading_info=True,
         )

@@ -146,7 +146,7 @@ def run(tuning: Tuning) -> Path:
     arguments["max_steps"] = rows.steps
     arguments["warmup_steps"] = math.ceil(config.optimizer.warmup_ratio * rows.steps)
 
-    model = load_model(config, model_dir, attention_of(config, pads=tuning.pads))
+    model = load_model(config.dtype, model_dir, attention_of(config, pads=tuning.pads))
     check_fit(tuning.longest_row(), model, tokenizer, model_dir)
     trainer = prepare_trainer(tuning.trainer, config, arguments, model, tokenizer, rows)
     trained_steps = train(trainer, tuning, rows, work)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from yulanmini.commands import train_start
+from yulanmini.commands.train_select import select
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN, study_inputs
 
@@ -32,6 +33,9 @@ app.command(epilog="Example: yulanmini train sft sft-lora --set model=merged dia
 )
 app.command(epilog="Example: yulanmini train anneal YuLan-Mini-Before-Annealing --data mine.yaml --out runs/mine")(
     train_start.anneal
+)
+app.command(epilog="Example: yulanmini train select select-tiny --set targets.mine=examples.jsonl output_dir=selected")(
+    select
 )
 app.command(epilog="Example: yulanmini train config sft-lora > mine.yaml")(train_start.config)
 

@@ -115,10 +115,10 @@ def test_the_tuned_folder_keeps_the_remote_code_that_its_config_names(config):
 def test_attention_code_without_a_revision_and_weights_that_are_not_finite_are_refused(config, tmp_path):
     settings = load_config(SftConfig, config)
     with pytest.raises(TrainError, match="'owner/kernel@REVISION'"):
-        load_model(settings, tmp_path / "model", "owner/kernel")
+        load_model(settings.dtype, tmp_path / "model", "owner/kernel")
     model = YuLanMiniForCausalLM.from_pretrained(tmp_path / "model")
     with torch.no_grad():
         model.model.norm.weight[3] = float("nan")
     model.save_pretrained(tmp_path / "model")
     with pytest.raises(TrainError, match=r"not finite keys in the checkpoint \(model\.norm\.weight\)"):
-        load_model(settings, tmp_path / "model", "sdpa")
+        load_model(settings.dtype, tmp_path / "model", "sdpa")
