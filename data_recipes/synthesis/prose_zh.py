@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from random import Random
 
-from data_recipes.synthesis.programs.basic import WEEKDAYS
 from data_recipes.synthesis.programs.problem import words
+from data_recipes.synthesis.programs.problems.basic import WEEKDAYS
 
 DIGITS = "零一二三四五六七八九"
 FORMAL_DIGITS = "零壹贰叁肆伍陆柒捌玖"

@@ -3,12 +3,13 @@
 from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from itertools import accumulate
+from pkgutil import iter_modules
 from random import Random
 
 from data_recipes.errors import DataError, nearest
-from data_recipes.synthesis.programs import arithmetic, basic, calendar
-from data_recipes.synthesis.programs.counting_out import Shuffle
+from data_recipes.synthesis.programs import problems
 from data_recipes.synthesis.programs.problem import (
     HELDOUT_PERCENT,
     LANGUAGES,
@@ -18,14 +19,14 @@ from data_recipes.synthesis.programs.problem import (
     is_heldout,
     put_into_words,
 )
-
-MODULES = (basic, arithmetic, calendar)
+from data_recipes.synthesis.programs.problems.numbering import Shuffle
 
 
 @cache
 def all_kinds() -> dict[str, ProblemKind]:
     """Every kind by name, easiest first."""
-    kinds = sorted((kind for module in MODULES for kind in module.KINDS), key=lambda kind: kind.level)
+    modules = (import_module(f"{problems.__name__}.{found.name}") for found in iter_modules(problems.__path__))
+    kinds = sorted((kind for module in modules for kind in getattr(module, "KINDS", ())), key=lambda kind: kind.level)
     return {kind.name: kind for kind in kinds}
 
 
@@ -129,8 +130,9 @@ def distinct_problems(
         yield put_into_words(stock.kind, stock.kind.arrange(operands, rng), language, rng)
 
 
-def about_how_many(shares: Mapping[str, float], *, heldout: bool, looks: int = 400) -> int:
-    """How many different problems some kinds have on a side, about: by looking at some of each space."""
+def about_how_many(shares: Mapping[str, float], *, heldout: bool, enough: int, looks: int = 400) -> int:
+    """How many different problems some kinds have on a side, about, or more than `enough`: by looking at some of each
+    space, where numbers may stand for no problem."""
     side = HELDOUT_PERCENT if heldout else 100 - HELDOUT_PERCENT
     total = 0.0
     rng = Random(0)
@@ -139,4 +141,6 @@ def about_how_many(shares: Mapping[str, float], *, heldout: bool, looks: int = 4
         for space in kind.spaces:
             good = sum(kind.operands(*space.at(rng.randrange(space.size))) is not None for _ in range(looks))
             total += space.size * good / looks * side / 100
+            if total > enough:
+                return int(total)
     return int(total)

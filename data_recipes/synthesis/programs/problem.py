@@ -5,11 +5,11 @@ its work. `forms/` holds the ways of asking. A problem's identity is what it ask
 order: `is_heldout` splits on it, so no problem is both trained on and scored.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
+from hashlib import sha256
 from importlib.resources import files
 from math import prod
 from random import Random
@@ -69,6 +69,11 @@ class ProblemKind(ABC):
     level: int  # 1 is easiest
     weight: float = 1.0  # share among the kinds of its level
     spaces: tuple[Space, ...]
+
+    @cached_property
+    def forms(self) -> dict[str, list[str]]:
+        """Language -> ways of asking."""
+        return load_forms()[self.name]
 
     def operands(self, *values: Any) -> Operands | None:
         """Operands of a combination of a space's values, another for each: None where it is no problem of this kind,
@@ -137,7 +142,7 @@ class Problem:
 
 def is_heldout(kind: ProblemKind, operands: Operands) -> bool:
     """Whether a problem belongs to the held-out side: a hash of its identity, independent of the seed."""
-    digest = hashlib.sha256(repr(kind.identity(operands)).encode()).digest()
+    digest = sha256(repr(kind.identity(operands)).encode()).digest()
     return int.from_bytes(digest[:4], "big") % 100 < HELDOUT_PERCENT
 
 
@@ -147,7 +152,7 @@ def put_into_words(kind: ProblemKind, operands: Operands, language: str, rng: Ra
     steps, result = kind.work(operands, language)
     if result != solution:
         raise AssertionError(f"{kind.name}{operands}: the steps give {result}, the solver {solution}")
-    forms = load_forms()[kind.name][language]
+    forms = kind.forms[language]
     form = forms[int(rng.random() * len(forms))]
     return Problem(
         kind, language, operands, form.format(**kind.fields(operands, language)), steps, kind.write(solution, language)

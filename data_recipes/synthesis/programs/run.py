@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from data_recipes.cleaning.pipeline.unit_files import PARTIAL, read_record, unit_name, write_record, writing_parquet
 from data_recipes.errors import DataError, nearest
@@ -67,6 +67,15 @@ SCHEMA = pa.schema(
     ]
 )
 
+SAME_FOR_ALL = {
+    "seed_source": NAME,
+    "kind": NAME,
+    "finish_reason": "stop",
+    "verdict": "accepted",
+    "reason": "",
+    "checked": True,
+}
+
 
 @dataclass(frozen=True)
 class ProgramsRequest:
@@ -115,8 +124,7 @@ def check_request(request: ProgramsRequest) -> None:
             raise DataError(f"--{name} {', '.join(map(str, values))}: named twice.")
     if not request.languages:
         raise DataError("no language: name one, such as en.")
-    # Only where it can be too many is it worth the time to look.
-    there = about_how_many(request.shares, heldout=request.side == "heldout")
+    there = about_how_many(request.shares, heldout=request.side == "heldout", enough=10 * request.count)
     if request.count > LENIENCE * there:
         raise too_many(request, there)
 
@@ -230,23 +238,24 @@ def make_units(run: ProgramsRun, rank: int, tasks: int) -> None:
 
 def make_unit(run: ProgramsRun, unit: int) -> None:
     path, record_path = run.samples(unit), run.record_path(unit)
-    problems = problems_of_unit(run.request, unit)
+    table = table_of_unit(run.request, unit)
     with writing_parquet(path, SCHEMA) as (parquet, file):
-        parquet.write(as_table(problems, first=unit * UNIT_PROBLEMS))
-    counts = Counter((problem.level, problem.kind, problem.language) for problem in problems)
+        parquet.write(table)
+    keys = zip(*(table[name].to_pylist() for name in ("level", "problem_kind", "language")), strict=True)
+    characters = sum(pc.sum(pc.utf8_length(table[name])).as_py() for name in ("prompt", "response"))
     write_record(
         record_path,
         made_from=run.made_from,
         files={f"../../{SAMPLES_FOLDER}/{path.name}": file.record},
-        problems=[[*key, count] for key, count in sorted(counts.items())],
-        characters=sum(len(problem.question) + len(problem.response) for problem in problems),
+        problems=[[*key, count] for key, count in sorted(Counter(keys).items())],
+        characters=characters,
     )
 
 
-def problems_of_unit(request: ProgramsRequest, unit: int) -> list[Problem]:
+def problems_of_unit(request: ProgramsRequest, unit: int) -> Iterator[Problem]:
     """The problems number `unit * UNIT_PROBLEMS` and following, in their order."""
     wanted = min(UNIT_PROBLEMS, request.count - unit * UNIT_PROBLEMS)
-    stream: Iterator[Problem] = distinct_problems(
+    stream = distinct_problems(
         seed=request.seed,
         heldout=request.side == "heldout",
         shares=request.shares,
@@ -254,36 +263,39 @@ def problems_of_unit(request: ProgramsRequest, unit: int) -> list[Problem]:
         unit=unit,
         units=request.units,
     )
-    problems = list(islice(stream, wanted))
-    if len(problems) < wanted:
-        raise too_many(request, len(problems) * request.units)
-    return problems
+    for made in range(wanted):
+        problem = next(stream, None)
+        if problem is None:
+            raise too_many(request, made * request.units)
+        yield problem
 
 
-def as_table(problems: Sequence[Problem], *, first: int) -> pa.Table:
-    """Problems as samples; `first` is the number of the first one, which stands in `seed_row`."""
-    count = len(problems)
-    questions = [problem.question for problem in problems]
-    responses = [problem.response for problem in problems]
-    columns = {
-        "seed_source": pa.repeat(NAME, count),
-        "seed_file": pa.nulls(count, pa.string()),
-        "seed_row": pa.array(range(first, first + count), pa.int64()),
-        "kind": pa.repeat(NAME, count),
-        "prompt": questions,
-        "response": responses,
-        "problem": questions,
-        "solution": ["\n".join(problem.steps) for problem in problems],
-        "answer": [problem.answer for problem in problems],
-        "problem_kind": [problem.asked.name for problem in problems],
-        "level": pa.array([problem.asked.level for problem in problems], pa.int8()),
-        "language": [problem.language for problem in problems],
-        "finish_reason": pa.repeat("stop", count),
-        "verdict": pa.repeat("accepted", count),
-        "reason": pa.repeat("", count),
-        "checked": pa.repeat(True, count),
-        "text": [f"{question}\n\n{response}" for question, response in zip(questions, responses, strict=True)],
-    }
+def table_of_unit(request: ProgramsRequest, unit: int) -> pa.Table:
+    """The problems of a unit as samples, with their numbers in `seed_row`. Only their texts are kept meanwhile: so many
+    objects would keep Python's collector of garbage busy."""
+    names = ("prompt", "solution", "answer", "response", "text", "problem_kind", "level", "language")
+    columns: dict[str, Any] = {name: [] for name in names}
+    add = [columns[name].append for name in names]
+    for problem in problems_of_unit(request, unit):
+        kind, response = problem.asked, problem.response
+        values = (
+            problem.question,
+            "\n".join(problem.steps),
+            problem.answer,
+            response,
+            f"{problem.question}\n\n{response}",
+            kind.name,
+            kind.level,
+            problem.language,
+        )
+        for put, value in zip(add, values, strict=True):
+            put(value)
+    count = len(columns["prompt"])
+    first = unit * UNIT_PROBLEMS
+    columns["problem"] = columns["prompt"]
+    columns |= {name: pa.repeat(value, count) for name, value in SAME_FOR_ALL.items()}
+    columns["seed_file"] = pa.nulls(count, pa.string())
+    columns["seed_row"] = pa.array(range(first, first + count), pa.int64())
     return pa.table(columns, schema=SCHEMA)
 
 

@@ -66,8 +66,7 @@ class Shuffle:
             left, right = divmod(place, side)
             for key in self._keys:
                 mixed = ((right ^ key) * ODD) & MASK
-                mixed = ((mixed ^ (mixed >> 29)) * ODD) & MASK
-                left, right = right, (left + (mixed >> 16)) % side
+                left, right = right, (left + (mixed ^ (mixed >> 32))) % side
             place = left * side + right
             if place < size:
                 return place

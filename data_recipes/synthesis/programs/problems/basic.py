@@ -7,8 +7,8 @@ several words, a carry, a rotation or several comparisons.
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.programs.counting_out import Arrangements, Subsets
 from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
+from data_recipes.synthesis.programs.problems.numbering import Arrangements, Subsets
 
 ITEM_JOIN = {"en": ", ", "zh": "、"}
 WORD_JOIN = {"en": " ", "zh": ""}
@@ -41,7 +41,7 @@ class Larger(ProblemKind):
     """Two numbers of two digits."""
 
     name, level = "larger", 1
-    spaces = (Space(Subsets(90, 2)),)
+    spaces: tuple[Space, ...] = (Space(Subsets(90, 2)),)
 
     def operands(self, pair: tuple[int, int]) -> Operands:
         return 10 + pair[0], 10 + pair[1]
@@ -73,7 +73,7 @@ class NextNumber(ProblemKind):
     """The number after one of two or three digits."""
 
     name, level = "next-number", 1
-    spaces = (Space(numbers_of(2)), Space(numbers_of(3), share=3.0))
+    spaces: tuple[Space, ...] = (Space(numbers_of(2)), Space(numbers_of(3), share=3.0))
     step = 1
 
     def solve(self, operands: Operands) -> int:
@@ -101,7 +101,7 @@ class LastItem(ProblemKind):
     """The last of three to five words."""
 
     name, level = "last-item", 1
-    spaces = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (3, 4, 5))
+    spaces: tuple[Space, ...] = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (3, 4, 5))
     place = -1
 
     def operands(self, row: tuple[int, ...]) -> Operands:
@@ -129,7 +129,7 @@ class LastDigit(ProblemKind):
     """The ones of a number of two to five digits."""
 
     name, level = "last-digit", 1
-    spaces = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4, 5))
+    spaces: tuple[Space, ...] = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4, 5))
 
     def solve(self, operands: Operands) -> int:
         return operands[0] % 10
@@ -145,7 +145,7 @@ class Repeat(ProblemKind):
     """Two or three words to repeat."""
 
     name, level = "repeat", 2
-    spaces = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (2, 3))
+    spaces: tuple[Space, ...] = tuple(Space(Arrangements(len(words("things", "en")), length)) for length in (2, 3))
 
     def operands(self, row: tuple[int, ...]) -> Operands:
         return row
@@ -167,7 +167,7 @@ class Parity(ProblemKind):
     """Whether a number of two to four digits is even or odd; its last digit decides."""
 
     name, level = "parity", 1
-    spaces = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4))
+    spaces: tuple[Space, ...] = tuple(Space(numbers_of(digits)) for digits in (2, 3, 4))
 
     def solve(self, operands: Operands) -> int:
         return operands[0] % 2
@@ -199,7 +199,7 @@ class OfList(ProblemKind):
 
 class LargestOfList(OfList):
     name, level = "largest-of-list", 2
-    spaces = tuple(Space(Subsets(990, length)) for length in (3, 4, 5))
+    spaces: tuple[Space, ...] = tuple(Space(Subsets(990, length)) for length in (3, 4, 5))
     lowest = 10
 
     def solve(self, operands: Operands) -> int:
@@ -214,7 +214,7 @@ class LargestOfList(OfList):
 
 class Sort(OfList):
     name, level = "sort", 2
-    spaces = tuple(Space(Subsets(99, length)) for length in (3, 4))
+    spaces: tuple[Space, ...] = tuple(Space(Subsets(99, length)) for length in (3, 4))
     lowest = 1
 
     def solve(self, operands: Operands) -> tuple[int, ...]:
@@ -241,7 +241,7 @@ class Count(ProblemKind):
     """How often the first word of the operands stands in the list made of them."""
 
     name, level = "count", 2
-    spaces = (
+    spaces: tuple[Space, ...] = (
         Space(Arrangements(len(words("things", "en")), 2), range(1, 6), range(1, 6), share=0.4),
         Space(Arrangements(len(words("things", "en")), 3), range(1, 6), Subsets(5, 2), share=0.6),
     )
@@ -277,7 +277,7 @@ class WeekdayAfter(ProblemKind):
 
     name, level = "weekday-after", 2
 
-    spaces = (Space(range(7), range(2, 31)),)
+    spaces: tuple[Space, ...] = (Space(range(7), range(2, 31)),)
 
     def solve(self, operands: Operands) -> int:
         return sum(operands) % 7
@@ -297,7 +297,7 @@ class AddDigit(ProblemKind):
 
     name, level, weight = "add-digit", 2, 1.5
 
-    spaces = (Space(range(10, 100), range(1, 10)),)
+    spaces: tuple[Space, ...] = (Space(range(10, 100), range(1, 10)),)
 
     def identity(self, operands: Operands) -> Operands:
         return ("add", min(operands), max(operands))
@@ -327,7 +327,7 @@ class Sequence(ProblemKind):
 
     name, level = "sequence", 2
 
-    spaces = (Space(range(1, 61), range(2, 11)),)
+    spaces: tuple[Space, ...] = (Space(range(1, 61), range(2, 11)),)
 
     def identity(self, operands: Operands) -> Operands:
         return ("arithmetic-term", *operands, 5)

@@ -4,8 +4,8 @@ from datetime import date, timedelta
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.programs.basic import WEEKDAYS
 from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
+from data_recipes.synthesis.programs.problems.basic import WEEKDAYS
 
 CENTURY = range(date(1950, 1, 1).toordinal(), date(2050, 1, 1).toordinal())
 MONTHS = (
@@ -35,7 +35,7 @@ class Clock(ProblemKind):
 
     name, level = "clock", 3
 
-    spaces = (Space(range(24), range(60), range(5, 181)),)
+    spaces: tuple[Space, ...] = (Space(range(24), range(60), range(5, 181)),)
 
     def fields(self, operands: Operands, language: str) -> dict[str, Any]:
         hour, minute, minutes = operands
@@ -73,7 +73,7 @@ class DateWeekday(ProblemKind):
 
     name, level = "date-weekday", 3
 
-    spaces = (Space(CENTURY),)
+    spaces: tuple[Space, ...] = (Space(CENTURY),)
 
     def operands(self, ordinal: int) -> Operands:
         day = date.fromordinal(ordinal)
@@ -115,7 +115,7 @@ class DaysBetween(ProblemKind):
 
     name, level = "days-between", 3
 
-    spaces = (Space(CENTURY, range(2, 76)),)
+    spaces: tuple[Space, ...] = (Space(CENTURY, range(2, 76)),)
 
     def operands(self, start: int, days: int) -> Operands:
         return 0, start, days

@@ -9,8 +9,8 @@ from math import gcd, lcm
 from random import Random
 from typing import Any
 
-from data_recipes.synthesis.programs.basic import numbers_of
 from data_recipes.synthesis.programs.problem import Operands, ProblemKind, Space, words
+from data_recipes.synthesis.programs.problems.basic import numbers_of
 
 # Every proper fraction with a denominator of at most 12, as written.
 FRACTIONS = [(top, bottom) for bottom in range(2, 13) for top in range(1, bottom)]
@@ -32,7 +32,7 @@ class TwoNumbers(ProblemKind):
 
 class Add(TwoNumbers):
     name = "add"
-    spaces = tuple(
+    spaces: tuple[Space, ...] = tuple(
         Space(numbers_of(digits), numbers_of(digits), share=2.0 if digits == 2 else 1.0) for digits in (2, 3, 4)
     )
 
@@ -67,7 +67,9 @@ class Add(TwoNumbers):
 
 class Subtract(TwoNumbers):
     name = "subtract"
-    spaces = tuple(Space(numbers_of(digits), numbers_of(digits), share=4.0 - digits) for digits in (2, 3))
+    spaces: tuple[Space, ...] = tuple(
+        Space(numbers_of(digits), numbers_of(digits), share=4.0 - digits) for digits in (2, 3)
+    )
 
     def operands(self, a: int, b: int) -> Operands | None:
         return (a, b) if a >= b else None
@@ -86,7 +88,7 @@ class Subtract(TwoNumbers):
 
 class Multiply(TwoNumbers):
     name = "multiply"
-    spaces = (Space(range(11, 200), range(3, 13)),)
+    spaces: tuple[Space, ...] = (Space(range(11, 200), range(3, 13)),)
 
     def operands(self, a: int, b: int) -> Operands | None:
         return (a, b) if a >= b else None
@@ -109,7 +111,7 @@ class Multiply(TwoNumbers):
 
 class Divide(TwoNumbers):
     name = "divide"
-    spaces = (Space(range(20, 1000), range(3, 13)),)
+    spaces: tuple[Space, ...] = (Space(range(20, 1000), range(3, 13)),)
 
     def solve(self, operands: Operands) -> tuple[int, int]:
         return divmod(operands[0], operands[1])
@@ -135,7 +137,7 @@ class Divide(TwoNumbers):
 
 class Gcd(TwoNumbers):
     name = "gcd"
-    spaces = (Space(range(2, 16), range(3, 20), range(2, 19)),)
+    spaces: tuple[Space, ...] = (Space(range(2, 16), range(3, 20), range(2, 19)),)
 
     def operands(self, common: int, a: int, b: int) -> Operands | None:
         return (common * a, common * b) if a > b and gcd(a, b) == 1 else None
@@ -159,7 +161,7 @@ class LinearEquation(TwoNumbers):
     """ax + b = c; operands are a, b, c."""
 
     name = "linear-equation"
-    spaces = (Space(range(2, 13), range(1, 61), range(2, 41)),)
+    spaces: tuple[Space, ...] = (Space(range(2, 13), range(1, 61), range(2, 41)),)
 
     def operands(self, a: int, b: int, x: int) -> Operands:
         return a, b, a * x + b
@@ -179,7 +181,7 @@ class FractionSum(TwoNumbers):
     """a/b + c/d; operands are a, b, c, d."""
 
     name = "fraction-sum"
-    spaces = (Space(FRACTIONS, FRACTIONS),)
+    spaces: tuple[Space, ...] = (Space(FRACTIONS, FRACTIONS),)
 
     def operands(self, one: tuple[int, int], other: tuple[int, int]) -> Operands | None:
         return (*one, *other) if one <= other else None
@@ -217,7 +219,7 @@ class Percent(TwoNumbers):
 
     name = "percent"
 
-    spaces = (Space(range(5, 100, 5), range(1, 41)),)
+    spaces: tuple[Space, ...] = (Space(range(5, 100, 5), range(1, 41)),)
 
     def operands(self, p: int, times: int) -> Operands:
         return p, times * (100 // gcd(p, 100))
@@ -238,7 +240,7 @@ class Shopping(TwoNumbers):
     """Operands: name, thing (indices), number, price, sum paid."""
 
     name = "shopping"
-    spaces = (Space(range(2, 10), range(2, 41)),)
+    spaces: tuple[Space, ...] = (Space(range(2, 10), range(2, 41)),)
 
     def operands(self, number: int, price: int) -> Operands:
         return 0, 0, number, price, next(note for note in (20, 50, 100, 200, 400) if note >= number * price)
@@ -277,7 +279,7 @@ class Travel(TwoNumbers):
     """Operands: name, vehicle (indices), speed in km/h, hours."""
 
     name = "travel"
-    spaces = (Space(range(12, 121), range(2, 10)),)
+    spaces: tuple[Space, ...] = (Space(range(12, 121), range(2, 10)),)
 
     def operands(self, speed: int, hours: int) -> Operands:
         return 0, 0, speed, hours
