@@ -114,7 +114,7 @@ def stages_of(run: Run, report: DrawReport | None = None) -> list[Stage]:
                 name = f"{label}: {stage.name}"
                 stages.append(Stage(name, partial(_unless_judged, corpus, stage), alone=stage.alone, done=stage.done))
         elif isinstance(step, Step) and is_costly(step):
-            stages.append(Stage(label, partial(measure_costly, run, number)))
+            stages.append(Stage(label, partial(measure_costly, run, number), done=partial(_measured, run, step)))
     stages.append(Stage("losses", partial(_check_losses, run), alone=True))
     stages.append(Stage("kept and dropped", partial(write_documents, run), done=partial(_written_done, run)))
     if run.config.settings.join is not None:
@@ -189,6 +189,10 @@ def _check_losses(run: Run, rank: int, tasks: int) -> None:
 
 def _texts_done(run: Run) -> tuple[int, int]:
     return _there(run.work / "texts"), len(run.units)
+
+
+def _measured(run: Run, step: Step) -> tuple[int, int]:
+    return _there(run.signals(step, 0).record.parent), len(run.units)
 
 
 def _written_done(run: Run) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from data_recipes.cleaning.config import CleaningConfig, checked_config
-from data_recipes.cleaning.steps.base import Rewrite
+from data_recipes.cleaning.config import CleaningConfig, checked_config, step_kinds
+from data_recipes.cleaning.steps.base import Rewrite, Step
 from data_recipes.endpoint.address import base_url
 from data_recipes.errors import DataError, nearest
 from data_recipes.instruct.pair_config import PairSettings, PairSource
@@ -132,7 +132,12 @@ def _cleaning_config(settings: InstructSettings, where: str, folder: Path) -> Cl
     if not steps or steps[0].get("step") != "dialogue":
         steps.insert(0, {"step": "dialogue"})
     steps[0]["categories"] = categories
+    kinds = step_kinds()
     for step in steps:
+        if issubclass(kinds.get(str(step.get("step")), Step), Rewrite):
+            raise DataError(
+                f"{where}: step '{step['step']}' changes texts, but dialogues are given out as they came. Leave it out."
+            )
         if step.get("step") == "judge":
             step.setdefault("endpoint", settings.endpoint)
             if step["endpoint"] is None:
@@ -144,11 +149,6 @@ def _cleaning_config(settings: InstructSettings, where: str, folder: Path) -> Cl
     values = {"steps": steps, "most_lost_of_a_source": settings.most_lost_of_a_source}
     config = checked_config(values, where=where, folder=folder)
     for checked in config.steps:
-        if isinstance(checked, Rewrite):
-            raise DataError(
-                f"{where}: step '{checked.settings.step}' changes texts, but dialogues are given out as they came. "
-                "Leave it out."
-            )
         for source in checked.settings.only.get("source", ()):
             if source not in categories:
                 raise DataError(

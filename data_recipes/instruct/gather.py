@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from data_recipes.cleaning.pipeline.unit_files import read_record, unit_name, write_record, writing
+from data_recipes.cleaning.pipeline.unit_files import read_checked_record, unit_name, write_record, writing
 from data_recipes.errors import DataError
 from data_recipes.instruct.source import DialogueSource
 from data_recipes.manifest import fingerprint_of
@@ -82,7 +82,7 @@ def _gather_source(name: str, source: DialogueSource, supply: Supply, folder: Pa
             break
         path = folder / f"{unit_name(unit)}.jsonl"
         record_path = path.with_suffix(".json")
-        record = read_record(record_path, made_from=made_from)
+        record = read_checked_record(record_path, made_from=made_from)
         if record is None:
             record = _write_unit(supply, unit, path, record_path, made_from, left)
         elif record["place"] is not None:

@@ -15,7 +15,7 @@ import orjson
 import xxhash
 from tqdm import tqdm
 
-from data_recipes.cleaning.pipeline.unit_files import read_record, unit_name, write_record, writing
+from data_recipes.cleaning.pipeline.unit_files import read_checked_record, unit_name, write_record, writing
 from data_recipes.endpoint.client import ask_all
 from data_recipes.endpoint.kept import KeptAnswers
 from data_recipes.endpoint.request import Answer, Request
@@ -107,7 +107,7 @@ def make_pairs(
         tqdm(_groups(prompts, CHUNK), desc="pairs", unit="chunk", disable=None if progress else True)
     ):
         path = work / "made" / f"{unit_name(number)}.jsonl"
-        record = read_record(path.with_suffix(".json"), made_from=made_from)
+        record = read_checked_record(path.with_suffix(".json"), made_from=made_from)
         if record is None:
             answered = answer(chunk, who, seed=config.settings.seed)
             found = preference_pairs(
@@ -191,19 +191,20 @@ def _prompts_of_sources(files: Iterable[tuple[str, Sequence[Path]]]) -> Iterator
 
 
 def prompts_of_dialogues(path: Path, most: int, seed: int) -> list[PairPrompt]:
-    """The questions of so many of the dialogues, drawn by the seed, without the last answer."""
+    """The questions of so many of the dialogues that end with one and its answer, drawn by the seed."""
     if not most:
         return []
 
     def drawn() -> Iterator[tuple[int, int, bytes]]:
         with path.open("rb") as file:
             for number, line in enumerate(file):
-                yield xxhash.xxh3_64_intdigest(b"%d " % seed + line), number, line
+                roles = [message["role"] for message in orjson.loads(line)["messages"]]
+                if roles[-2:] == ["user", "assistant"]:
+                    yield xxhash.xxh3_64_intdigest(b"%d " % seed + line), number, line
 
     found = []
     for _, _, line in heapq.nsmallest(most, drawn(), key=lambda one: one[:2]):
         row = orjson.loads(line)
-        last = max(number for number, message in enumerate(row["messages"]) if message["role"] == "assistant")
         origin = {key: row[key] for key in ("source", "category", "file", "row")}
-        found.append(PairPrompt(row["messages"][:last], (), "on-policy", row.get("answer"), origin))
+        found.append(PairPrompt(row["messages"][:-1], (), "on-policy", row.get("answer"), origin))
     return found

@@ -30,7 +30,7 @@ class PairSource(DialogueSource):
             messages = [*messages, {"role": "assistant", "content": "?"}]
         check_messages(messages)
         prompt = [{"role": one["role"], "content": one["content"]} for one in messages[:-1]]
-        if not prompt or prompt[-1]["role"] == "assistant":
+        if not prompt or prompt[-1]["role"] != "user":
             raise NotADialogue("the prompt does not end with a question.", reason="no question before the answer")
         return {
             "text": text_of(prompt),

@@ -101,6 +101,15 @@ def read_record(path: Path, *, made_from: str) -> dict[str, Any] | None:
     return content if whole else None
 
 
+def read_checked_record(path: Path, *, made_from: str) -> dict[str, Any] | None:
+    """As `read_record`, and the files hold what was written: each is read."""
+    record = read_record(path, made_from=made_from)
+    if record is None:
+        return None
+    same = all(matches_record(path.parent / name, file) for name, file in record["files"].items())
+    return record if same else None
+
+
 def open_parquet(path: Path, record_path: Path) -> pq.ParquetFile:
     """A file of the run as it was written; `DataError` where it is not, and it will be made again."""
     try:

@@ -5,6 +5,7 @@ disk before it is looked at, so neither a kill nor a changed threshold asks anyt
 """
 
 import json
+import multiprocessing
 import re
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import Field
+from tqdm import tqdm
 
 from data_recipes.cleaning.steps.base import Batch, Step, StepSettings, Threshold
 from data_recipes.endpoint.client import Endpoint, in_order
@@ -85,7 +87,10 @@ class Judge(Step[JudgeSettings]):
             for messages in batch.columns["messages"]
         ]
         options = {"concurrency": settings.concurrency, "timeout": settings.timeout, "patience": settings.patience}
-        found = list(in_order(settings.endpoint, questions, self._asking, **options))
+        answers = in_order(settings.endpoint, questions, self._asking, **options)
+        # Of one task alone: bars of several would write over each other.
+        quiet = True if multiprocessing.parent_process() is not None else None
+        found = list(tqdm(answers, desc="judging", unit="dialogue", total=len(questions), leave=False, disable=quiet))
         rows = [grades if isinstance(grades, dict) else None for grades in found]
         notes = [None if isinstance(one, dict) else NOT_GRADED if one is None else "no answer" for one in found]
         columns: dict[str, Sequence[Any]] = {name: [row and row[name] for row in rows] for name in CRITERIA}

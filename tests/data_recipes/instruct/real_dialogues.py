@@ -159,3 +159,7 @@ def write_mixture(folder: Path, url: str | None, *, plants: bool = True, **chang
     path = folder / "mixture.yaml"
     path.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     return path
+
+
+LIGHT = [{"step": "dialogue"}, {"step": "judge", "model": "served", "at_least": 3, "attempts": 1, "patience": 1}]
+"""Filters that load no model."""
