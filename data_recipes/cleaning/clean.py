@@ -17,9 +17,9 @@ from data_recipes.cleaning.pipeline.inputs import (
     Inventory,
     check_apart,
     check_readable,
-    check_same,
+    check_same_as_before,
+    keep_inventory,
     look_at,
-    write_inventory,
 )
 from data_recipes.cleaning.pipeline.join import JOINED_FOLDER, join_files, joined_record, list_files
 from data_recipes.cleaning.pipeline.run import KIND, SHORT, Run, is_costly
@@ -34,8 +34,6 @@ from data_recipes.executors.run import ExecutorName, check_executor, run_stages
 from data_recipes.executors.stage import Stage
 from data_recipes.files import only_process
 from data_recipes.manifest import MANIFEST_NAME, claim_folder, folder_state, read_manifest, verify_files
-
-REMEMBERED = "hashes.json"
 
 
 def clean(
@@ -97,7 +95,7 @@ def plan(config: CleaningConfig, inputs: Sequence[InputSource], out: Path) -> In
     check_sources(inputs, config, out)
     folder_state(out, kind=KIND)
     inventory = look_at(inputs)
-    _check_same_inputs(run_of(config, inputs, out), inventory)
+    check_same_as_before(inventory, out, kind=KIND)
     return inventory
 
 
@@ -128,16 +126,7 @@ def _list_inputs(run: Run, rank: int, tasks: int) -> None:
     """List the units; take back what says that the run is finished unless it is this very run."""
     for left_over in run.out.rglob(f".*{PARTIAL}"):
         left_over.unlink(missing_ok=True)
-    run.work.mkdir(exist_ok=True)
-    memory = run.work / REMEMBERED
-    try:
-        inventory = look_at(run.inputs, memory=memory)
-        _check_same_inputs(run, inventory)
-    except ValueError:  # of other inputs, or a memory that is damaged: only the files themselves decide
-        memory.unlink(missing_ok=True)
-        inventory = look_at(run.inputs, memory=memory)
-        _check_same_inputs(run, inventory)
-    write_inventory(inventory, run.work)
+    keep_inventory(run.inputs, run.out, kind=KIND)
     if _is_this_run(run):
         return
     for name in (MANIFEST_NAME, REPORT_NAME, SUMMARY_NAME):
@@ -148,15 +137,6 @@ def _list_inputs(run: Run, rank: int, tasks: int) -> None:
             run.texts(unit).record.unlink(missing_ok=True)
         if run.written_record(unit) is None:
             run.written(unit).unlink(missing_ok=True)
-
-
-def _check_same_inputs(run: Run, inventory: Inventory) -> None:
-    for read in (lambda: run.units.contents, lambda: read_manifest(run.out, kind=KIND)["inputs"]):
-        try:
-            earlier = read()
-        except DataError:  # not there, or not readable: nothing to compare with
-            continue
-        check_same(inventory.contents, earlier, run.out)
 
 
 def _is_this_run(run: Run) -> bool:

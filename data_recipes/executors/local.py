@@ -142,11 +142,13 @@ def _shown(stage: Stage, progress: bool) -> Iterator[None]:
     made, total = stage.done() if stage.done is not None else (0, None)
     over = threading.Event()
     counted = stage.done is not None
-    with tqdm(desc=stage.name, unit="file", initial=made, total=total, leave=counted, disable=None) as bar:
+    with tqdm(desc=stage.name, unit=stage.unit, initial=made, total=total, leave=counted, disable=None) as bar:
 
         def look() -> None:
             if stage.done is not None:
                 bar.update(stage.done()[0] - bar.n)
+            if stage.note is not None:
+                bar.set_postfix_str(stage.note(), refresh=False)
             bar.refresh()
 
         def watch() -> None:

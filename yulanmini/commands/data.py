@@ -9,6 +9,7 @@ from yulanmini.commands.data_build import build
 from yulanmini.commands.data_clean import clean
 from yulanmini.commands.data_instruct import instruct
 from yulanmini.commands.data_sources import sources
+from yulanmini.commands.data_synthesize import synthesize
 from yulanmini.commands.data_topic import train_topic
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import CORPUS, TOKENIZER
@@ -26,6 +27,11 @@ app.command(
     epilog="Example: yulanmini data instruct mixture.yaml --endpoint http://localhost:8000/v1 --out dialogues    "
     "or: yulanmini data instruct published --out dialogues --dry-run"
 )(instruct)
+app.command(
+    epilog="Example: yulanmini data synthesize math-documents --in seeds.jsonl --out math --endpoint "
+    "http://localhost:8000/v1 --model Qwen/Qwen2.5-7B-Instruct    "
+    "or, without a model: yulanmini data synthesize programs --count 100000 --out problems"
+)(synthesize)
 app.command(
     epilog="Example: yulanmini data train-topic seeds/math.jsonl --against web.jsonl --topic math --out topics/math"
 )(train_topic)

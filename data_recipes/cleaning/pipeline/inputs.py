@@ -16,13 +16,14 @@ import pyarrow.parquet as pq
 
 from data_recipes.errors import DataError, listed, nearest
 from data_recipes.files import write_whole
-from data_recipes.manifest import fingerprint_of
+from data_recipes.manifest import fingerprint_of, read_manifest
 from data_recipes.reading.files import content_fingerprint, examine, list_files, units_of
 from data_recipes.reading.formats import FORMATS, PLAIN_TEXT, Json, unhashed
 from data_recipes.reading.source_file import Format, Part, SourceFile
 from data_recipes.recipes.source import Source
 
 HASHING_THREADS = 4
+REMEMBERED = "hashes.json"
 LOOKED_AT = 3
 FORMAT_NAMES: dict[str, Format] = {
     format.name: format for format in (*FORMATS.values(), *Json.FORMS.values(), PLAIN_TEXT)
@@ -111,6 +112,14 @@ class Inventory:
     def fingerprint(self) -> str:
         return fingerprint_of([list(self.contents.items()), self.units])
 
+    def source_name(self, unit: int) -> str:
+        return self.sources[self.units[unit]["source"]].name
+
+    def parts(self, unit: int) -> list[tuple[SourceFile, Part]]:
+        """What a unit is read from."""
+        files = self.files[self.units[unit]["source"]]
+        return [(files[part[0]], Part(*part)) for part in self.units[unit]["parts"]]
+
     @property
     def bytes(self) -> int:
         return sum(file.size for files in self.files for file in files)
@@ -158,6 +167,32 @@ def check_same(contents: dict[str, str], earlier: dict[str, str], out: Path) -> 
         if contents.get(name) != earlier.get(name)
     ] or ["the sources' order, which is their priority"]
     raise DataError(f"{out}: begun from other inputs ({listed(changed)}). Choose another --out, or remove it.")
+
+
+def check_same_as_before(inventory: Inventory, out: Path, *, kind: str) -> None:
+    """`DataError` where a folder was begun from other inputs, or finished from them as a folder of `kind`."""
+    for read in (lambda: Units(out / "work").contents, lambda: read_manifest(out, kind=kind)["inputs"]):
+        try:
+            earlier = read()
+        except DataError:  # not there, or not readable: nothing to compare with
+            continue
+        check_same(inventory.contents, earlier, out)
+
+
+def keep_inventory(sources: Sequence[InputSource], out: Path, *, kind: str) -> None:
+    """List the inputs of a run into `work`, made if it is not there; `DataError` where they are not those that it was
+    begun with."""
+    work = out / "work"
+    work.mkdir(exist_ok=True)
+    memory = work / REMEMBERED
+    try:
+        inventory = look_at(sources, memory=memory)
+        check_same_as_before(inventory, out, kind=kind)
+    except ValueError:  # of other inputs, or a memory that is damaged: only the files themselves decide
+        memory.unlink(missing_ok=True)
+        inventory = look_at(sources, memory=memory)
+        check_same_as_before(inventory, out, kind=kind)
+    write_inventory(inventory, work)
 
 
 FILES_SCHEMA = pa.schema(
