@@ -1,11 +1,10 @@
 """Does llama.cpp compute what transformers does? The same model in both: greedy tokens, log-probabilities, token ids.
 
-    python -m venv LLAMA && LLAMA/bin/pip install xllamacpp      # llama.cpp, prebuilt; or llama-cpp-python, compiled
-    python benchmarks/gguf_generate.py MODEL --llama-python LLAMA/bin/python [--dtype float32] [--out result.json]
+    python benchmarks/gguf_generate.py MODEL [--llama-python LLAMA/bin/python] [--dtype float32] [--out result.json]
 
-MODEL is a YuLan-Mini folder, merged or not, with a tokenizer. llama.cpp is no dependency of this project, so it runs
-from a virtual environment of its own: the `xllamacpp` package brings it in seconds, `llama-cpp-python` compiles it on
-installation, for 10 minutes of two cores and more.
+MODEL is a YuLan-Mini folder, merged or not, with a tokenizer. llama.cpp runs in a process of its own: from the
+`xllamacpp` of this environment, or from another that has it or `llama-cpp-python`, which is compiled on installation,
+for 10 minutes of two cores and more.
 """
 
 import argparse
@@ -80,7 +79,9 @@ RUNNERS = {"xllamacpp": XLLAMACPP, "llama_cpp": LLAMA_CPP_PYTHON}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--llama-python", type=Path, required=True, help="Python that has xllamacpp or llama_cpp")
+    parser.add_argument(
+        "--llama-python", type=Path, default=sys.executable, help="Python that has xllamacpp or llama_cpp"
+    )
     parser.add_argument("--dtype", default="float32", help="dtype of the GGUF's matrices")
     parser.add_argument("--new-tokens", type=int, default=48)
     parser.add_argument("--out", type=Path, help="write the result as JSON")

@@ -223,6 +223,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("model file.txt", "file.txt"),
         ("model folder", "folder"),
         ("model new.gguf --dtype float8", "float16"),
+        ("modle new.gguf --ollama", "model"),
     ],
     "model import-optimizer": [
         ("nodir new --model model", "nodir"),

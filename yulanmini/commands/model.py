@@ -143,18 +143,26 @@ def average(
     emit_result(f"Wrote {dst}: the average of {len(sources)} checkpoints", result, as_json)
 
 
-@app.command(epilog="Example: yulanmini model gguf merged model.gguf --dtype bfloat16")
+@app.command(epilog="Example: yulanmini model gguf merged model.gguf --dtype bfloat16 --ollama")
 def gguf(
     src: Source,
     dst: Annotated[Path, typer.Argument(help="New .gguf file; must not exist.")],
     dtype: Annotated[str, typer.Option(help="Dtype of the matrices: float32, float16 or bfloat16.")] = "float16",
+    ollama: Annotated[
+        bool, typer.Option("--ollama", help="Write a Modelfile beside it, for `ollama create NAME -f Modelfile`.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a model, merged or not, as a GGUF file for llama.cpp."""
+    """Write a model, merged or not, as a GGUF file for llama.cpp and Ollama."""
     from modeling_yulanmini.gguf_export import export_gguf
+    from modeling_yulanmini.ollama import write_modelfile
 
+    beside = write_modelfile(src, dst) if ollama else None
     result = export_gguf(src, dst, dtype=dtype, progress=True)
     say(f"Wrote {dst}: {result['bytes'] / 1e6:,.1f} MB, architecture {result['architecture']}")
+    if beside is not None:
+        result["modelfile"] = str(beside)
+        say(f"Wrote {beside}: ollama create NAME -f {beside}")
     if (share := result["tokenizer_agreement"]) is not None and share < 1:
         say(f"llama.cpp will find {share:.1%} of the tokenizer's tokens in mixed text (see docs/merging.md)")
     if as_json:
