@@ -123,6 +123,12 @@ def make_pairs(
         lines += [json.loads(line) for line in path.read_bytes().splitlines()]
         for policy, counted in record["counts"].items():
             counts.setdefault(policy, Counter()).update(counted)
+    if not lines:
+        why = "; ".join(f"{policy}: {_listed(counted)}" for policy, counted in counts.items())
+        raise DataError(
+            f"pairs: no prompt gave one ({why or 'there were none'}). The dialogues are kept. A prompt needs a right "
+            "`answer`, or `reward` a model, and answers that differ."
+        )
     hard = hardest([Pair.from_line(line) for line in lines], settings.hard_prompts)
     for name, content in ((PAIRS_NAME, lines), (PROMPTS_NAME, hard)):
         with writing(out / name) as file:
@@ -172,6 +178,10 @@ def answer(prompts: Sequence[PairPrompt], who: Responder | None, *, seed: int) -
         else one
         for one in prompts
     ]
+
+
+def _listed(counted: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counted.items() if count)
 
 
 def _groups(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from endpoint_server import serve_answers
 from markupsafe import escape
-from real_dialogues import LIGHT, chinese, docs, grade, planted, sums, write_mixture
+from real_dialogues import LIGHT, chinese, docs, documented, grade, pair, planted, sums, write_lines, write_mixture
 
+from data_recipes.cleaning.topics import train_topic
 from data_recipes.errors import DataError
 from data_recipes.files import only_process
 from data_recipes.instruct.config import load_instruct_config
@@ -197,3 +198,34 @@ def test_other_sources_than_the_folder_was_begun_from_are_refused(tmp_path):
         file.write(json.dumps(sums(40)[-1]) + "\n")
     with pytest.raises(DataError, match="begun from other inputs"):
         instruct(load_instruct_config(path), tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_topic_classes_of_trained_models_are_a_filter_too(tmp_path):
+    prose = [text for _, text in documented()] * 3
+    foreign = [f"{one['instruction']}{one['output']}" * 4 for one in chinese()] * 40
+    for name, texts in (("library", prose), ("other", foreign)):
+        write_lines(tmp_path / f"{name}.jsonl", [{"text": f"{text} {number}"} for number, text in enumerate(texts)])
+    train_topic([tmp_path / "library.jsonl"], [tmp_path / "other.jsonl"], tmp_path / "topic", topic="library")
+    steps = [{"step": "topic", "models": {"library": "topic"}, "only": {"category": "code"}}]
+    config = write_mixture(tmp_path, None, plants=False, steps=[{"step": "dialogue"}, *steps])
+    stray = "水开以后放入鸡蛋，中火煮六分钟，再放进冷水里。"
+    write_lines(tmp_path / "docs.jsonl", [*docs(), pair("怎样把鸡蛋煮得嫩一些？", stray * 4)])
+    instruct(load_instruct_config(config), tmp_path / "out")
+    (dropped,) = pq.read_table(tmp_path / "out/filtered/dropped").to_pylist()
+    assert (dropped["source"], dropped["reason"]) == ("docs", "on none of the topics")
+    assert stray in dropped["text"]
+
+
+@pytest.mark.slow
+def test_filters_on_slurm_give_the_same_and_the_same_command_writes_the_dialogues(tmp_path, slurm):
+    pytest.importorskip("datatrove")
+    (tmp_path / "slurm.yaml").write_text("time: '1:00:00'\npartition: cpu\n")
+    options = {"tasks": 2, "executor": "slurm", "executor_config": tmp_path / "slurm.yaml"}
+    with serve_answers(grade) as server:
+        config = load_instruct_config(write_mixture(tmp_path, server.url, steps=LIGHT))
+        instruct(config, tmp_path / "here")
+        assert instruct(config, tmp_path / "out", **options) is None
+        assert instruct(config, tmp_path / "out", **options) is not None
+    here, out = (tmp_path / name / "train.jsonl" for name in ("here", "out"))
+    assert here.read_bytes() == out.read_bytes()

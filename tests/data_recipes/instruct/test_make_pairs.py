@@ -142,3 +142,21 @@ def wrong(tmp_path):
 def test_a_model_without_a_server_is_refused(tmp_path, rewards):
     with pytest.raises(DataError, match="there is no server to ask"):
         instruct(load_instruct_config(write_pairs_config(tmp_path)), tmp_path / "out")
+
+
+def test_pairs_that_nothing_can_decide_are_an_error_and_the_dialogues_stay(tmp_path):
+    config = write_pairs_config(tmp_path, sources={}, dialogues=4, model="base", reward=None)
+    rows = [{key: value for key, value in one.items() if key != "gold"} for one in sums()]
+    write_lines(tmp_path / "sums.jsonl", rows)
+    values = config.read_text().replace("answer: gold", "").replace("      answer: gold\n", "")
+    config.write_text(values)
+
+    class Here:
+        fingerprint = "mine"
+
+        def answers(self, prompts, *, seed):
+            return [["one", "two"] for _ in prompts]
+
+    with pytest.raises(DataError, match=r"on-policy: prompts 4, nothing to decide by 4\). The dialogues are kept"):
+        instruct(load_instruct_config(config), tmp_path / "out", responder=lambda settings: Here())
+    assert len(lines(tmp_path / "out/train.jsonl")) > 60
