@@ -39,7 +39,7 @@ def fault_of(status: int, headers: Mapping[str, str], body: bytes) -> Fault:
     """What an answer with a status other than 200 means."""
     said = without_key(_words(body))
     detail = f"answers {status}" + (f" ({said})" if said else "")
-    if status in KEY_REFUSED or "insufficient_quota" in said:
+    if status in KEY_REFUSED or (status == 429 and "insufficient_quota" in said):
         return Fault("wrong server", str(status), detail)
     if status == REFUSED:
         return Fault("refused", str(status), detail)
@@ -94,35 +94,42 @@ async def streamed_answer(chunks: AsyncIterator[bytes]) -> Answer:
     texts: list[str] = []
     thoughts: list[str] = []
     reason = usage = None
-    rest, size, done = b"", 0, False
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            if not line.startswith(b"data:"):
-                continue
-            data = line[5:].strip()
-            if data == b"[DONE]":
-                done = True
-                continue
-            event = parsed(data)
-            usage = event.get("usage") or usage
-            try:
-                for choice in event.get("choices") or ():
-                    delta = choice.get("delta") or {}
-                    texts.append(delta.get("content") or "")
-                    thoughts.append(_thoughts(delta))
-                    reason = choice.get("finish_reason") or reason
-            except (AttributeError, TypeError) as error:
-                raise Fault("again", "garbage", "streams events without a message") from error
-        size += len(chunk)
-        if size > MOST_BYTES:
-            raise Fault("again", "endless", f"streams more than {MOST_BYTES >> 20} MiB")
+    done = False
+    async for line in _lines(chunks):
+        if not line.startswith(b"data:"):
+            continue
+        data = line[5:].strip()
+        if data == b"[DONE]":
+            done = True
+            continue
+        event = parsed(data)
+        usage = event.get("usage") or usage
+        try:
+            for choice in event.get("choices") or ():
+                delta = choice.get("delta") or {}
+                texts.append(delta.get("content") or "")
+                thoughts.append(_thoughts(delta))
+                reason = choice.get("finish_reason") or reason
+        except (AttributeError, TypeError) as error:
+            raise Fault("again", "garbage", "streams events without a message") from error
     if not done and reason is None:
         raise Fault("again", "half an answer", "ends its stream before the answer's end")
     try:
         return _answer({"content": "".join(texts), "reasoning": "".join(thoughts)}, reason, usage)
     except TypeError as error:
         raise Fault("again", "garbage", "streams what is no text") from error
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    rest, size = b"", 0
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        size += len(chunk)
+        if size > MOST_BYTES:
+            raise Fault("again", "endless", f"streams more than {MOST_BYTES >> 20} MiB")
+    yield rest
 
 
 async def whole_body(chunks: AsyncIterator[bytes]) -> bytes:

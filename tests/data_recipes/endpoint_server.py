@@ -21,21 +21,8 @@ from aiohttp import web
 
 MODEL = "served"
 CONTEXT = 4096
-FAULTS = (
-    "429",
-    "500",
-    "503",
-    "400",
-    "403",
-    "404",
-    "garbage",
-    "not json",
-    "half",
-    "cut",
-    "reset",
-    "slow",
-    "error in 200",
-)
+STATUSES = ("400", "403", "404", "429", "500", "503")
+FAULTS = (*STATUSES, "quota", "redirect", "garbage", "not json", "half", "cut", "reset", "slow", "error in 200")
 
 
 @dataclass(frozen=True)
@@ -230,6 +217,11 @@ def plain_fault(fault: Fault) -> web.Response:
         return web.Response(text="<html>502 Bad Gateway</html>", content_type="text/html")
     if fault.kind == "error in 200":
         return web.json_response({"error": {"message": "out of memory", "code": 500}})
+    if fault.kind == "quota":
+        error = {"code": "insufficient_quota", "message": "You exceeded your current quota."}
+        return web.json_response({"error": error}, status=429)
+    if fault.kind == "redirect":
+        return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/v1"})
     headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
     return said(int(fault.kind), f"planned fault {fault.kind}", headers)
 

@@ -1,6 +1,9 @@
 """The client against a server with every fault: what is tried again, what is given up, what stops the run."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic, sleep
 
@@ -156,6 +159,58 @@ def test_settings_that_are_always_refused_stop_the_run_at_its_begin():
         server.breaks("400")
         with pytest.raises(EndpointDown, match=r"answers 400 .* to 20 requests, and to none with an answer"):
             ask_all([asking(f"{index}") for index in range(200)], server.url, concurrency=4, **QUICK)
+
+
+@pytest.mark.parametrize(
+    ("kind", "retry_after", "words"),
+    [
+        ("429", 9999, "and asks to wait 9999 s"),
+        ("429", "Wed, 21 Oct 2099 07:28:00 GMT", "and asks to wait [0-9]{9,} s"),
+        ("quota", None, "insufficient_quota You exceeded"),
+        ("redirect", None, "answers 307 and points to http://127.0.0.1:1/v1"),
+    ],
+)
+def test_what_will_not_pass_stops_the_run_at_once(kind, retry_after, words):
+    with serve_answers() as server:
+        server.breaks(kind, after=1, retry_after=retry_after)
+        with pytest.raises(EndpointDown, match=words):
+            ask_all([asking(f"{index}") for index in range(5)], server.url, concurrency=1, **QUICK)
+    assert len(server.asked) == 2
+
+
+def test_one_request_for_which_the_server_is_always_busy_fails_alone():
+    with serve_answers(delay=0.02) as server:
+        server.breaks("503", where="too much")
+        given = [asking("too much"), *(asking(f"{index}") for index in range(60))]
+        answers = ask_all(given, server.url, concurrency=2, patience=0.4, **QUICK)
+    assert "answers 503 (planned fault 503) for 0 s" in str(answers[0])
+    assert [answer.text for answer in answers[1:]] == [f"{index}" for index in range(60)]
+
+
+KEY = "sk-planted-secret-0123456789"
+RUN = """
+import sys
+from pathlib import Path
+from data_recipes.endpoint.client import ask_all
+from data_recipes.endpoint.kept import KeptAnswers
+from data_recipes.endpoint.request import Request
+with KeptAnswers(Path(sys.argv[1])) as kept:
+    given = [Request(model, ({"role": "user", "content": "hello"},)) for model in ("served", "other")]
+    print(ask_all(given, sys.argv[2], kept=kept, concurrency=1))
+"""
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_key_is_in_no_file_and_no_message(tmp_path, right):
+    environment = os.environ | {"OPENAI_API_KEY": KEY, "PYTHONASYNCIODEBUG": "1", "PYTHONUNBUFFERED": "1"}
+    with serve_answers(key=KEY if right else "another") as server:
+        command = [sys.executable, "-X", "dev", "-c", RUN, str(tmp_path / "answers.jsonl"), server.url]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert server.keys == {f"Bearer {KEY}"}  # it was sent
+    assert "EndpointDown" in done.stderr  # with everything that a traceback shows
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert (b"hello" in b"".join(written)) == right
+    assert KEY.encode() not in b"".join(written) + done.stdout.encode() + done.stderr.encode()
 
 
 def test_a_forbidden_text_is_not_a_forbidden_client():
