@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from trl import SFTConfig as TrlSftConfig
 
 from train.tuning.config import SftConfig
@@ -49,17 +50,25 @@ class Sft(Tuning):
 
     def rows(self, work: Path, tokenizer: Path) -> Rows:
         config, file = self.config, work / "rows.arrow"
-        summary = write_rows(
-            config.dialogues,
-            file,
+        summary = self.write(config.dialogues, file, tokenizer, pretraining=config.pretraining)
+        rows, step_tokens, evaluation = ordered_rows(config, file)
+        if config.evaluation is not None and config.evaluation.file is not None:
+            file = work / "evaluation.arrow"
+            self.write(config.evaluation.file, file, tokenizer)
+            evaluation = Dataset.from_file(str(file))
+        return Rows(rows, len(step_tokens), summary["counts"], summary["stop_ids"], step_tokens, evaluation)
+
+    def write(self, dialogues: Path, out: Path, tokenizer: Path, **more: Any) -> dict[str, Any]:
+        config = self.config
+        return write_rows(
+            dialogues,
+            out,
             tokenizer=tokenizer,
             max_length=config.max_length,
             over_long=config.over_long,
             workers=config.workers,
-            pretraining=config.pretraining,
+            **more,
         )
-        rows, step_tokens = ordered_rows(config, file)
-        return Rows(rows, len(step_tokens), summary["counts"], summary["stop_ids"], step_tokens)
 
     def trainer(self, arguments: dict[str, Any], model: Any, tokenizer: Any, rows: Rows) -> Any:
         own = {"max_length": None, "shuffle_dataset": False, "padding_free": not self.pads}

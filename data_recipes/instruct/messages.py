@@ -9,13 +9,21 @@ Other keys are ignored, and so are keys that are null. Files of dialogues for tr
 train/tuning/dialogues.py, mixtures of data sets by this package; both ask here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 SHAREGPT_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "observation": "tool"}
 Message = dict[str, Any]
+# Which roles may come after one, and first. A result of a tool may come with the question, or be asked for.
+MAY_FOLLOW = {
+    "": ("user", "system"),
+    "system": ("user",),
+    "user": ("assistant", "tool"),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
 
 
 class NotADialogue(ValueError):
@@ -34,12 +42,17 @@ def dialogue_messages(dialogue: Any) -> list[Message]:
 
 
 def check_messages(messages: Any) -> None:
-    """`NotADialogue` unless these are messages that a model can learn from: texts, known roles, an answer."""
+    """`NotADialogue` unless these are messages that a model can learn from: texts of known roles, taking turns.
+
+    After a system message, if there is one, users and the assistant alternate, a user first and an answer last; results
+    of tools may come before an answer.
+    """
     if not isinstance(messages, list) or not messages:
         raise NotADialogue("'messages' is not a list with at least one message.", reason="no messages")
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise NotADialogue(f"message {index} has no text in 'content'.", reason="content is not text")
+            found = type(message.get("content") if isinstance(message, dict) else message).__name__
+            raise NotADialogue(f"message {index} has no text in 'content' ({found}).", reason="content is not text")
         if message.get("role") not in ROLES:
             raise NotADialogue(
                 f"message {index} has the role {message.get('role')!r}. Known: {', '.join(ROLES)}.",
@@ -48,6 +61,28 @@ def check_messages(messages: Any) -> None:
     if not any(message["role"] == "assistant" for message in messages):
         raise NotADialogue(
             "no message of the role 'assistant', so there is nothing to learn from it.", reason="no answer"
+        )
+    check_turns([message["role"] for message in messages])
+    for index, message in enumerate(messages):
+        if message["role"] in ("user", "assistant") and not message["content"].strip():
+            raise NotADialogue(f"message {index} of the {message['role']} is empty.", reason="an empty message")
+
+
+def check_turns(roles: Sequence[str], *, last: str = "assistant") -> None:
+    """`NotADialogue` unless messages of these roles take turns: a user first, one of the role `last` at the end."""
+    before = ""
+    for index, role in enumerate(roles):
+        if role not in MAY_FOLLOW[before]:
+            after = f"after one of the {before}" if before else "first"
+            expected = " or ".join(MAY_FOLLOW[before])
+            raise NotADialogue(
+                f"message {index} is of the {role}, {after}; expected one of the {expected} there.",
+                reason=f"{role} {after}",
+            )
+        before = role
+    if before != last:
+        raise NotADialogue(
+            f"the last message is of the {before}; expected one of the {last} at the end.", reason=f"ends with {before}"
         )
 
 

@@ -1,7 +1,8 @@
-"""A Llama of 30k parameters, a tokenizer with a chat template and some dialogues: what the SFT tests train on."""
+"""A Llama of 30k parameters, a tokenizer with a chat template, some dialogues and pairs: what tuning tests train on."""
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 
 SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
 TEMPLATE = (
@@ -62,6 +65,30 @@ def write_llama(folder: Path, *, seed: int = 0, **changes: Any) -> Path:
     return folder
 
 
+def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
+    """A model whose scales and biases are far from what a plain Llama has, with a z-loss of its own."""
+    torch.manual_seed(1)
+    config = YuLanMiniConfig(
+        vocab_size=len(SPECIAL) + 256,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        lm_head_alpha=1.7,
+        z_loss=0.5,
+    )
+    model = YuLanMiniForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "bias" in name or "alpha" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    return model
+
+
 def dialogue(number: int) -> dict[str, Any]:
     """A sum and its answer; the length varies with the number."""
     draw = random.Random(number)
@@ -75,19 +102,40 @@ def write_dialogues(path: Path, count: int = 64) -> Path:
     return path
 
 
+def pair(number: int) -> dict[str, Any]:
+    """The sum again, its answer preferred to a wrong one of other length."""
+    question, answer = dialogue(number)["messages"]
+    wrong = {"role": "assistant", "content": "no idea" if number % 3 else "0"}
+    return {"prompt": [question], "chosen": [answer], "rejected": [wrong]}
+
+
+def write_pairs_file(path: Path, count: int = 64) -> Path:
+    path.write_text("".join(json.dumps(pair(number)) + "\n" for number in range(count)))
+    return path
+
+
 def write_sft_config(folder: Path, **changes: Any) -> Path:
     """A config of 16 steps over everything else in `folder`, which is made as needed."""
+    return write_tuning_config(folder, "sft", "dialogues", write_dialogues, **changes)
+
+
+def write_dpo_config(folder: Path, **changes: Any) -> Path:
+    """The same of DPO, over pairs."""
+    return write_tuning_config(folder, "dpo", "pairs", write_pairs_file, **changes)
+
+
+def write_tuning_config(folder: Path, name: str, data: str, write_data: Callable[[Path], Path], **changes: Any) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
         write_llama(folder / "model")
     if not (folder / "tokenizer").exists():
         write_tokenizer(folder / "tokenizer")
-    if not (folder / "dialogues.jsonl").exists():
-        write_dialogues(folder / "dialogues.jsonl")
+    if not (folder / f"{data}.jsonl").exists():
+        write_data(folder / f"{data}.jsonl")
     config = {
         "model": str(folder / "model"),
         "tokenizer": str(folder / "tokenizer"),
-        "dialogues": str(folder / "dialogues.jsonl"),
+        data: str(folder / f"{data}.jsonl"),
         "output_dir": str(folder / "out"),
         "threads": 1,
         "max_length": 128,
@@ -98,6 +146,6 @@ def write_sft_config(folder: Path, **changes: Any) -> Path:
         "checkpoint": {"every_steps": 4},
         **changes,
     }
-    path = folder / "sft.yaml"
+    path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(config))
     return path

@@ -70,8 +70,8 @@ class Metrics(TrainerCallback):
         self.bar.update()
 
     def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **kwargs: Any) -> None:
-        if self.bar is None or any(line["step"] == state.global_step for line in self.evaluations.lines()):
-            return  # a run that resumes here has measured before
+        if self.bar is None:
+            return
         numbers = {key.removeprefix("eval_"): value for key, value in metrics.items()}
         line = {key: value for key, value in numbers.items() if key not in OTHERWISE_NAMED and "_per_second" not in key}
         self.evaluations.append([{"step": state.global_step, **line}])

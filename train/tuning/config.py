@@ -169,6 +169,7 @@ class DpoConfig(TuningConfig):
     pairs: Path
     max_length: int = Field(gt=1)
     over_long: Literal["cut", "drop"] = "drop"
+    group_by_length: int = Field(1, ge=1)
     beta: float = Field(0.1, gt=0)
     reference: Literal["before", "each step"] = "before"
 

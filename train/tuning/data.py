@@ -7,10 +7,10 @@ rank maps. The forms of a dialogue are in dialogues.py.
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, disable_progress_bars
+from transformers import AutoTokenizer
 from trl import pack_dataset
 
 from data_recipes.files import write_whole
 from train.errors import TrainError
-from train.tuning.config import PretrainingSettings, SftConfig
+from train.tuning.config import PretrainingSettings, SftConfig, TuningEvaluationSettings
 from train.tuning.dialogues import LINES_AT_ONCE, Lines, lines_of, parse_dialogue
 from train.tuning.pretraining_rows import open_phases, pretraining_rows
 
 IGNORED_LABEL = -100
+Encoded = tuple[pa.RecordBatch, Counter, set[int]]
+"""Rows of some lines, what became of these, and the tokens that end their answers."""
 ROWS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
 
@@ -42,9 +45,7 @@ def check_chat_template(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def encode_lines(
-    lines: Lines, *, tokenizer: Any, path: Path, max_length: int, over_long: str
-) -> tuple[pa.RecordBatch, Counter, set]:
+def encode_lines(lines: Lines, *, tokenizer: Any, path: Path, max_length: int, over_long: str) -> Encoded:
     """Rows of at most `max_length` tokens, counts, and the ids that end the assistant's turns.
 
     A longer dialogue is cut at the end, or dropped with `over_long="drop"`; one that has no trained token left is
@@ -98,7 +99,38 @@ def write_rows(
     pretraining: PretrainingSettings | None = None,
 ) -> dict[str, Any]:
     """Tokenise every dialogue of `path` into the Arrow file `out`, and add text of pretraining if asked for; returns
-    what became of them.
+    what became of them (`write_encoded`)."""
+    phases = open_phases(pretraining, tokenizer) if pretraining else []
+
+    def more(counts: Counter) -> Iterator[Encoded]:
+        if pretraining is None:
+            return
+        wanted = round(counts["tokens"] * pretraining.share / (1 - pretraining.share))
+        pieces = pretraining_rows(phases, tokens=wanted, max_length=max_length)
+        while some := list(islice(pieces, LINES_AT_ONCE)):
+            added = sum(map(len, some))
+            labels = [np.append(np.int32(IGNORED_LABEL), piece[1:]) for piece in some]
+            of_text = Counter(pretraining_tokens=added, tokens=added, trained_tokens=added - len(some))
+            yield as_batch(some, labels), of_text, set()
+
+    names = ("dialogues", "truncated", "dropped", "tokens", "trained_tokens")
+    settings = {"tokenizer": tokenizer, "path": path, "max_length": max_length, "over_long": over_long}
+    return write_encoded(path, out, encode_lines, settings, ROWS_SCHEMA, counted=names, workers=workers, more=more)
+
+
+def write_encoded(
+    path: Path,
+    out: Path,
+    encode: Callable[..., Encoded],
+    settings: dict[str, Any],
+    schema: pa.Schema,
+    *,
+    counted: Sequence[str],
+    workers: int,
+    more: Callable[[Counter], Iterable[Encoded]] = lambda counts: (),
+) -> dict[str, Any]:
+    """`encode(lines, **settings)` of all lines of `path`, in their order, as the Arrow file `out`; what `more` gives
+    comes after them. `counted`: what is counted, the lines first.
 
     `{"counts": {...}, "stop_ids": [...]}` is also written beside `out`, last, so that a half-written file is
     never taken for a whole one. The rows do not depend on `workers`.
@@ -108,59 +140,69 @@ def write_rows(
     summary_path = out.with_suffix(".json")
     if summary_path.is_file():
         return json.loads(summary_path.read_text())
-    counts: Counter = Counter(dialogues=0, truncated=0, dropped=0, tokens=0, trained_tokens=0)
-    phases = open_phases(pretraining, tokenizer) if pretraining else []
+    counts: Counter = Counter(dict.fromkeys(counted, 0))
     stop_ids: set[int] = set()
+    lines = counted[0]
     with (
-        encoder(workers, tokenizer=tokenizer, path=path, max_length=max_length, over_long=over_long) as encode,
+        encoder(encode, settings, workers) as encoded,
         pa.OSFile(str(out), "wb") as file,
-        pa.ipc.new_stream(file, ROWS_SCHEMA) as writer,
-        tqdm(desc="tokenising dialogues", unit=" dialogues", leave=False) as bar,
+        pa.ipc.new_stream(file, schema) as writer,
+        tqdm(desc=f"tokenising {lines}", unit=f" {lines}", leave=False) as bar,
     ):
-        for batch, found, ends in encode(lines_of(path)):
+        for batch, found, ends in chain(encoded(lines_of(path)), after(more, counts)):
             writer.write_batch(batch)
             counts.update(found)
             stop_ids |= ends
-            bar.update(found["dialogues"])
-        if pretraining:
-            wanted = round(counts["tokens"] * pretraining.share / (1 - pretraining.share))
-            pieces = pretraining_rows(phases, tokens=wanted, max_length=max_length)
-            while some := list(islice(pieces, LINES_AT_ONCE)):
-                added = sum(map(len, some))
-                counts.update(pretraining_tokens=added, tokens=added, trained_tokens=added - len(some))
-                labels = [np.append(np.int32(IGNORED_LABEL), piece[1:]) for piece in some]
-                writer.write_batch(as_batch(some, labels))
+            bar.update(found[lines])
     if counts["tokens"] == 0:
-        raise TrainError(f"{path}: no dialogue to train on ({counts['dialogues']} read, {counts['dropped']} dropped).")
+        raise TrainError(f"{path}: no {lines} to train on ({counts[lines]} read, {counts['dropped']} dropped).")
     summary = {"counts": dict(counts), "stop_ids": sorted(stop_ids)}
     write_whole(summary_path, json.dumps(summary))
     return summary
 
 
+def after(more: Callable[[Counter], Iterable[Encoded]], counts: Counter) -> Iterator[Encoded]:
+    """`more(counts)`, called when what comes before it is counted."""
+    yield from more(counts)
+
+
 @contextmanager
-def encoder(workers: int, **arguments: Any) -> Iterator[Callable[[Iterable[Lines]], Any]]:
-    """A map from groups of lines to `encode_lines`' results, in order, on `workers` processes."""
+def encoder(
+    encode: Callable[..., Encoded], settings: dict[str, Any], workers: int
+) -> Iterator[Callable[[Iterable[Lines]], Iterable[Encoded]]]:
+    """A map from groups of lines to `encode`'s results, in order, on `workers` processes."""
     from multiprocessing import get_context
 
     if workers == 1:
-        start_worker(arguments)
+        start_worker(encode, settings)
         yield partial(map, encode_in_worker)
         return
-    with get_context("spawn").Pool(workers, start_worker, (arguments,)) as pool:
+    with get_context("spawn").Pool(workers, start_worker, (encode, settings)) as pool:
         yield partial(pool.imap, encode_in_worker)
 
 
-worker_arguments: dict[str, Any] = {}
+in_worker: dict[str, Callable[[Lines], Encoded]] = {}
 
 
-def start_worker(arguments: dict[str, Any]) -> None:
-    from transformers import AutoTokenizer
+def start_worker(encode: Callable[..., Encoded], settings: dict[str, Any]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(settings["tokenizer"])
+    check_chat_template(tokenizer, settings["tokenizer"])
+    in_worker["encode"] = partial(encode, **{**settings, "tokenizer": tokenizer})
 
-    worker_arguments.update(arguments, tokenizer=AutoTokenizer.from_pretrained(arguments["tokenizer"]))
+
+def encode_in_worker(lines: Lines) -> Encoded:
+    return in_worker["encode"](lines)
 
 
-def encode_in_worker(lines: Lines) -> tuple[pa.RecordBatch, Counter, set]:
-    return encode_lines(lines, **worker_arguments)
+def held_out(rows: int, evaluation: TuningEvaluationSettings | None, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows to train on and of those held out, both in their order; drawn by the seed."""
+    share = evaluation.share if evaluation is not None else None
+    count = max(1, round(rows * share)) if share is not None else 0
+    if share is not None and count >= rows:
+        raise TrainError(f"evaluation.share {share:g} of {rows} rows leaves none to train on.")
+    is_held_out = np.zeros(rows, dtype=bool)
+    is_held_out[np.random.default_rng([seed, 2]).permutation(rows)[:count]] = True
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 def training_order(
@@ -190,10 +232,14 @@ def training_order(
     return np.concatenate(parts)
 
 
-def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray]:
-    """The rows in training order, and the tokens of each step (int64 [steps])."""
+def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray, Dataset | None]:
+    """The rows in training order, the tokens of each step (int64 [steps]), and the rows held out of them."""
     disable_progress_bars()
     rows = Dataset.from_file(str(path))
+    trained, kept = held_out(len(rows), config.evaluation, seed=config.seed)
+    evaluation = rows.select(kept) if len(kept) else None
+    if evaluation is not None:
+        rows = rows.select(trained)
     if config.packing == "bfd":
         rows = pack_dataset(rows, config.max_length, "bfd")
     lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
@@ -204,4 +250,4 @@ def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray]:
         group_by_length=config.group_by_length,
         seed=config.seed,
     )
-    return rows.select(order.ravel()), lengths[order].sum(axis=1)
+    return rows.select(order.ravel()), lengths[order].sum(axis=1), evaluation

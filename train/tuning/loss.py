@@ -9,6 +9,7 @@ from types import MethodType
 from typing import Any
 
 import torch
+from datasets import Dataset, concatenate_datasets
 from transformers.modeling_outputs import ModelOutput
 from trl import SFTTrainer
 
@@ -27,13 +28,31 @@ class DialogueTrainer(SFTTrainer):
 
     def __init__(self, *args: Any, z_loss: float = 0.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.uses_own_head = z_loss > 0 or self.args.device.type == "cpu"
-        if self.uses_own_head:
-            model = self.accelerator.unwrap_model(self.model)
-            add_sums_head(model.get_base_model() if hasattr(model, "get_base_model") else model, z_loss=z_loss)
+        is_plain = self.args.loss_type == "nll" and not self.args.label_smoothing_factor
+        self.uses_own_head = z_loss > 0 or (self.args.device.type == "cpu" and is_plain)
+        model = self.accelerator.unwrap_model(self.model)
+        add_sums_head(model.get_base_model() if hasattr(model, "get_base_model") else model, z_loss=z_loss)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card with every checkpoint: hub_cards writes it from the finished run."""
+
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:
+        """Mean cross-entropy of all trained tokens of the held-out rows, whatever the batches; no z-loss."""
+        ranks = self.accelerator.num_processes
+        rows = padded_with_nothing(self.eval_dataset, ranks * self.args.per_device_eval_batch_size)
+        model = self._wrap_model(self.model, training=False)
+        was_training = model.training
+        model.eval()
+        totals = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for inputs in self.get_eval_dataloader(rows):
+            with torch.no_grad(), self.compute_loss_context_manager():
+                sums = model(**self._prepare_inputs(inputs), sums_head=True)
+            totals += torch.stack([sums.summed_cross_entropy.double(), sums.tokens.double()])
+        model.train(was_training)
+        summed, tokens = self.accelerator.reduce(totals, "sum").tolist()
+        metrics = {f"{metric_key_prefix}_loss": summed / max(tokens, 1), f"{metric_key_prefix}_tokens": tokens}
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if not self.uses_own_head:
@@ -45,6 +64,16 @@ class DialogueTrainer(SFTTrainer):
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
         return (loss, sums) if return_outputs else loss
+
+
+def padded_with_nothing(rows: Dataset, multiple: int) -> Dataset:
+    """`rows`, and rows without a trained token after them until there are a multiple of `multiple`."""
+    missing = -len(rows) % multiple
+    if not missing:
+        return rows
+    first = rows[0]["input_ids"][:2]
+    empty = {"input_ids": [first] * missing, "labels": [[-100] * len(first)] * missing}
+    return concatenate_datasets([rows, Dataset.from_dict(empty, features=rows.features)])
 
 
 def add_sums_head(model: torch.nn.Module, *, z_loss: float = 0.0) -> None:
@@ -71,7 +100,7 @@ def add_sums_head(model: torch.nn.Module, *, z_loss: float = 0.0) -> None:
         hidden_states = self.base_model(*args, **kwargs).last_hidden_state[:, :-1]
         trained = labels[:, 1:] != -100
         hidden_states, targets = hidden_states[trained], labels[:, 1:][trained]
-        summed_loss, _ = linear_cross_entropy(hidden_states, self.get_output_embeddings(), targets, z_loss=z_loss)
-        return ModelOutput(summed_loss=summed_loss, tokens=trained.sum())
+        loss, z_term = linear_cross_entropy(hidden_states, self.get_output_embeddings(), targets, z_loss=z_loss)
+        return ModelOutput(summed_loss=loss, summed_cross_entropy=loss.detach() - z_term, tokens=trained.sum())
 
     model.forward = MethodType(forward, model)

@@ -71,7 +71,8 @@ class Interrupted(Exception):
 
 @dataclass
 class Rows:
-    """What is trained on: rows in the order in which training reads them, and what became of the data.
+    """What is trained on: rows in the order in which training reads them (or, with `order`, in any), and what became
+    of the data.
 
     `step_tokens`: int64 [steps], what each step reads, where that is known before it. `counts` go to the manifest.
     `stop_ids`: tokens that end an answer, for the tuned model's generation config.
@@ -83,6 +84,16 @@ class Rows:
     stop_ids: list[int] = field(default_factory=list)
     step_tokens: np.ndarray | None = None
     evaluation: Dataset | None = None
+    order: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The folders of model and tokenizer, and what the tuned model is made from: config and fingerprints."""
+
+    model: Path
+    tokenizer: Path
+    made_from: dict[str, Any]
 
 
 class Tuning(ABC):
@@ -126,38 +137,41 @@ class Tuning(ABC):
 
 def run(tuning: Tuning) -> Path:
     """Train, resuming where an interrupted run stopped; returns the finished folder."""
-    config: TuningConfig = tuning.config
-    output_dir, work = config.output_dir, work_folder(config.output_dir)
-    model_dir, tokenizer_dir, made_from = read_inputs(tuning)
-    if is_finished(tuning, made_from):
+    output_dir, work = tuning.config.output_dir, work_folder(tuning.config.output_dir)
+    inputs = read_inputs(tuning)
+    if is_finished(tuning, inputs.made_from):
         say(f"{output_dir}: finished before, nothing to do")
         if folder_state(work, kind=work_kind(tuning.kind)) == "begun":
             shutil.rmtree(work)  # left by a kill between the last two actions
         return output_dir
-    state = enter(config)
-    arguments = common_arguments(config, work)
-    if state.is_main_process:
-        claim_work_folder(work, made_from, kind=work_kind(tuning.kind))
-
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
-    with state.main_process_first():
-        rows = tuning.rows(work, tokenizer_dir)
-    rows.steps = min(rows.steps, config.max_steps or rows.steps)
-    arguments["max_steps"] = rows.steps
-    arguments["warmup_steps"] = math.ceil(config.optimizer.warmup_ratio * rows.steps)
-
-    model = load_model(config.dtype, model_dir, attention_of(config, pads=tuning.pads))
-    check_fit(tuning.longest_row(), model, tokenizer, model_dir)
-    trainer = prepare_trainer(tuning.trainer, config, arguments, model, tokenizer, rows)
+    trainer, rows = new_trainer(tuning, inputs)
     trained_steps = train(trainer, tuning, rows, work)
     if trained_steps < rows.steps:
         raise Interrupted(f"stopped after step {trained_steps} of {rows.steps}; a checkpoint is in {work}")
-    finish(trainer, tuning, rows, made_from, model_dir, tokenizer_dir)
+    finish(trainer, tuning, rows, inputs)
     return output_dir
 
 
-def read_inputs(tuning: Tuning) -> tuple[Path, Path, dict[str, Any]]:
-    """The folders of model and tokenizer, and what the tuned model is made from; TrainError for what is not there."""
+def new_trainer(tuning: Tuning, inputs: Inputs) -> tuple[Any, Rows]:
+    """TRL's trainer at its first step and the rows that it reads, in a work folder that is claimed for the run."""
+    config, work = tuning.config, work_folder(tuning.config.output_dir)
+    state = enter(config)
+    arguments = common_arguments(config, work)
+    if state.is_main_process:
+        claim_work_folder(work, inputs.made_from, kind=work_kind(tuning.kind))
+    tokenizer = AutoTokenizer.from_pretrained(inputs.tokenizer)
+    with state.main_process_first():
+        rows = tuning.rows(work, inputs.tokenizer)
+    rows.steps = min(rows.steps, config.max_steps or rows.steps)
+    arguments["max_steps"] = rows.steps
+    arguments["warmup_steps"] = math.ceil(config.optimizer.warmup_ratio * rows.steps)
+    model = load_model(config.dtype, inputs.model, attention_of(config, pads=tuning.pads))
+    check_fit(tuning.longest_row(), model, tokenizer, inputs.model)
+    return prepare_trainer(tuning.trainer, config, arguments, model, tokenizer, rows), rows
+
+
+def read_inputs(tuning: Tuning) -> Inputs:
+    """What the run is made from; TrainError for what is not there."""
     config = tuning.config
     model = snapshot(config.model, "model", needs="config.json")
     tokenizer = snapshot(config.tokenizer or config.model, "tokenizer", needs="tokenizer.json")
@@ -170,20 +184,20 @@ def read_inputs(tuning: Tuning) -> tuple[Path, Path, dict[str, Any]]:
             raise TrainError(f"{path}: no such file (key '{key}'); expected a .jsonl file.")
         inputs[key] = sha256_file(path)
     inputs |= tuning.more_inputs(tokenizer)
-    return model, tokenizer, {"config": resolved(config, config.output_dir), "inputs": inputs}
+    return Inputs(model, tokenizer, {"config": resolved(config, config.output_dir), "inputs": inputs})
 
 
 def plan(tuning: Tuning) -> dict[str, Any]:
     """What a run would do, after the checks that it makes: all data is read, nothing is left behind."""
     config = tuning.config
-    model_dir, tokenizer_dir, made_from = read_inputs(tuning)
-    finished = is_finished(tuning, made_from)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_dir)
+    inputs = read_inputs(tuning)
+    finished = is_finished(tuning, inputs.made_from)
+    tokenizer = AutoTokenizer.from_pretrained(inputs.tokenizer)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_dir))
-    check_fit(tuning.longest_row(), model, tokenizer, model_dir)
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(inputs.model))
+    check_fit(tuning.longest_row(), model, tokenizer, inputs.model)
     with TemporaryDirectory(prefix="yulanmini-") as folder:
-        rows = tuning.rows(Path(folder), tokenizer_dir)
+        rows = tuning.rows(Path(folder), inputs.tokenizer)
     return {
         "output_dir": str(config.output_dir),
         "finished": finished,
@@ -217,6 +231,7 @@ def train(trainer: Any, tuning: Tuning, rows: Rows, work: Path) -> int:
         evaluations.cut_after(done)
     if checkpoint:
         say(f"resuming from {checkpoint}")
+        trainer.args.eval_on_start = False  # it was measured before
         if done >= trainer.args.max_steps:
             trainer._load_from_checkpoint(str(checkpoint))
             return done
@@ -231,15 +246,13 @@ def train(trainer: Any, tuning: Tuning, rows: Rows, work: Path) -> int:
     return trainer.state.global_step
 
 
-def finish(
-    trainer: Any, tuning: Tuning, rows: Rows, made_from: dict[str, Any], model_dir: Path, tokenizer_dir: Path
-) -> None:
+def finish(trainer: Any, tuning: Tuning, rows: Rows, inputs: Inputs) -> None:
     """The finished folder from what is trained, whole or not at all; then the work folder goes."""
     config, work = tuning.config, work_folder(tuning.config.output_dir)
     state_dict = trainer.accelerator.get_state_dict(trainer.model) if trainer.args.world_size > 1 else None
     if trainer.args.process_index != 0:
         return
-    settings, inputs = made_from["config"], made_from["inputs"]
+    settings, fingerprints = inputs.made_from["config"], inputs.made_from["inputs"]
     counts = {**rows.counts, "steps": rows.steps}
     if rows.step_tokens is not None:
         counts["trained_on_tokens"] = int(rows.step_tokens[: rows.steps].sum())
@@ -252,12 +265,12 @@ def finish(
                 config,
                 data=tuning.data(),
                 counts=counts,
-                inputs=inputs,
+                inputs=fingerprints,
                 metrics=work / METRICS_FILE,
             )
-        for code in model_dir.glob("*.py"):
+        for code in inputs.model.glob("*.py"):
             shutil.copy(code, partial)
-        copy_tokenizer(tokenizer_dir, partial)
+        copy_tokenizer(inputs.tokenizer, partial)
         for name in (METRICS_FILE, EVALUATION_FILE):
             if (work / name).is_file():
                 shutil.copy(work / name, partial)
@@ -267,7 +280,7 @@ def finish(
         write_manifest(
             partial,
             kind=tuning.kind,
-            inputs=inputs,
+            inputs=fingerprints,
             config=settings,
             counts=counts,
             seed=config.seed,

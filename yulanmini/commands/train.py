@@ -31,6 +31,9 @@ app.command(epilog="Example: yulanmini train pretrain tiny --set output_dir=runs
 app.command(epilog="Example: yulanmini train sft sft-lora --set model=merged dialogues=mine.jsonl output_dir=tuned")(
     train_start.sft
 )
+app.command(epilog="Example: yulanmini train dpo dpo-tiny --set model=tuned pairs=pairs.jsonl output_dir=preferred")(
+    train_start.dpo
+)
 app.command(epilog="Example: yulanmini train anneal YuLan-Mini-Before-Annealing --data mine.yaml --out runs/mine")(
     train_start.anneal
 )

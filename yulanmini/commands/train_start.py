@@ -19,7 +19,7 @@ Processes = Annotated[int | None, typer.Option(min=1, help="Ranks.", show_defaul
 AccelerateConfig = Annotated[
     Path | None,
     typer.Option(
-        help="What `accelerate config` has written, or 1-gpu, 8-gpus, several-nodes, cpu, sft-several-nodes.",
+        help="What `accelerate config` has written, or 1-gpu, 8-gpus, cpu, tuning-8-gpus and the like.",
         show_default="yours",
     ),
 ]

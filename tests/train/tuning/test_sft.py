@@ -165,7 +165,7 @@ def test_a_finished_run_is_not_done_again_and_not_overwritten_by_another(undistu
 def test_z_loss_is_in_the_loss_exactly_when_the_config_says_so(tmp_path, z_loss):
     path = write_sft_config(tmp_path, z_loss=z_loss, max_steps=1)
     out = run(load_config(SftConfig, path))
-    rows, _ = ordered_rows(load_config(SftConfig, path), write_rows_again(path, tmp_path))
+    rows, _, _ = ordered_rows(load_config(SftConfig, path), write_rows_again(path, tmp_path))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     nll, z, tokens = 0.0, 0.0, 0
     for row in rows.select(range(8)):

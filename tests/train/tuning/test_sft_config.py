@@ -1,20 +1,17 @@
 """Configs of instruction tuning: the published ones parse against today's TRL, bad ones name the nearest key."""
 
-from pathlib import Path
-
 import pytest
 import trl
 from sft_miniature import write_sft_config
 
-import train
-from train.config_file import load_config, script_of
+from train.config_file import configs, load_config, script_of
 from train.errors import TrainError
 from train.tuning.config import DpoConfig, OnPolicyConfig, SftConfig, TuningConfig
 from train.tuning.trainer import common_arguments
 from train.tuning.trainer_keys import IGNORED, OWN_KEYS, PASSED_ON, REFUSED, trl_fields
 
-CONFIGS = sorted((Path(train.__file__).parent / "configs" / "instruct").glob("*.yaml"))
 KINDS: dict[str, type[TuningConfig]] = {kind.script: kind for kind in (SftConfig, DpoConfig, OnPolicyConfig)}
+CONFIGS = [path for name, path in configs().items() if script_of(name) in KINDS]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -29,13 +26,15 @@ def test_every_committed_config_becomes_arguments_of_todays_trl(path, tmp_path):
 
 
 def test_the_published_settings_are_the_published_ones():
-    config = load_config(SftConfig, next(path for path in CONFIGS if "2.4b" in path.name))
+    config = load_config(SftConfig, "sft-yulanmini-2.4b")
     assert (config.batch_size, config.max_length, config.epochs, config.optimizer.lr) == (
         512,
         28672,
         2,
         1e-5,
     )
+    dpo = load_config(DpoConfig, "dpo-yulanmini-2.4b")
+    assert (dpo.batch_size, dpo.epochs, dpo.optimizer.lr, dpo.beta) == (128, 2, 5e-7, 0.1)
 
 
 @pytest.mark.parametrize("kind", [SftConfig, DpoConfig])

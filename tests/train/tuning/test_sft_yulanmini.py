@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from sft_miniature import SPECIAL, write_sft_config, write_tokenizer
+from sft_miniature import write_sft_config, write_tokenizer, write_yulanmini
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM
 
-from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from modeling_yulanmini import YuLanMiniForCausalLM
 from modeling_yulanmini.merge import merge
 from train.config_file import load_config
 from train.errors import TrainError
@@ -17,30 +17,6 @@ from train.sft import run
 from train.tuning.config import SftConfig
 from train.tuning.data import ordered_rows, write_rows
 from train.tuning.model import load_model
-
-
-def write_yulanmini(folder: Path) -> YuLanMiniForCausalLM:
-    """A model whose scales and biases are far from what a plain Llama has, with a z-loss of its own."""
-    torch.manual_seed(1)
-    config = YuLanMiniConfig(
-        vocab_size=len(SPECIAL) + 256,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        lm_head_alpha=1.7,
-        z_loss=0.5,
-    )
-    model = YuLanMiniForCausalLM(config)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "bias" in name or "alpha" in name:
-                parameter.add_(0.3 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return model
 
 
 @pytest.fixture
@@ -59,7 +35,7 @@ def test_the_wrappers_z_loss_stays_out_and_lm_head_alpha_stays_in(config, tmp_pa
     out = run(settings)
     rows_file = tmp_path / "rows.arrow"
     write_rows(Path(settings.dialogues), rows_file, tokenizer=tmp_path / "model", max_length=128, workers=1)
-    rows, _ = ordered_rows(settings, rows_file)
+    rows, _, _ = ordered_rows(settings, rows_file)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     logits, labels = [], []
     for row in rows.select(range(8)):
