@@ -81,6 +81,9 @@ class Judge:
                 verdict = self.lines.get(timeout=self.seconds)
             except (Empty, BrokenPipeError):
                 verdict = ""
+            except BaseException:  # Ctrl-C: what the child has yet to say is of no other pair
+                self.stop()
+                raise
             if not verdict:
                 logger.warning("an answer could not be judged within %g s and 2 GiB: %.80r", self.seconds, answer)
                 self.stop()

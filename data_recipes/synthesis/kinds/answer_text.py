@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from data_recipes.endpoint.request import Answer, NoAnswer
@@ -52,7 +53,7 @@ def whole_text(answer: Answer, echo: Sequence[str] = ()) -> str:
     text = answer.text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if answer.finish_reason == "tool_calls" or not text:
         raise Rejected("empty answer")
-    if _REFUSAL_START.match(text) or _REFUSAL_ANYWHERE.search(text):
+    if is_refusal(text) or _REFUSAL_ANYWHERE.search(text):
         raise Rejected("refusal")
     if _CHAT_MARKS.search(text):
         raise Rejected("marks of a chat in the text")
@@ -61,20 +62,45 @@ def whole_text(answer: Answer, echo: Sequence[str] = ()) -> str:
     return text
 
 
-def without_code(text: str) -> str:
-    """`text` with every fenced block of code blank, place by place; `Rejected` where one is not closed."""
-    parts, end, opened = [], 0, None
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of code: where it stands in its text with its fences, the language that it names, its content."""
+
+    start: int
+    end: int
+    language: str
+    content: str
+
+
+def fenced_blocks(text: str) -> list[Block]:
+    """The fenced blocks of a text as CommonMark reads them; `Rejected` where the last one is not closed."""
+    found, opened = [], None
     for fence in _FENCE.finditer(text):
         if opened is None:
             if fence[1][0] == "`" and "`" in fence[2]:  # ```code``` on one line opens nothing
                 continue
             opened = fence
         elif fence[1][0] == opened[1][0] and len(fence[1]) >= len(opened[1]) and not fence[2].strip():
-            parts += [text[end : opened.start()], re.sub(r"[^\n]", " ", text[opened.start() : fence.end()])]
-            end, opened = fence.end(), None
+            language = opened[2].split()[0].lower() if opened[2].strip() else ""
+            found.append(Block(opened.start(), fence.end(), language, text[opened.end() + 1 : fence.start()]))
+            opened = None
     if opened is not None:
         raise Rejected("a block of code without an end")
+    return found
+
+
+def without_code(text: str) -> str:
+    """`text` with every fenced block of code blank, place by place; `Rejected` where one is not closed."""
+    parts, end = [], 0
+    for block in fenced_blocks(text):
+        parts += [text[end : block.start], re.sub(r"[^\n]", " ", text[block.start : block.end])]
+        end = block.end
     return "".join(parts) + text[end:]
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text begins as one that refuses to answer."""
+    return _REFUSAL_START.match(text) is not None
 
 
 def script(text: str) -> str | None:

@@ -9,11 +9,11 @@ import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from data_recipes.synthesis.kinds.answer_text import check_length, check_script, whole_text
+from data_recipes.synthesis.kinds.answer_text import check_length, check_script, fenced_blocks, whole_text
 from data_recipes.synthesis.kinds.base import AskModel, Checks, Kind, Rejected, Sample
 from data_recipes.synthesis.kinds.form import Form
 from data_recipes.synthesis.kinds.programs_run import ran
-from data_recipes.synthesis.kinds.python_code import blocks, python_block
+from data_recipes.synthesis.kinds.python_code import python_block
 from data_recipes.synthesis.kinds.seeds import seed_text
 from data_recipes.synthesis.prompts import instruction_lines, prompt
 
@@ -56,12 +56,11 @@ class CodeDocuments(Kind):
 
 def examples_of(text: str) -> list[tuple[str, str]]:
     """Inputs and outputs of a document's examples: pairs of blocks, each after its label. `Rejected` in other forms."""
-    labels = [_label(text[: block.start()]) for block in re.finditer(r"^ {0,3}(?:`{3,}|~{3,})", text, re.MULTILINE)][
-        ::2
-    ]
-    contents = [content for _, content in blocks(text)]
-    if len(labels) != len(contents) or labels != ["input", "output"] * (len(labels) // 2):
+    found = fenced_blocks(text)
+    labels = [_label(text[: block.start]) for block in found[: 2 * MOST_EXAMPLES + 1]]
+    if len(found) % 2 or labels != ["input", "output", *labels][: len(labels)]:
         raise Rejected("examples in another form")
+    contents = [block.content.rstrip("\n") for block in found]
     pairs = list(zip(contents[::2], contents[1::2], strict=True))
     if not LEAST_EXAMPLES <= len(pairs) <= MOST_EXAMPLES:
         raise Rejected("too few examples" if len(pairs) < LEAST_EXAMPLES else "too many examples")

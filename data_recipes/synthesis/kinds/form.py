@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_recipes.synthesis.kinds.answer_text import without_code
+from data_recipes.synthesis.kinds.answer_text import is_refusal, without_code
 from data_recipes.synthesis.kinds.base import Rejected
 
 END = "<END>"
@@ -47,6 +47,8 @@ class Form:
         for (start, stop), mark in zip(spans.values(), self.marks, strict=True):
             if not text[start:stop].strip():
                 raise Rejected(f"empty [{mark}] part")
+            if is_refusal(text[start:stop]):
+                raise Rejected("refusal")
             if any(f"[{other}]".lower() in prose[start:stop].lower() for other in self.marks):
                 raise Rejected("a mark inside a part")
         return {name: text[start:stop].strip() for name, (start, stop) in spans.items()}

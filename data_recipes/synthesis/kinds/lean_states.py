@@ -9,6 +9,7 @@ from data_recipes.synthesis.kinds.base import Rejected
 NO_GOALS = "no goals"
 _NAME = r"[^\W\d][\w'.!?₀-₉✝¹²³⁴⁵⁶⁷⁸⁹⁰]*"
 _HYPOTHESIS = re.compile(rf"(?P<names>{_NAME}(?:\s+{_NAME})*)\s+:\s+(?P<type>\S.*)", re.DOTALL)
+_MOST_CHARACTERS = 4000
 _PAIRS = {")": "(", "]": "[", "}": "{", "⟩": "⟨"}
 _UNPROVED = re.compile(r"\b(?:sorry|admit|sorryAx|stop)\b|\bnative_decide\b")
 _COMMENT = re.compile(r"--[^\n]*|/-.*?-/", re.DOTALL)
@@ -18,7 +19,8 @@ _COMMANDS = re.compile(
 # What a tactic begins with: its name, a bullet, a group, or a term in brackets.
 _TACTIC_START = re.compile(r"[a-z][\w!?']*|[·.⟨({<|]|all_goals\b")
 _PROSE = re.compile(
-    r"^(?:we|the|this|first|then|use the|to prove|here|note|let us|it)\s+[a-z]+\s+[a-z]+\s+[a-z]+\b", re.IGNORECASE
+    r"^(?:the|an?)\s|^(?:we|this|first|then|use the|to prove|here|note|let us|it)\s+[a-z]+\s+[a-z]+\s+[a-z]+\b",
+    re.IGNORECASE,
 )
 
 
@@ -107,9 +109,11 @@ def _spaces(text: str) -> str:
 
 def check_tactic(tactic: str) -> None:
     """`Rejected` for what is no tactic, or one that proves nothing (`sorry`)."""
-    code = _COMMENT.sub(" ", tactic).strip()
+    code = _COMMENT.sub(" ", tactic[:_MOST_CHARACTERS]).strip()
     if not code:
         raise Rejected("no tactic")
+    if len(tactic) > _MOST_CHARACTERS:
+        raise Rejected("tactic too long")
     if _UNPROVED.search(code):
         raise Rejected("sorry in the tactic")
     if _COMMANDS.search(code):

@@ -1,13 +1,10 @@
 """Python in answers: the block that holds it, whether it is Python, and stubs of it that tests must not pass with."""
 
 import ast
-import re
 
+from data_recipes.synthesis.kinds.answer_text import fenced_blocks
 from data_recipes.synthesis.kinds.base import Rejected
 
-_BLOCK = re.compile(
-    r"^ {0,3}(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*\n(.*?)^ {0,3}\1[`~]*[ \t]*$", re.MULTILINE | re.DOTALL
-)
 _FIRST = "the first argument"
 STUBS = ("None", "0", "''", "[]", "True", _FIRST)
 """What a stub returns: tests that pass with one of these for every call say nothing of the solution."""
@@ -23,16 +20,11 @@ else:
 """
 
 
-def blocks(text: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a text: the language that each names, in lower case, and its content."""
-    return [(block[2].lower(), block[3].rstrip("\n")) for block in _BLOCK.finditer(text)]
-
-
 def python_block(part: str, text: str) -> str:
     """The one block of Python in a part. `Rejected` without one, with several, and where it is not Python."""
-    found = blocks(text)
-    named = [content for language, content in found if language in ("python", "python3", "py")]
-    chosen = named or [content for language, content in found if not language]
+    found = fenced_blocks(text)
+    named = [block.content for block in found if block.language in ("python", "python3", "py")]
+    chosen = named or [block.content for block in found if not block.language]
     if not chosen:
         raise Rejected(f"no Python in the {part}" if not found else f"{part} in another language")
     if len(chosen) > 1:
@@ -54,8 +46,11 @@ def python_tree(part: str, code: str) -> ast.Module:
 
 def stubs_program(code: str, tests: str) -> str:
     """A program that runs to its end only if the tests do with one of the stubs: every function's body gone, so that
-    it returns a constant or its first argument."""
-    stubs = [ast.unparse(ast.fix_missing_locations(_Stub(value).visit(ast.parse(code)))) for value in STUBS]
+    it returns a constant or its first argument. `Rejected` where it is nested too deeply for Python's own tools."""
+    try:
+        stubs = [ast.unparse(ast.fix_missing_locations(_Stub(value).visit(ast.parse(code)))) for value in STUBS]
+    except RecursionError:
+        raise Rejected("solution is nested too deeply") from None
     return _STUBS_PROGRAM.format(programs=[f"{stub}\n\n{tests}" for stub in stubs])
 
 

@@ -1,6 +1,8 @@
 """Answers in parts: what was written is read back, and whatever else a model says is rejected in a few words."""
 
 import string
+import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
@@ -10,6 +12,7 @@ from data_recipes.endpoint.request import Answer, NoAnswer
 from data_recipes.synthesis.kinds.answer_text import script, whole_text, without_code
 from data_recipes.synthesis.kinds.base import Rejected
 from data_recipes.synthesis.kinds.form import Form
+from data_recipes.synthesis.kinds.python_code import python_block
 
 FORM = Form(["Problem", "Solution"])
 CODE = "```python\n[Problem]\nx = [Solution]\n<END>\n```"
@@ -38,6 +41,23 @@ PIECES = st.sampled_from(
         " ",
     ]
 )
+
+UNITS = [
+    "```x\n",
+    "```\n",
+    "~~~~\n",
+    "[Problem]\n",
+    "\\(",
+    "\\[ ",
+    "$$",
+    "$",
+    " ",
+    "<END>",
+    "I am ",
+    "\n\n",
+    "题",
+    "<|a",
+]
 
 
 def written(problem: str, solution: str, newline: str = "\n") -> str:
@@ -87,6 +107,7 @@ def test_any_text_is_parsed_or_rejected_and_no_mark_is_left_in_a_part(text, fini
         ("I'm sorry, but I can\u2019t create this.", "refusal"),
         ("As an AI language model, I have no access to texts.", "refusal"),
         ("[Problem]\na\n[Solution]\nAs an AI, I would say 4.\n<END>", "refusal"),
+        ("[Problem]\na\n[Solution]\nI'm sorry, but I cannot solve this.\n<END>", "refusal"),
         ("抱歉，我无法完成这个任务。", "refusal"),
         ("作为一个人工智能语言模型，我不能写题。", "refusal"),
     ],
@@ -128,3 +149,16 @@ def test_an_answer_without_an_end_has_failed(finish_reason):
 )
 def test_a_script_is_that_of_most_letters_outside_of_formulas(text, expected):
     assert script(text) == expected
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_long_answer_is_read_in_time_that_grows_with_it(unit):
+    text = unit * (100_000 // len(unit))
+    begun = time.process_time()
+    for whole in (text, f"[Problem]\n{text}\n[Solution]\n{text}\n<END>"):
+        with suppress(Rejected):
+            parsed(whole)
+        with suppress(Rejected):
+            python_block("text", whole)
+        script(whole)
+    assert time.process_time() - begun < 2

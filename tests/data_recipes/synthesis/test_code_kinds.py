@@ -57,6 +57,8 @@ def written(code: str = CODE, tests: str = TESTS, language: str = "python") -> s
         (written(tests="assert ("), "rejected: tests is not Python"),
         (written("function f() { return 1; }", language="javascript"), "rejected: solution in another language"),
         (written("print('x')"), "rejected: solution defines nothing"),
+        (written(CODE + "\nx = " + "(" * 5000 + ")" * 5000), "rejected: solution is not Python"),
+        (written(CODE + "\nx = " + "1 + " * 900 + "1"), "rejected: solution is nested too deeply"),
         (written(CODE + "\n```\n```python\n" + CODE), "rejected: several programs in the solution"),
         (written().replace("[Tests]", "Tests:"), "rejected: no [Tests] part"),
         (written().replace(f"```python\n{TESTS}\n```", "They pass."), "rejected: no Python in the tests"),
@@ -136,6 +138,10 @@ def document(program: str = PROGRAM, second: str = "15", given: str = "2\n7 8") 
         (document(second="6"), "rejected: examples all have one output"),
         (document(given="3\n1 2 3"), "rejected: an example twice"),
         (document().replace("Input 2:", "Also:"), "rejected: examples in another form"),
+        (
+            document().replace("[Solution]", "(and so on, from two to four examples in all)\n[Solution]"),
+            "rejected: prompt echoed",
+        ),
         (document("def f(:"), "rejected: solution is not Python"),
     ],
 )

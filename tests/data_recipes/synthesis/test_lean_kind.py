@@ -59,6 +59,7 @@ def answer(part: str = "", text: str = "", why: str = WHY) -> str:
         ("next-tactic", answer("Tactic", "exact (h.symm"), "rejected: brackets of the tactic are not closed"),
         ("next-tactic", answer("Tactic", "theorem x : True := trivial"), "rejected: a command in place of a tactic"),
         ("next-tactic", answer("Tactic", "We should rewrite with the hypothesis"), "rejected: not a tactic in form"),
+        ("next-tactic", answer("Tactic", "the tactic"), "rejected: not a tactic in form"),
         ("next-tactic", answer("Tactic", "⊢ b = a"), "rejected: a state in place of a tactic"),
         ("next-tactic", answer(), "rejected: no [Tactic] part"),
     ],
