@@ -123,6 +123,10 @@ class Endpoint:
         data = None if body is None else orjson.dumps(body)
         return await self._insist(lambda: self._send(path, data, _read_object), 0)
 
+    async def tell(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST a body to a path below /v1 that answers in words or not at all: that it answers is what counts."""
+        await self._insist(lambda: self._send(path, orjson.dumps(body), _read_nothing), 0)
+
     def _answer_tokens(self, body: Mapping[str, Any]) -> int:
         given = body.get("max_completion_tokens") or body.get("max_tokens")
         if isinstance(given, int):
@@ -224,6 +228,10 @@ async def _read_answer(response: aiohttp.ClientResponse) -> Answer:
     if response.content_type == "text/event-stream":
         return await streamed_answer(response.content.iter_any())
     return answer_of(await _read_object(response))
+
+
+async def _read_nothing(response: aiohttp.ClientResponse) -> None:
+    await whole_body(response.content.iter_any())
 
 
 async def _read_object(response: aiohttp.ClientResponse) -> dict[str, Any]:

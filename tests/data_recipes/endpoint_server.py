@@ -34,6 +34,8 @@ class Reply:
     finish_reason: str = "stop"
     endless: bool = False
     reasoning: str = ""
+    tokens: Sequence[tuple[int, float]] = ()
+    """Ids with log-probabilities, for a completion that asks for them as vLLM's does."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class AnswerServer:
     at: list[float] = field(default_factory=list)
     keys: set[str | None] = field(default_factory=set)
     faults: list[Fault] = field(default_factory=list)
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Names and folders of the adapters that are loaded; models to ask for."""
     under_way: int = 0
     most_under_way: int = 0
 
@@ -106,8 +110,22 @@ class AnswerServer:
     async def list_models(self, request: web.Request) -> web.StreamResponse:
         if refused := self.refuse_key(request):
             return refused
-        listed = [{"id": name, "object": "model", "max_model_len": size} for name, size in self.models.items()]
+        sizes = self.models | dict.fromkeys(self.adapters, None)
+        listed = [{"id": name, "object": "model", "max_model_len": size} for name, size in sizes.items()]
         return web.json_response({"object": "list", "data": listed})
+
+    async def load_adapter(self, request: web.Request) -> web.StreamResponse:
+        body = orjson.loads(await request.read())
+        if body["lora_name"] in self.adapters:
+            return said(400, f"The lora adapter '{body['lora_name']}' has already been loaded.")
+        self.adapters[body["lora_name"]] = body["lora_path"]
+        return web.Response(text=f"Success: LoRA adapter '{body['lora_name']}' added successfully.")
+
+    async def unload_adapter(self, request: web.Request) -> web.StreamResponse:
+        name = orjson.loads(await request.read())["lora_name"]
+        if self.adapters.pop(name, None) is None:
+            return said(404, f"The lora adapter '{name}' cannot be found.")
+        return web.Response(text=f"Success: LoRA adapter '{name}' removed successfully.")
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         if refused := self.refuse_key(request):
@@ -118,7 +136,7 @@ class AnswerServer:
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
         try:
-            if body.get("model") not in self.models:
+            if body.get("model") not in {*self.models, *self.adapters}:
                 return said(404, f"The model `{body.get('model')}` does not exist.")
             if self.streams_only and not body.get("stream"):
                 return said(400, "This model only supports stream mode, please set stream to true.")
@@ -202,6 +220,9 @@ def whole(path: str, body: Mapping[str, Any], reply: Reply) -> dict[str, Any]:
         content: dict[str, Any] = {"message": message}
     else:
         content = {"text": reply.text}
+        if body.get("return_token_ids"):
+            content["token_ids"] = [token for token, _ in reply.tokens]
+            content["logprobs"] = {"token_logprobs": [logp for _, logp in reply.tokens]}
     choice = {"index": 0, "finish_reason": reply.finish_reason, **content}
     return {"object": "chat.completion", "model": body["model"], "choices": [choice], "usage": usage(body, reply)}
 
@@ -258,6 +279,8 @@ def serve_answers(
     application.router.add_get("/v1/models", server.list_models)
     application.router.add_post("/v1/chat/completions", server.complete)
     application.router.add_post("/v1/completions", server.complete)
+    application.router.add_post("/v1/load_lora_adapter", server.load_adapter)
+    application.router.add_post("/v1/unload_lora_adapter", server.unload_adapter)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0, handler_cancellation=True)
 
     async def start() -> None:

@@ -6,9 +6,10 @@ Only `trainer` is passed on to TRL as it is, and only what trainer_keys.py knows
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from train.config import AdamWSettings, DataSettings, ModelPlace, Settings
+from train.tuning.rewards.base import RewardSettings, settings_of
 from train.tuning.trainer_keys import check_trainer_keys
 
 
@@ -174,10 +175,63 @@ class DpoConfig(TuningConfig):
     reference: Literal["before", "each step"] = "before"
 
 
+class ServerSettings(Settings):
+    """A vLLM server that generates in the place of this process; it holds the adapters in training (needs `lora`).
+
+    `model`: the base model's name there. `adapters`: a folder that the server sees too, by default one in the work
+    folder. `largest_difference`: between its log-probabilities and the trainer's, mean of nats a token.
+    """
+
+    url: str
+    model: str
+    adapters: Path | None = None
+    concurrency: int = Field(64, gt=0)
+    timeout: float = Field(600.0, gt=0)
+    patience: float = Field(300.0, gt=0)
+    largest_difference: float = Field(0.1, gt=0)
+
+
 class OnPolicyConfig(TuningConfig):
-    """One run of `train/on_policy.py`: a model tuned on its own answers to `prompts`, by their rewards."""
+    """One run of `train/on_policy.py`: a model tuned on its own answers to `prompts`, by their rewards (RLOO).
+
+    A step takes `batch_size` answers, `samples` to each prompt, of which `generation_batch` are made at once on each
+    rank (None: all). `rewards`: settings by name; the weighted sum of all is clipped to `reward_clip`, then
+    `kl_coefficient` times how far the answer's log-probability is from the model's before training is taken off.
+    """
 
     script = "on-policy"
     trl_config = "RLOOConfig"
 
     prompts: Path
+    max_prompt_length: int = Field(gt=0)
+    max_completion_length: int = Field(gt=0)
+    samples: int = Field(4, ge=2)
+    generation_batch: int | None = Field(None, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    kl_coefficient: float = Field(0.01, ge=0)
+    reward_clip: tuple[float, float] | None = (-20.0, 10.0)
+    rewards: dict[str, SerializeAsAny[RewardSettings]] = Field(min_length=1)
+    server: ServerSettings | None = None
+
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _rewards_are_known(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {name: settings_of(name, settings) for name, settings in value.items()}
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> "OnPolicyConfig":
+        if self.batch_size % self.samples:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of samples {self.samples}")
+        if self.reward_clip is not None and self.reward_clip[0] >= self.reward_clip[1]:
+            raise ValueError(f"reward_clip {list(self.reward_clip)}: the first number is not below the second")
+        return self
+
+    @model_validator(mode="after")
+    def _what_samples_is_what_learns(self) -> "OnPolicyConfig":
+        if self.lora is not None and self.lora.dropout:
+            raise ValueError("lora.dropout: must be 0 here, as the model that answers must be the one that is trained")
+        if self.server is not None and self.lora is None:
+            raise ValueError("server: only adapters can be given to a server while training; give 'lora' too")
+        return self

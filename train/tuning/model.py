@@ -67,11 +67,11 @@ def load_model(dtype: str, folder: Path, attention: str) -> PreTrainedModel:
     return model
 
 
-def check_fit(longest: int, model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
-    """Refuse a tokenizer or a row length (key max_length) that the model was not made for."""
+def check_fit(longest: int, model: PreTrainedModel, tokenizer: Any, folder: Path, *, key: str) -> None:
+    """Refuse a tokenizer or a row length (of `key`) that the model was not made for."""
     positions = model.config.max_position_embeddings
     if longest > positions:
-        raise TrainError(f"max_length {longest} is more than the {positions} positions of {folder}.")
+        raise TrainError(f"{key} {longest} is more than the {positions} positions of {folder}.")
     vocabulary = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > vocabulary:
         raise TrainError(

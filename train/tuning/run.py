@@ -100,6 +100,7 @@ class Tuning(ABC):
     """A kind of tuning, for one config of its own."""
 
     config_type: ClassVar[type[TuningConfig]]
+    length_key: ClassVar[str] = "max_length"
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -166,7 +167,7 @@ def new_trainer(tuning: Tuning, inputs: Inputs) -> tuple[Any, Rows]:
     arguments["max_steps"] = rows.steps
     arguments["warmup_steps"] = math.ceil(config.optimizer.warmup_ratio * rows.steps)
     model = load_model(config.dtype, inputs.model, attention_of(config, pads=tuning.pads))
-    check_fit(tuning.longest_row(), model, tokenizer, inputs.model)
+    check_fit(tuning.longest_row(), model, tokenizer, inputs.model, key=tuning.length_key)
     return prepare_trainer(tuning.trainer, config, arguments, model, tokenizer, rows), rows
 
 
@@ -195,7 +196,7 @@ def plan(tuning: Tuning) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(inputs.tokenizer)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(inputs.model))
-    check_fit(tuning.longest_row(), model, tokenizer, inputs.model)
+    check_fit(tuning.longest_row(), model, tokenizer, inputs.model, key=tuning.length_key)
     with TemporaryDirectory(prefix="yulanmini-") as folder:
         rows = tuning.rows(Path(folder), inputs.tokenizer)
     return {

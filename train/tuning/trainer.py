@@ -10,6 +10,7 @@ from accelerate import PartialState
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
+from data_recipes.errors import DataError
 from train.errors import TrainError
 from train.tuning.config import TuningConfig
 
@@ -72,6 +73,8 @@ def prepare_trainer(
     """`make`'s trainer without its own printing; what TRL refuses of `trainer:` is bad input."""
     try:
         trainer = make(arguments, model, tokenizer, rows)
+    except (TrainError, DataError):
+        raise
     except (ValueError, ImportError, NotImplementedError) as error:
         if not config.trainer and config.lora is None:
             raise

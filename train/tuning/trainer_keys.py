@@ -51,7 +51,27 @@ OWN_KEYS = {
         "trackio_bucket_id",
         "trackio_static_space_id",
     ),
-    "beta": ("beta",),
+    "beta (dpo) and kl_coefficient (on-policy)": ("beta",),
+    "samples": ("num_generations", "num_generations_eval"),
+    "generation_batch": ("generation_batch_size", "steps_per_generation"),
+    "max_completion_length": ("max_completion_length",),
+    "temperature": ("temperature",),
+    "rewards and reward_clip": ("reward_weights", "reward_clip_range"),
+    "server": (
+        "use_vllm",
+        "vllm_mode",
+        "vllm_model_impl",
+        "vllm_enable_sleep_mode",
+        "vllm_structured_outputs_regex",
+        "vllm_server_base_url",
+        "vllm_server_host",
+        "vllm_server_port",
+        "vllm_server_timeout",
+        "vllm_group_port",
+        "vllm_gpu_memory_utilization",
+        "vllm_max_model_length",
+        "vllm_tensor_parallel_size",
+    ),
     "reference": ("precompute_ref_log_probs",),
 }
 # What no key decides, by the reason.
@@ -100,6 +120,31 @@ REFUSED = {
         "do_train",
         "do_predict",
         "use_cache",
+    ),
+    "what is learned from must be what the model says by itself, with the probabilities that it gives": (
+        "top_p",
+        "top_k",
+        "min_p",
+        "repetition_penalty",
+        "generation_kwargs",
+        "chat_template_kwargs",
+    ),
+    "a step is one update on answers of its own, so that no ratio of probabilities leaves 1": (
+        "num_iterations",
+        "epsilon",
+        "epsilon_high",
+    ),
+    "another way of generating was not tried here": (
+        "use_transformers_continuous_batching",
+        "use_transformers_paged",
+        "transformers_continuous_batching_config",
+        "ds3_gather_for_generation",
+    ),
+    "answers are not printed": (
+        "log_completions",
+        "log_multimodal",
+        "log_unique_prompts",
+        "num_completions_to_print",
     ),
     "it is for mixtures of experts": ("router_aux_loss_coef",),
     "it is for optimizers that replace AdamW": ("optim_target_modules",),
@@ -162,13 +207,25 @@ PASSED_ON = {
         "ref_model_mixup_alpha",
         "ref_model_sync_steps",
     ),
-    "on-policy": COMMON,
+    "on-policy": (
+        *(name for name in COMMON if name not in ("neftune_noise_alpha", "activation_offloading")),
+        "normalize_advantages",
+        "mask_truncated_completions",
+        "cache_implementation",
+    ),
 }
-# What a stage would take and ignore.
+# What a stage would take and ignore, or what does not go with it.
 IGNORED = {
     "sft": (),
     "dpo": ("label_smoothing_factor",),
-    "on-policy": ("label_smoothing_factor",),
+    "on-policy": (
+        "label_smoothing_factor",
+        "disable_dropout",  # always off
+        "neftune_noise_alpha",  # the model that answers is the one that is trained
+        "sync_ref_model",  # a resumed run would have another reference
+        "ref_model_mixup_alpha",
+        "ref_model_sync_steps",
+    ),
 }
 
 
@@ -189,7 +246,7 @@ def _why_not(name: str) -> str:
     for reason, names in REFUSED.items():
         if name in names:
             return f"cannot be set: {reason}"
-    return "has no effect in this stage; take it out"
+    return "has no place in this stage; take it out"
 
 
 @cache

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from sft_miniature import SPECIAL, write_tokenizer
+from on_policy_miniature import write_classifier
+from sft_miniature import write_tokenizer
 from transformers import AutoTokenizer
 
 from data_recipes.errors import DataError
-from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForSequenceClassification
+from modeling_yulanmini import YuLanMiniForSequenceClassification
 from train.tuning.rewards.base import (
     Completion,
     Reward,
@@ -31,24 +32,7 @@ def completions() -> list[Completion]:
 
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory) -> Path:
-    """Of our architecture, with one output; its padding token is the one that ends a turn, as TRL would have it."""
-    folder = write_tokenizer(tmp_path_factory.mktemp("classifier"))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = YuLanMiniConfig(
-        vocab_size=len(SPECIAL) + 256,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.5,
-        num_labels=1,
-        pad_token_id=SPECIAL.index("<|eot_id|>"),
-        **sizes,
-    )
-    YuLanMiniForSequenceClassification(config).save_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.pad_token = "<|eot_id|>"
-    tokenizer.save_pretrained(folder)
-    return folder
+    return write_classifier(tmp_path_factory.mktemp("classifier"))
 
 
 def test_a_reward_model_reads_its_output_at_the_conversations_last_token(classifier):

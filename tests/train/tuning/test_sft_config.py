@@ -37,7 +37,21 @@ def test_the_published_settings_are_the_published_ones():
     assert (dpo.batch_size, dpo.epochs, dpo.optimizer.lr, dpo.beta) == (128, 2, 5e-7, 0.1)
 
 
-@pytest.mark.parametrize("kind", [SftConfig, DpoConfig])
+def test_the_on_policy_stage_has_the_published_settings_of_ppo():
+    config = load_config(OnPolicyConfig, "on-policy-yulanmini-2.4b")
+    assert (config.kl_coefficient, config.reward_clip, config.samples, config.temperature) == (0.01, (-20, 10), 4, 1.0)
+    assert (config.max_prompt_length, config.max_completion_length, config.batch_size, config.epochs) == (
+        2048,
+        2048,
+        128,
+        4,
+    )
+    assert (config.optimizer.lr, config.optimizer.warmup_ratio, config.optimizer.min_lr_ratio) == (1e-6, 0, 1)
+    assert config.rewards["reward_model"].model == "Skywork/Skywork-Reward-Llama-3.1-8B-v0.2"
+    assert config.rewards.keys() == {"reward_model", "unfinished", "language_mixing", "one_line_filler"}
+
+
+@pytest.mark.parametrize("kind", KINDS.values())
 def test_every_field_of_todays_trl_is_passed_on_or_refused_with_a_reason(kind):
     refused = {name for table in (OWN_KEYS, REFUSED) for names in table.values() for name in names}
     passed_on = set(PASSED_ON[kind.script])
