@@ -87,7 +87,7 @@ class InstructConfig:
     @property
     def resolved(self) -> dict[str, Any]:
         """The config as JSON has it, with every default; without where servers are."""
-        values = self.settings.model_dump(mode="json", exclude={"endpoint", "steps"})
+        values = self.settings.model_dump(mode="json", exclude={"endpoint": True, "steps": True, "pairs": {"endpoint"}})
         steps = [
             {key: value for key, value in step.items() if key != "endpoint"} for step in self.cleaning.resolved["steps"]
         ]

@@ -11,6 +11,8 @@ from data_recipes.instruct.source import DialogueSource, answer_of, text_of
 
 QUESTIONS = (("messages",), ("conversations",), ("prompt",), ("instruction",))
 
+ANSWERED_BY = {"instruction": "output", "prompt": "completion"}
+
 
 class PairSource(DialogueSource):
     """Prompts, off-policy with answers that the data carry (`responses`, or `chosen` and `rejected`, and a `completion`
@@ -23,10 +25,10 @@ class PairSource(DialogueSource):
     def dialogue_line(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         carried = responses_of(parts)
         # A form has an answer; that of a prompt alone is not looked at.
-        last = {"instruction": "output", "prompt": "completion"}
-        filled = {last[name]: parts.get(last[name]) or "?" for name in last if parts.get(name) is not None}
+        filled = {ANSWERED_BY[name]: "?" for name in ANSWERED_BY if parts.get(name) is not None}
         messages = messages_of({**parts, **filled})
-        if isinstance(messages, list) and messages and messages[-1].get("role") != "assistant":
+        last_one = messages[-1] if isinstance(messages, list) and messages else None
+        if isinstance(last_one, dict) and last_one.get("role") != "assistant":
             messages = [*messages, {"role": "assistant", "content": "?"}]
         check_messages(messages)
         prompt = [{"role": one["role"], "content": one["content"]} for one in messages[:-1]]
@@ -43,12 +45,15 @@ class PairSource(DialogueSource):
 
 def responses_of(parts: Mapping[str, Any]) -> list[str]:
     """The texts of all answers that a row carries."""
-    given = list(parts.get("responses") or ())
+    given = parts.get("responses") or []
+    if not isinstance(given, list):
+        raise NotADialogue("'responses' is not a list.", reason="responses are not a list")
+    given = [*given]
     given += [parts[name] for name in ("chosen", "rejected", "completion", "output") if parts.get(name)]
     texts = []
     for response in given:
         if isinstance(response, list) and response:  # a conversation, whose last turn is the answer
-            response = response[-1]
+            response = response[-1] if isinstance(response[-1], Mapping) else None
         if isinstance(response, Mapping):
             response = response.get("content", response.get("value"))
         if not isinstance(response, str):

@@ -143,7 +143,10 @@ def _is_whole(out: Path, made_from: dict[str, Any]) -> bool:
 def check(config: InstructConfig, out: Path) -> None:
     """Refuse what can be refused before anything is read or written."""
     folder_state(Path(out), kind=KIND)
+    place = Path(out).resolve()
     for name, source in {**config.sources, **config.pair_sources}.items():
+        if source.path is not None and source.location.resolve().is_relative_to(place):
+            raise DataError(f"source '{name}': {source.path} is inside {out}. Choose another --out.")
         check_source(name, source)
 
 

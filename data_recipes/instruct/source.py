@@ -88,11 +88,13 @@ class DialogueSource(Source):
         """A row as a JSON object: `text` for filters to read, `messages`, and what else is known of it."""
         parts = self.parts_of(row)
         try:
-            line = self.dialogue_line(parts)
+            return orjson.dumps(self.dialogue_line(parts)).decode()
         except NotADialogue as error:
-            shown = json.dumps(parts, ensure_ascii=False, default=str)[:MOST_SHOWN]
-            line = {"text": shown, "messages": None, "fault": error.reason}
-        return orjson.dumps(line).decode()
+            fault = error.reason
+        except orjson.JSONEncodeError:  # half of a surrogate pair, from "\ud800" in JSON
+            fault = "not UTF-8"
+        shown = json.dumps(parts, ensure_ascii=False, default=str)[:MOST_SHOWN].encode("utf-8", "replace").decode()
+        return orjson.dumps({"text": shown, "messages": None, "fault": fault}).decode()
 
     def dialogue_line(self, parts: Mapping[str, Any]) -> dict[str, Any]:
         """What the line of a dialogue holds; `NotADialogue` where the parts make none."""

@@ -27,6 +27,7 @@ from data_recipes.manifest import fingerprint_of
 CRITERIA = ("instruction_following", "informativeness", "truthfulness")
 PROMPT = Path(__file__).parents[1] / "prompts" / "judge.md"
 NOT_GRADED = "no grades in the judge's answers"
+END = "[END CONVERSATION]"
 _OBJECT = re.compile(r"\{[^{}]*\}")
 Grades = dict[str, int]
 
@@ -132,6 +133,7 @@ class Judge(Step[JudgeSettings]):
 def conversation_of(messages: Sequence[Message], most: int) -> str:
     """The turns with their speakers; of more than `most` characters the middle is left out."""
     text = "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
+    text = text.replace(END, END.lower())  # the prompt's own mark is the only one
     if len(text) <= most:
         return text
     half = most // 2

@@ -139,3 +139,34 @@ def test_the_published_shares_are_shipped(tmp_path):
     # With the steps that need a model, as a user would take the signs of comment away.
     values = yaml.safe_load(text.replace("\n  # - step: complexity", "\n  - step: complexity"))
     assert "complexity" in [step["step"] for step in values["steps"]]
+
+
+HOSTILE = [
+    '{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "b"}]}',
+    '{"messages": 5}',
+    '{"messages": [5]}',
+    '{"messages": [[]]}',
+    '{"messages": {"role": ["user"], "content": 7}}',
+    '{"messages": "[not JSON"}',
+    '{"messages": [{"role": {"a": 1}, "content": "x"}]}',
+    '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": {"text": "y"}}]}',
+    '{"messages": [{"role": "user"}, {"content": "x"}], "answer": 123456789012345678901234567890}',
+]
+
+
+@pytest.mark.parametrize("kind", [DialogueSource, PairSource])
+@pytest.mark.parametrize("line", HOSTILE)
+def test_hostile_rows_are_faults_and_not_crashes(tmp_path, kind, line):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(f"{line}\n{json.dumps(pair('a', 'b'))}\n")
+    bad, good = gathered(tmp_path, kind(path=str(path), columns={"messages": "messages"}))
+    assert bad["fault"]
+    assert good["fault"] is None
+
+
+def test_responses_that_are_no_list_of_texts_are_a_fault(tmp_path):
+    rows = [{"prompt": "2+3?", "responses": value} for value in ("abc", 5, [5], [["x"]], ["five", "six"])]
+    path = write_lines(tmp_path / "rows.jsonl", rows)
+    lines = gathered(tmp_path, PairSource(path=str(path)))
+    assert [bool(line["fault"]) for line in lines] == [True, True, True, True, False]
+    assert lines[-1]["responses"] == ["five", "six"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -229,3 +230,55 @@ def test_filters_on_slurm_give_the_same_and_the_same_command_writes_the_dialogue
         assert instruct(config, tmp_path / "out", **options) is not None
     here, out = (tmp_path / name / "train.jsonl" for name in ("here", "out"))
     assert here.read_bytes() == out.read_bytes()
+
+
+class Killed(BaseException):
+    """In place of a kill: nothing catches it."""
+
+
+def test_stopped_before_any_of_its_renames_a_run_ends_the_same(tmp_path, monkeypatch):
+    steps = [{"step": "dialogue-rules"}, {"step": "drop-share", "column": "answer_characters", "lowest": 0.2}]
+    rows = [
+        {"q": f"{n}+{n}?", "gold": str(2 * n), "responses": [f"The answer is {2 * n}.", "The answer is 1."]}
+        for n in range(3, 9)
+    ]
+    write_lines(tmp_path / "asked.jsonl", rows)
+    columns = {"prompt": "q", "answer": "gold", "responses": "responses"}
+    pairs = {"sources": {"asked": {"path": "asked.jsonl", "columns": columns}}}
+    config = load_instruct_config(write_mixture(tmp_path, None, steps=steps, pairs=pairs))
+    renames = []
+    replace = Path.replace
+
+    def counted(path, target):
+        renames.append(target)
+        if len(renames) == stop:
+            raise Killed
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", counted)
+    stop = 0
+    instruct(config, tmp_path / "undisturbed")
+    total = len(renames)
+    assert total > 20
+    for stop in range(1, total + 1, total // 6):
+        renames.clear()
+        out = tmp_path / f"stopped-{stop}"
+        with pytest.raises(Killed):
+            instruct(config, out)
+        assert not (out / "manifest.json").exists()
+        renames.extend([None] * total)
+        instruct(config, out)
+        for name in ("train.jsonl", "pairs.jsonl", "prompts.jsonl", "summary.json", "manifest.json"):
+            assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), (stop, name)
+
+
+def test_a_source_inside_the_result_is_refused(tmp_path):
+    path = write_mixture(tmp_path, None, steps=[])
+    instruct(load_instruct_config(path), tmp_path / "out")
+    config = yaml.safe_load(path.read_text())
+    config["sources"] = {"again": {"path": "out/train.jsonl"}}
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(DataError, match="is inside"):
+        instruct(load_instruct_config(path), tmp_path / "out")
+    instruct(load_instruct_config(path), tmp_path / "other")
+    assert len(lines(tmp_path / "other/train.jsonl")) == len(lines(tmp_path / "out/train.jsonl"))
