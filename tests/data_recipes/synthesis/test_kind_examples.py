@@ -1,16 +1,13 @@
-"""All kinds: the examples of the guide are accepted, their bad variants rejected, by the kind and by a whole run."""
+"""All kinds: the guide shows their prompts and settings, and its examples become training text."""
 
 import asyncio
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from told_answers import CHECKS, ToldModel
 
-from data_recipes.endpoint.request import Answer
 from data_recipes.recipes.templates import template_renderer
 from data_recipes.registry import named_subclasses
 from data_recipes.synthesis.kinds.base import Kind
@@ -62,36 +59,3 @@ def test_every_prompt_is_of_a_kind_and_a_changed_one_is_another_version(tmp_path
     before = prompt_version("math-cot")
     monkeypatch.setattr("data_recipes.synthesis.prompts.FOLDER", tmp_path)
     assert prompt_version("math-cot") != before
-
-
-@dataclass(frozen=True)
-class Case:
-    """A seed of its own, what is answered to its questions, and what becomes of it."""
-
-    seed: dict[str, Any]
-    answers: list[Answer]
-    verdict: str
-
-
-def cases(name: str) -> list[Case]:
-    """The good example, its bad variants, and a seed without anything."""
-    example = EXAMPLES[name]
-    found = [Case(example["seed"], [Answer(text, "stop") for text in example["answers"]], "accepted")]
-    for number, bad in enumerate(example["bad"], 1):
-        texts = list(example["answers"])
-        for place, text in bad.get("say", {}).items():
-            texts[place] = text
-        for place, changes in bad.get("change", {}).items():
-            for old, new in changes:
-                assert old in texts[place], old
-                texts[place] = texts[place].replace(old, new)
-        answers = [Answer(text, bad.get("finish_reason", "stop")) for text in texts]
-        found.append(Case(marked(name, example["seed"], number), answers, bad["verdict"]))
-    return found
-
-
-def marked(name: str, seed: dict[str, Any], number: int) -> dict[str, Any]:
-    """The seed with a remark that makes it, and the questions about it, another."""
-    column = {"lean": "tactic", "oss-instruct": "text"}.get(name) or next(iter(seed))
-    remark = {"lean": f"  -- case {number}", "oss-instruct": f"\n# case {number}"}.get(name, f" (case {number})")
-    return seed | {column: seed[column] + remark}
