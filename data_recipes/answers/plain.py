@@ -85,6 +85,7 @@ _NUMBER = re.compile(
 _FACTOR = re.compile(r"(?P<over>/|per\s)?\s*(?P<unit>[^\W\d_]+|[\u00b0%$€£¥])\^?\{?(?P<power>-?\d)?\}?[\s*·]*")
 _MOST_CHARACTERS = 200
 _WORDS = re.compile(r"[^\W\d_]+(?:[\s,'’-]+[^\W\d_]+)*")
+_SHORT_WORDS = ("yes", "no", "odd")
 _CHOICE = re.compile(r"(?:option|choice|选项?)?\s*\(?([A-J])(?:\)|$|[.:：、]|\)[.:])(?![\w(]).*", re.DOTALL)
 
 
@@ -122,6 +123,8 @@ def plain_text(text: str) -> str:
 
 def is_words(text: str) -> bool:
     """Whether a text is words and no product of symbols: letters only, and one word at least of four, or ideographs."""
+    if text.casefold() in _SHORT_WORDS:
+        return True
     if not _WORDS.fullmatch(text):
         return False
     return len(max(re.split(r"[\s,'’-]+", text), key=len)) >= 4 or bool(re.search(r"[\u3400-\u9fff]", text))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from data_recipes.answers.final import last_boxed
+from data_recipes.answers.final import final_answer, last_boxed
 from data_recipes.synthesis.kinds.base import Unusable
 
 CHARACTERS = 8000
@@ -35,12 +35,13 @@ def whole_seed_text(seed: Mapping[str, Any], column: str) -> str:
 
 
 def gold_answer(seed: Mapping[str, Any], column: str = "answer") -> str | None:
-    """The final answer that a seed gives: of a worked solution what is boxed, or follows `####`; None without."""
+    """The final answer that a seed gives, None without: of a worked solution what is boxed, or follows `####`."""
     value = seed.get(column)
     text = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else text_of(value)
     boxed = last_boxed(text)
-    answer = boxed[1] if boxed else text.rpartition("####")[2]
-    return answer.strip() or None
+    if boxed or "answer is" in text.lower():
+        return final_answer(text).strip() or None
+    return text.rpartition("####")[2].strip() or None
 
 
 def text_of(value: Any) -> str:

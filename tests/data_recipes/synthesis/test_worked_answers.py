@@ -30,6 +30,7 @@ RIGHT, WRONG = (
         (SEED | {"answer": None}, WRONG, "unchecked"),
         (SEED | {"answer": "A long way.\n#### 80"}, RIGHT, "accepted"),
         (SEED | {"answer": 80}, RIGHT, "accepted"),
+        (SEED | {"answer": "It is $120 / 1.5$.\nThe answer is $80$."}, RIGHT, "accepted"),
         (SEED, STEPS, "rejected: no answer in \\boxed{}"),
         (SEED, STEPS + " \\boxed{ }", "rejected: no answer in \\boxed{}"),
         (SEED, STEPS + " \\boxed{80", "rejected: no answer in \\boxed{}"),
