@@ -145,7 +145,7 @@ def quantity(text: str) -> Quantity | None:
         return None
     plain = re.split(r"[*eE]", digits.replace(",", ""), maxsplit=1)[0]
     top, _, bottom = plain.partition("/")
-    if bottom and not int(bottom):
+    if not any(map(str.isdigit, top)) or (bottom and not int(bottom)):  # "/5" and "e5" begin no number
         return None
     power = int(number["power"] or number["exponent"] or 0)
     value = Fraction(top) / int(bottom or 1) * Fraction(10) ** power

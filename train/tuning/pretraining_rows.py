@@ -4,10 +4,12 @@ Documents of built phases, evenly over the phases named and cut at `max_length`:
 under packing kept apart from their neighbours as dialogues are.
 """
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from data_recipes.manifest import verify_files
 from data_recipes.recipes.phases import phase_folder
@@ -41,14 +43,16 @@ def open_phases(settings: PretrainingSettings, tokenizer: Path) -> list[PackedRo
 def pretraining_rows(phases: list[PackedRows], *, tokens: int, max_length: int) -> Iterator[np.ndarray]:
     """Pieces of documents, int32 [2 to max_length], of at least `tokens` tokens in all and hardly more.
 
-    TrainError where the phases hold less: no text is given twice.
+    Where the phases hold less it is all of them, which is said: no text is given twice.
     """
     held = sum(phase.num_rows * phase.context_length for phase in phases)
     if tokens > held:
-        raise TrainError(
-            f"pretraining.share asks for {tokens:,} tokens, the phases named hold {held:,}. Name more of them "
-            "(pretraining.phases), or lower the share."
+        tqdm.write(
+            f"pretraining.share asks for {tokens:,} tokens, the phases named hold {held:,}: all are taken. Name more "
+            "of them (pretraining.phases), or lower the share.",
+            file=sys.stderr,
         )
+        tokens = held
     for phase in phases:
         # Rows of a phase are in an order of which every stretch holds the mixture; so do rows taken evenly.
         wanted = np.arange(phase.num_rows + 1, dtype=np.int64) * tokens // held

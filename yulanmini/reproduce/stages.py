@@ -17,6 +17,7 @@ from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SF
 
 NAMESPACE = "your-name"
 SKIPPED_NAMED = 5
+REPLAYED_PHASES = 14  # of which the tuning mixes some text among the dialogues
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
 
@@ -193,6 +194,8 @@ def instruct(run: Run) -> None:
             "model": MERGED,
             "tokenizer": TOKENIZER,
             "dialogues": f"{CORPUS}/dialogues/train.jsonl",
+            "pretraining.dir": DATA,
+            "pretraining.phases": run.phases[-REPLAYED_PHASES:],
             "max_length": min(run.settings.sft_max_length, run.context_length),
             "seed": run.seed,
             "threads": run.threads,
