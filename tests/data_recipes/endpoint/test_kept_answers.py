@@ -18,7 +18,7 @@ from data_recipes.endpoint.kept import KeptAnswers
 from data_recipes.endpoint.request import Answer, NoAnswer, Request
 from data_recipes.errors import DataError
 
-QUICK = {"first_wait": 0.01, "timeout": 5.0}
+QUICK = {"first_wait": 0.01, "timeout": 30.0}
 
 
 def asking(text, draw=0, model=MODEL, **settings):
