@@ -1,4 +1,5 @@
-"""The child process of `judge`: reads pairs of TeX answers, a JSON list a line, and writes whether they are equal.
+"""The child process of `judge`: reads a number and two TeX answers, a JSON list a line, and writes the number and
+whether they are equal.
 
 Equal are texts that are the same once normalised (Lewkowycz et al., 2022, appendix D), and expressions that
 math-verify finds equal. The harness also asks sympy's `parse_latex`, which reads "5,6" as 5; we do not.
@@ -33,10 +34,14 @@ def main() -> None:
         used = resource.getrusage(resource.RUSAGE_SELF)
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime) + CPU_SECONDS, hard_limit))
         try:
-            verdict = equal(*json.loads(line))
+            number, gold, answer = json.loads(line)
+        except ValueError:
+            continue  # half a line, of a parent that is gone
+        try:
+            verdict = equal(gold, answer)
         except (Exception, RecursionError, MemoryError):
             verdict = False
-        print(json.dumps(bool(verdict)), file=answers, flush=True)
+        print(json.dumps([number, verdict]), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import count
 from queue import Empty, Queue
+from time import monotonic
 
 from data_recipes.answers.plain import equal_where_plain
 from data_recipes.errors import DataError
@@ -18,6 +20,8 @@ from data_recipes.errors import DataError
 logger = logging.getLogger(__name__)
 SECONDS = 12.0  # math-verify gives up after 5 s of parsing and 5 s of comparing, where it can
 START_SECONDS = 120.0  # importing sympy and both parsers on a slow disk
+
+_NUMBERS = count()
 
 
 class Judge:
@@ -75,19 +79,30 @@ class Judge:
         with self.lock:
             child = self.child if self.child is not None and self.child.poll() is None else self.start()
             assert child.stdin is not None
+            number = next(_NUMBERS)
+            verdict = None
             try:
-                child.stdin.write(json.dumps([gold, answer]) + "\n")
+                child.stdin.write(json.dumps([number, gold, answer]) + "\n")
                 child.stdin.flush()
-                verdict = self.lines.get(timeout=self.seconds)
+                verdict = self.verdict_on(number)
             except (Empty, BrokenPipeError):
-                verdict = ""
-            except BaseException:  # Ctrl-C: what the child has yet to say is of no other pair
+                pass
+            except BaseException:  # Ctrl-C
                 self.stop()
                 raise
-            if not verdict:
+            if verdict is None:
                 logger.warning("an answer could not be judged within %g s and 2 GiB: %.80r", self.seconds, answer)
                 self.stop()
-            return verdict == "true\n"
+            return bool(verdict)
+
+    def verdict_on(self, number: int) -> bool | None:
+        """What the child says of a pair, whatever else it says before; None where it has ended."""
+        deadline = monotonic() + self.seconds
+        while line := self.lines.get(timeout=max(deadline - monotonic(), 0)):
+            said, verdict = json.loads(line)
+            if said == number:
+                return verdict
+        return None
 
 
 JUDGE = Judge()

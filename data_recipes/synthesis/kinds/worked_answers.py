@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from data_recipes.answers.final import last_boxed, without_further_questions
 from data_recipes.answers.judge import same_answer
 from data_recipes.endpoint.request import Answer, NoAnswer
+from data_recipes.errors import DataError
 from data_recipes.synthesis.kinds.answer_text import check_length, check_script, whole_text
 from data_recipes.synthesis.kinds.base import AskModel, Checks, Kind, Rejected, Sample, Unusable
 from data_recipes.synthesis.kinds.seeds import gold_answer, seed_text
@@ -105,6 +106,8 @@ class MatchedMath(WorkedAnswer):
 
     def __init__(self, **chosen: Any) -> None:
         super().__init__(**chosen)
+        if self.chosen["draws"] < 1:
+            raise DataError(f"matched-math: draws is {self.chosen['draws']}; expected at least 1.")
         self.questions = self.chosen["draws"]
 
     async def make(self, seed: Mapping[str, Any], ask: AskModel) -> Sample:

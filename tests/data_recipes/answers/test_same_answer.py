@@ -162,16 +162,12 @@ def test_a_forked_process_has_a_judge_of_its_own():
         assert verdicts.get(timeout=120) == here == [True, False] * 10
 
 
-def test_a_comparison_that_was_interrupted_leaves_no_verdict_for_the_next(hasty_judge):
+def test_a_verdict_is_of_the_pair_that_was_asked_for(hasty_judge):
+    """Whatever else the child has been sent: by a fork that copied half a buffer, or before an interruption."""
     assert hasty_judge.equal("x + 1", "1 + x")
-    lines = hasty_judge.lines
-
-    class Interrupted:
-        def get(self, timeout):
-            raise KeyboardInterrupt
-
-    hasty_judge.lines = Interrupted()
-    with pytest.raises(KeyboardInterrupt):
-        hasty_judge.equal("x + 1", "1 + x")
+    child = hasty_judge.child
+    child.stdin.write('[-1, "x", "x"]\n[-2, "x", "x\n[-3, "x", "x"]\n')
+    child.stdin.flush()
     assert not hasty_judge.equal("x + 1", "x + 2")
-    assert hasty_judge.lines is not lines
+    assert hasty_judge.equal("x + 1", "1 + x")
+    assert hasty_judge.child is child

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from told_answers import CHECKS, ToldModel, verdict
 
 from data_recipes.endpoint.request import Answer
+from data_recipes.errors import DataError
 from data_recipes.synthesis.kinds.worked_answers import LongCot, MatchedMath, MathCot, ScienceCot
 
 SEED = {"question": "A train covers 120 km in 90 minutes. How fast is it, in km/h?", "answer": "80 km/h"}
@@ -91,6 +92,9 @@ def test_answers_are_drawn_until_one_matches():
     assert verdict(MatchedMath(draws=1), SEED, Answer(RIGHT, "length")) == "failed: no end within max_tokens"
     assert verdict(MatchedMath(), SEED | {"answer": ""}) == "unusable: no answer"
     assert MatchedMath(draws=7).questions == 7
+    for draws in (0, "two", True):
+        with pytest.raises(DataError, match="draws is"):
+            MatchedMath(draws=draws)
 
 
 def test_an_answer_of_science_is_judged_with_its_unit():
