@@ -30,6 +30,7 @@ CONNECT_SECONDS = 30.0
 KEEP_ALIVE_SECONDS = 4.0  # uvicorn closes idle connections after 5, and one closed just as it is used fails
 BYTES_A_TOKEN = 4
 TOKENS_UNKNOWN = 512  # of an answer, where neither the request nor earlier answers say
+BUSY_PATIENCES = 12  # so long may a server that answers others be too busy for one request
 ALL_FAILED = 50  # requests failed one after the other, with no answer between: it is the server
 ALL_REFUSED = 20  # the first requests, in the same words: it is the settings
 
@@ -138,11 +139,9 @@ class Endpoint:
         async with self._free:
             tries, faults, busy_since = 1, 0, 0.0
             while True:
-                if self._down:
-                    raise self._down
+                self._refuse_if_down()
                 await self._pace.turn(tokens)
-                if self._down:
-                    raise self._down
+                self._refuse_if_down()
                 try:
                     result = await once()
                 except Fault as fault:
@@ -162,6 +161,10 @@ class Endpoint:
                 wait = min(LONGEST_WAIT, self.first_wait * 2 ** min(faults - 1, 16))
                 await asyncio.sleep(asked_for + wait * random.uniform(0.5, 1.0))
 
+    def _refuse_if_down(self) -> None:
+        if self._down:
+            raise self._down.with_traceback(None)  # else that of all who have raised it
+
     def _judge(self, fault: Fault, tries: int, busy_since: float) -> None:
         """Raise where there is no sense in another try."""
         answered = self._last_answer > 0
@@ -176,10 +179,11 @@ class Endpoint:
         if fault.outlook == "busy":
             if fault.wait > self.patience:
                 self._stop(fault, f"and asks to wait {fault.wait:.0f} s")
-            if monotonic() - busy_since > self.patience:
-                if self._last_answer < busy_since:
-                    self._stop(fault, f"and has not answered for {self.patience:.0f} s")
-                self._fail(fault, f" for {self.patience:.0f} s")
+            now = monotonic()
+            if now - max(busy_since, self._last_answer) > self.patience:
+                self._stop(fault, f"and has not answered for {self.patience:.0f} s")
+            if now - busy_since > BUSY_PATIENCES * self.patience:
+                self._fail(fault, f" for {now - busy_since:.0f} s, while others were answered")
         elif tries > self.tries:
             self._failed_since += 1
             if self._failed_since >= ALL_FAILED:

@@ -179,13 +179,22 @@ def test_what_will_not_pass_stops_the_run_at_once(kind, retry_after, words):
     assert len(server.asked) == 2
 
 
-def test_one_request_for_which_the_server_is_always_busy_fails_alone():
+def test_one_request_for_which_the_server_is_always_busy_fails_alone(monkeypatch):
+    monkeypatch.setattr("data_recipes.endpoint.client.BUSY_PATIENCES", 0.02)  # of 30 s
     with serve_answers(delay=0.02) as server:
         server.breaks("503", where="too much")
         given = [asking("too much"), *(asking(f"{index}") for index in range(60))]
-        answers = ask_all(given, server.url, concurrency=2, patience=0.4, **QUICK)
-    assert "answers 503 (planned fault 503) for 0 s" in str(answers[0])
+        answers = ask_all(given, server.url, concurrency=2, patience=30, **QUICK)
+    assert "answers 503 (planned fault 503) for 1 s, while others were answered" in str(answers[0])
     assert [answer.text for answer in answers[1:]] == [f"{index}" for index in range(60)]
+
+
+def test_a_request_is_not_lost_where_the_server_is_busy_for_it_longer_than_patience_lasts():
+    with serve_answers(delay=0.05) as server:
+        server.breaks("429", where="unlucky", times=4)  # waits of 1.5 to 3 s in all
+        given = [asking("unlucky"), *(asking(f"{index}") for index in range(60))]
+        answers = ask_all(given, server.url, concurrency=2, patience=1.0, **QUICK | {"first_wait": 0.2})
+    assert [answer.text for answer in answers] == ["unlucky", *(f"{index}" for index in range(60))]
 
 
 KEY = "sk-planted-secret-0123456789"
