@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 from data_recipes.endpoint.usage import Usage
@@ -56,21 +57,19 @@ def seeds_done(work: Path) -> tuple[int, int]:
     return before.get("seeds", 0) + sum(one["seeds"] for one in _tasks(work)), before.get("total", 0)
 
 
-def usage_so_far(work: Path) -> tuple[Usage, float]:
-    """What all tasks of the run in progress, or of the last one, have used; and the seconds of the longest."""
+def usage_so_far(work: Path) -> Usage:
+    """What all tasks of the run in progress, or of the last one, have used, since the first of them began."""
     usage, seconds = Usage(), 0.0
     for one in _tasks(work):
         usage.add(Usage.from_json(one["usage"]))
         seconds = max(seconds, one["seconds"])
-    return usage, seconds
+    usage.began = monotonic() - seconds
+    return usage
 
 
 def usage_line(work: Path) -> str:
     """For the progress bar: tokens a second, and what went wrong."""
-    usage, seconds = usage_so_far(work)
-    parts = [f"{usage.completion_tokens / max(seconds, 1e-9):,.0f} tokens/s"]
-    counted = (("from cache", usage.kept), ("retried", usage.retried.total()), ("failed", usage.failed.total()))
-    return ", ".join([*parts, *(f"{number:,} {name}" for name, number in counted if number)])
+    return usage_so_far(work).line()
 
 
 def _tasks(work: Path) -> Iterator[dict[str, Any]]:

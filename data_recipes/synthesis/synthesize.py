@@ -182,7 +182,17 @@ def _list_seeds(run: Run, rank: int, tasks: int) -> None:
     _remove_strays(run, len(shards))
     so_far.begin(run.work, done, sum(shard.count for shard in shards))
     if done < sum(shard.count for shard in shards):
-        check_endpoint(run.server.url, run.model)
+        _check_room(run, check_endpoint(run.server.url, run.model))
+
+
+def _check_room(run: Run, context: int | None) -> None:
+    """`DataError` where an answer may be longer than the model's context, so that no request could be answered."""
+    most = run.settings.get("max_tokens", run.settings.get("max_completion_tokens"))
+    if context is not None and isinstance(most, int) and most >= context:
+        raise DataError(
+            f"{run.model}: served with a context of {context:,} tokens, but answers may have {most:,} (max_tokens). "
+            "Serve it with a longer context, or leave room for the question: --set max_tokens=NUMBER."
+        )
 
 
 def _remove_strays(run: Run, shards: int) -> None:

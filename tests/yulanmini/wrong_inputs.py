@@ -100,6 +100,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("programs --out new", "--count"),
         ("programs --out new --count 5 --level 99", "level"),
         ("programs --out new --count 5 --language fr", "zh"),
+        ("programs --out new --count 5 --side test", "heldout"),
         ("programs --out new --count 5 --model some", "--model"),
         ("programs --out folder --count 5", "folder"),
     ],

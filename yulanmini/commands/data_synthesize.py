@@ -97,6 +97,12 @@ def synthesize(
         list[str] | None, typer.Option("--language", help="en, zh; both.", rich_help_panel=OF_PROGRAMS)
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", rich_help_panel=OF_PROGRAMS)] = None,
+    side: Annotated[
+        str | None,
+        typer.Option(
+            "--side", help="train, or heldout: problems that no training text holds.", rich_help_panel=OF_PROGRAMS
+        ),
+    ] = None,
     tasks: Annotated[int, typer.Option("--tasks", help="Work on so many shards at the same time.")] = 1,
     executor: Annotated[str, typer.Option("--executor", help="Where tasks run: local, slurm or ray.")] = "local",
     executor_config: Annotated[
@@ -115,7 +121,8 @@ def synthesize(
     where = {"tasks": tasks, "executor": cast(Any, executor), "executor_config": executor_config, "progress": True}
     of_models = {"--in": inputs, "--endpoint": endpoint, "--model": model, "--limit": limit, "--column": columns,
                  "--set": settings, "--price-in": price_in, "--price-out": price_out}  # fmt: skip
-    of_programs = {"--count": count, "--level": levels, "--language": languages, "--seed": seed}
+    of_programs = {"--count": count, "--level": levels, "--language": languages, "--seed": seed,
+                   "--side": side}  # fmt: skip
     if kind == PROGRAMS:
         _refuse(kind, of_models)
         _programs(out, of_programs, where, dry_run, as_json)
@@ -146,7 +153,7 @@ def synthesize(
         say(f"handed to Slurm; the last job writes {out / 'report.html'}. The same command says how far it is.")
         return
     summary = read_summary(out)
-    usage, _ = usage_so_far(run.work)
+    usage = usage_so_far(run.work)
     source = recipe_source(out, run.kind.template)
     result = {
         "folder": str(out),
@@ -161,6 +168,12 @@ def synthesize(
         emit_json(result)
         return
     emit_records(["verdict", "reason", "seeds"], summary["reasons"])
+    spent = summary["answers"]
+    cost = f", cost {summary['cost']:,.4g}" if "cost" in summary else ""
+    say(
+        f"{spent['answers']:,} answers to {spent['prompt_tokens']:,} tokens of prompts, with "
+        f"{spent['completion_tokens']:,} tokens{cost}"
+    )
     for name, counted in (("tried again", usage.retried), ("failed for good", usage.failed)):
         if counted:
             say(f"requests {name}: {', '.join(f'{number:,} ({reason})' for reason, number in counted.most_common())}")
@@ -280,6 +293,7 @@ def _programs(out: Path, given: dict[str, Any], where: dict[str, Any], dry_run: 
         levels=tuple(given["--level"] or ()),
         languages=tuple(given["--language"] or LANGUAGES),
         seed=given["--seed"] or 0,
+        side=cast(Any, given["--side"] or "train"),
     )
     if dry_run:
         found = plan_programs(request, out)

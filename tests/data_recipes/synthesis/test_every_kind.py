@@ -38,7 +38,7 @@ def player(play: Play):
 def test_a_good_answer_is_accepted_and_a_bad_one_rejected(kind, tmp_path):
     play = PLAYS[kind]
     (tmp_path / "seeds.jsonl").write_text("".join(json.dumps(seed) + "\n" for seed in play.seeds))
-    with serve_answers(player(play)) as server:
+    with serve_answers(player(play), models={"served": 32_768}) as server:
         options = {"kind": kind, "settings": play.settings, "checks": CHECKS}
         made(tmp_path / "seeds.jsonl", tmp_path / "out", server.url, **options)
     found = rows(tmp_path / "out")

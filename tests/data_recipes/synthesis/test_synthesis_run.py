@@ -138,6 +138,14 @@ def test_a_server_that_answers_nothing_ends_the_run_and_finished_work_is_kept(tm
     assert verdicts(out) == ["accepted"] * 12
 
 
+def test_answers_longer_than_the_context_are_refused_before_the_first_request(tmp_path):
+    seeds = write_seeds(tmp_path / "seeds.jsonl", 3)
+    with serve_answers(right) as server:
+        with pytest.raises(DataError, match=r"context of 4,096 tokens, but answers may have 5,000 .*--set max_tokens"):
+            made(seeds, tmp_path / "out", server.url, settings={"max_tokens": 5000})
+        assert server.asked == []
+
+
 def test_a_server_that_goes_away_in_the_middle_loses_nothing(tmp_path, monkeypatch):
     seeds = write_seeds(tmp_path / "seeds.jsonl", 40)
     out = tmp_path / "out"
