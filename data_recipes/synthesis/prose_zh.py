@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from random import Random
 
-from data_recipes.synthesis.programs.problem import words
+from data_recipes.synthesis.programs.problem import is_heldout, words
 from data_recipes.synthesis.programs.problems.basic import WEEKDAYS
+from data_recipes.synthesis.programs.problems.calendar import DateWeekday, DaysBetween
 
 DIGITS = "零一二三四五六七八九"
 FORMAL_DIGITS = "零壹贰叁肆伍陆柒捌玖"
@@ -80,12 +81,20 @@ def year_name(year: int) -> str:
     return f"{STEMS[(year - 4) % 10]}{BRANCHES[(year - 4) % 12]}年，属{ANIMALS[(year - 4) % 12]}"
 
 
+def is_answer(day: date, days: int) -> bool:
+    """Whether the weekday of a date, or the days to another, is the answer to a held-out problem."""
+    weekday = is_heldout(DateWeekday(), (day.year, day.month, day.day))
+    return weekday or is_heldout(DaysBetween(), (0, day.toordinal(), days))
+
+
 def calendar_note(rng: Random) -> str:
-    day = date(1900, 1, 1) + timedelta(rng.randrange(60000))
+    day, days = date(1900, 1, 1) + timedelta(rng.randrange(60000)), rng.randint(20, 400)
+    while is_answer(day, days):
+        day = date(1900, 1, 1) + timedelta(rng.randrange(60000))
     year_day = day.timetuple().tm_yday
     length = date(day.year, 12, 31).timetuple().tm_yday
     leap = "闰年" if length == 366 else "平年"
-    later = day + timedelta(rng.randint(20, 400))
+    later = day + timedelta(days)
     week = day.isocalendar().week
     return rng.choice(
         (

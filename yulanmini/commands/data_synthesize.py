@@ -96,6 +96,10 @@ def synthesize(
     languages: Annotated[
         list[str] | None, typer.Option("--language", help="en, zh; both.", rich_help_panel=OF_PROGRAMS)
     ] = None,
+    problems: Annotated[
+        list[str] | None,
+        typer.Option("--problem", help="Only these kinds of problems; all.", rich_help_panel=OF_PROGRAMS),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", rich_help_panel=OF_PROGRAMS)] = None,
     side: Annotated[
         str | None,
@@ -121,8 +125,8 @@ def synthesize(
     where = {"tasks": tasks, "executor": cast(Any, executor), "executor_config": executor_config, "progress": True}
     of_models = {"--in": inputs, "--endpoint": endpoint, "--model": model, "--limit": limit, "--column": columns,
                  "--set": settings, "--price-in": price_in, "--price-out": price_out}  # fmt: skip
-    of_programs = {"--count": count, "--level": levels, "--language": languages, "--seed": seed,
-                   "--side": side}  # fmt: skip
+    of_programs = {"--count": count, "--level": levels, "--language": languages, "--problem": problems, "--side": side,
+                   "--seed": seed}  # fmt: skip
     if kind == PROGRAMS:
         _refuse(kind, of_models)
         _programs(out, of_programs, where, dry_run, as_json)
@@ -292,6 +296,7 @@ def _programs(out: Path, given: dict[str, Any], where: dict[str, Any], dry_run: 
         count=given["--count"],
         levels=tuple(given["--level"] or ()),
         languages=tuple(given["--language"] or LANGUAGES),
+        kinds=tuple(given["--problem"] or ()),
         seed=given["--seed"] or 0,
         side=cast(Any, given["--side"] or "train"),
     )

@@ -63,6 +63,7 @@ SCHEMA = pa.schema(
         ("verdict", pa.string()),
         ("reason", pa.string()),
         ("checked", pa.bool_()),
+        ("votes", pa.int32()),
         ("text", pa.string()),
     ]
 )
@@ -74,6 +75,7 @@ SAME_FOR_ALL = {
     "verdict": "accepted",
     "reason": "",
     "checked": True,
+    "votes": pa.scalar(1, pa.int32()),
 }
 
 
@@ -99,7 +101,8 @@ class ProgramsRequest:
     def shares(self) -> dict[str, float]:
         """The share of each kind."""
         levels = self.levels or sorted({kind.level for kind in all_kinds().values()})
-        return weights_of({level: 1 / len(levels) for level in levels}, self.kinds)
+        weights = weights_of(dict.fromkeys(levels, 1.0), self.kinds)
+        return {name: weight / sum(weights.values()) for name, weight in weights.items()}
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -119,7 +122,7 @@ def check_request(request: ProgramsRequest) -> None:
         raise DataError(f"--side {request.side}: no such side.{nearest(request.side, get_args(Side))}")
     if request.count < 1:
         raise DataError(f"--count {request.count}: expected at least 1.")
-    for name, values in (("level", request.levels), ("language", request.languages), ("kind", request.kinds)):
+    for name, values in (("level", request.levels), ("language", request.languages), ("problem", request.kinds)):
         if len(set(values)) < len(values):
             raise DataError(f"--{name} {', '.join(map(str, values))}: named twice.")
     if not request.languages:
