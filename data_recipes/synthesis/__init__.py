@@ -1,1 +1,1 @@
-"""Generated documents: problems whose answers are computed, and Chinese prose whose content is."""
+"""Generated documents: what a model writes from seeds (`synthesize`), problems and Chinese prose that are computed."""

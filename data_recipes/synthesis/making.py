@@ -144,7 +144,7 @@ async def _make(run: Run, shards: Sequence[Shard], rank: int, tasks: int) -> Non
 
             for shard, seeds in seeds_in(run, shards):
                 opened = open_files.enter_context(OpenShard(run, shard, usage))
-                ask = opened.kept.wrap(endpoint.ask)
+                ask = opened.asks(endpoint.ask)
                 for seed in seeds:
                     held.append((opened, group.create_task(make_sample(run, seed, ask, verifiers))))
                     while held and (len(held) >= window or held[0][1].done()):
@@ -172,16 +172,25 @@ class OpenShard:
     def __init__(self, run: Run, shard: Shard, usage: Usage) -> None:
         self._run, self._shard, self._usage = run, shard, usage
         self._made: list[Made] = []
+        self._kept: KeptAnswers | None = None
 
     def __enter__(self) -> "OpenShard":
         path = self._run.answers(self._shard)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.kept = KeptAnswers(path)
-        self.kept.__enter__()
+        self._kept = KeptAnswers(path).__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self.kept.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        """Let go of the answers and of where they are, as many shards follow each other."""
+        if self._kept is not None:
+            self._usage.kept += self._kept.found
+            self._kept.__exit__(None, None, None)
+            self._kept = None
+
+    def asks(self, ask: Ask) -> Ask:
+        """The same, but answers are kept here."""
+        assert self._kept is not None
+        return self._kept.wrap(ask)
 
     def add(self, made: Made) -> None:
         """Take in the next seed's sample; with the last one the shard is written."""
@@ -189,8 +198,7 @@ class OpenShard:
         if len(self._made) == self._shard.count:
             write_made(self._run, self._shard, self._made)
             self._made = []
-            self._usage.kept += self.kept.found
-            self.kept.__exit__(None, None, None)
+            self.__exit__()
 
 
 def made_schema(fields: Sequence[str]) -> pa.Schema:

@@ -118,7 +118,12 @@ class Process:
             sys.executable, "-m", __name__,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env=environment, start_new_session=True,
         )  # fmt: skip
-        await self._ask(self._given, START_SECONDS)
+        try:
+            await self._ask(self._given, START_SECONDS)
+        except (TimeoutError, EOFError) as error:
+            raise DataError(
+                f"the process that checks samples does not start ({sys.executable} -m {__name__})."
+            ) from error
 
     async def judge(self, samples: Sequence[Sample]) -> Sample:
         """`TimeoutError` or `EOFError` where the process had to be stopped or has ended."""

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from endpoint_server import AnswerServer, serve_answers
 from synthesis_runs import PATHS, made, outputs, prepared, right, rows, write_seeds
 
 from data_recipes.endpoint.request import Request
-from data_recipes.errors import DataError
+from data_recipes.errors import DataError, error_line
 from data_recipes.synthesis import run as run_module
 from data_recipes.synthesis import seeds as seeds_module
 from data_recipes.synthesis.synthesize import plan
@@ -147,6 +148,23 @@ def test_killed_between_two_writes_each_seed_comes_once_and_no_answer_is_asked_t
         finish_and_compare(server, seeds, tmp_path / "out", undisturbed)
 
 
+def test_a_full_disk_is_named_and_the_next_run_goes_on(undisturbed, seeds, tmp_path):
+    out = tmp_path / "out"
+    with serve_answers(right) as server:
+
+        def work() -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            try:
+                make(seeds, out, server.url)
+            except OSError as error:
+                (tmp_path / "said").write_text(error_line(error)[:800])
+
+        assert in_a_fork(work) == 0
+        assert "no space left on the disk" in (tmp_path / "said").read_text()
+        finish_and_compare(server, seeds, out, undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_between_any_two_writes(undisturbed, seeds, tmp_path):
@@ -173,17 +191,15 @@ def wait_for(condition) -> None:
         time.sleep(0.002)
 
 
-def test_two_tasks_killed_at_random_answers_end_with_the_same_bytes(undisturbed, seeds, tmp_path):
-    chance = random.Random(1)
+def test_two_tasks_killed_end_with_the_same_bytes(undisturbed, seeds, tmp_path):
     out = tmp_path / "out"
     with serve_answers(right, delay=0.05) as server:
-        for tasks in (2, 1):
-            until = len(server.asked) + chance.randint(2, 8)
-            process = start(seeds, out, server.url, tasks)
-            wait_for(lambda: len(server.asked) >= until or process.poll() is not None)  # noqa: B023
-            process.kill()
-            process.communicate()
-            assert process.returncode == -signal.SIGKILL
+        process = start(seeds, out, server.url, tasks=2)
+        until = random.Random(1).randint(5, 15)
+        wait_for(lambda: len(server.asked) >= until or process.poll() is not None)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
         wait_for(lambda: server.under_way == 0)
         time.sleep(0.5)  # tasks end with their parent
         finish_and_compare(server, seeds, out, undisturbed)

@@ -1,6 +1,5 @@
 """A run of the synthesis: every seed gets one row with its verdict, whatever the model and its server do."""
 
-import json
 from functools import partial
 
 import pytest
@@ -15,9 +14,9 @@ from data_recipes.manifest import read_manifest, verify_files
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.reader import PackedRows
+from data_recipes.synthesis import progress, verifying
 from data_recipes.synthesis import seeds as seeds_module
 from data_recipes.synthesis import synthesize as synthesize_module
-from data_recipes.synthesis import verifying
 from data_recipes.synthesis.estimate import estimate
 from data_recipes.synthesis.summary import read_summary, recipe_source
 from data_recipes.synthesis.synthesize import plan
@@ -96,9 +95,11 @@ def test_faults_of_the_server_are_tried_again_and_counted(tmp_path, monkeypatch)
         server.breaks("400", where="7 + 49")
         made(seeds, tmp_path / "out", server.url, tries=10)
     assert verdicts(tmp_path / "out") == ["accepted"] * 7 + ["failed: no answer: 400"] + ["accepted"] * 4
-    used = json.loads((tmp_path / "out" / "work" / "progress" / "task-00000.json").read_text())["usage"]
-    assert sum(used["retried"].values()) == 9
-    assert used["failed"] == {"400": 1}
+    work = tmp_path / "out" / "work"
+    used = progress.usage_so_far(work)
+    assert (used.retried.total(), used.failed) == (9, {"400": 1})
+    assert progress.seeds_done(work) == (12, 12)
+    assert progress.usage_line(work).endswith("tokens/s, 9 retried, 1 failed")
 
 
 def test_an_answer_without_an_end_fails_and_one_that_cannot_be_parsed_is_rejected(tmp_path):
