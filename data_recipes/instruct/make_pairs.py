@@ -113,6 +113,11 @@ def make_pairs(
             found = preference_pairs(
                 answered, is_right=is_right, reward=reward(), margin=settings.margin, seed=config.settings.seed
             )
+            missing = sum(
+                settings.samples - len(one.responses) for one in answered if one.policy == "on-policy" and who
+            )
+            if missing:
+                found.counts["on-policy"]["answers that did not come or had no end"] = missing
             with writing(path) as file:
                 for pair in found.pairs:
                     file.write(orjson.dumps(pair.line()) + b"\n")

@@ -1,7 +1,6 @@
 """A Chinese reference work to look things up in: passages found by TF-IDF of pairs of characters, names by its titles.
 
-All of it is held in memory, some 40 bytes for each different term of a passage: an encyclopedia of some hundred
-thousand entries, not the web.
+All of it is held in memory: an encyclopedia, not the web.
 """
 
 import re

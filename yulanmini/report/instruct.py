@@ -30,12 +30,16 @@ def tiles(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The figures at the top of the page."""
     counts, judge = summary["counts"], summary["judge"]
     share = percent(counts["dialogues"] / (counts["read"] or 1), 1)
-    shown = [("Dialogues", compact(counts["dialogues"]), f"{share} of those read")]
+    shown = [("Dialogues", _count(counts["dialogues"]), f"{share} of those read")]
     if "tokens" in counts:
-        shown.append(("Tokens", compact(counts["tokens"]), "of what is said"))
+        shown.append(("Tokens", _count(counts["tokens"]), "of what is said"))
     if judge:
         tokens = judge["prompt_tokens"] + judge["completion_tokens"]
-        shown.append(("Judge's answers", compact(judge["answers"]), f"{compact(tokens)} tokens"))
+        shown.append(("Judge's answers", _count(judge["answers"]), f"{_count(tokens)} tokens"))
     if "pairs" in counts:
-        shown.append(("Pairs", compact(counts["pairs"]), f"{integer(counts['hard_prompts'])} hard prompts"))
+        shown.append(("Pairs", _count(counts["pairs"]), f"{integer(counts['hard_prompts'])} hard prompts"))
     return [{"label": label, "value": value, "note": note, "absent": False} for label, value, note in shown]
+
+
+def _count(number: int) -> str:
+    return compact(number) if number >= 10_000 else integer(number)
