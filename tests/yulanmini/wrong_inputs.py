@@ -102,7 +102,6 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("programs --out new --count 5 --language fr", "zh"),
         ("programs --out new --count 5 --side test", "heldout"),
         ("programs --out new --count 5 --model some", "--model"),
-        ("programs --out new --count 5 --side test", "train"),
         ("programs --out new --count 5 --problem gdc", "'gcd'"),
         ("programs --out new --count 500000 --problem gcd", "about"),
         ("programs --out folder --count 5", "folder"),

@@ -195,7 +195,7 @@ class Urn(ProblemKind):
 
     name, level = "urn", 5
     spaces = (
-        Space(range(2, 60), range(2, 60), range(2, 60)),
+        Space(Subsets(60, 3), (0,)),
         Space(RED_AND_OTHERS, share=2.0),
     )
     asked = (
@@ -204,9 +204,10 @@ class Urn(ProblemKind):
         {"en": "exactly two balls are red", "zh": "恰好有两个红球"},
     )
 
-    def operands(self, *values: Any) -> Operands | None:
-        if len(values) == 3:
-            return (*values, 0) if values[0] >= values[1] >= values[2] else None
+    def operands(self, *values: Any) -> Operands:
+        if len(values) == 2:
+            low, middle, high = values[0]
+            return low + 2, middle + 1, high, 0  # of numbers from 2 on, which may be equal
         red, others, which = values[0]
         return red, others - others // 2, others // 2, which  # divided anew when it is asked
 

@@ -8,7 +8,9 @@ Matrix = Sequence[Sequence[int | Fraction]]
 
 def bracketed(number: int | Fraction) -> str:
     """A number after a sign: negative ones and fractions stand in brackets."""
-    return f"({number})" if number < 0 or (isinstance(number, Fraction) and number.denominator > 1) else str(number)
+    if number.__class__ is int:  # most are, and a look at a class is slow
+        return f"({number})" if number < 0 else str(number)
+    return f"({number})" if number < 0 or number.denominator > 1 else str(number)
 
 
 def decimal(digits: int, places: int) -> str:
