@@ -51,9 +51,11 @@ class OnPolicy(Tuning):
         return {"prompts": self.config.prompts}
 
     def more_inputs(self, tokenizer: Path) -> dict[str, str]:
+        self.found = self.read(tokenizer)  # a bad line is refused before anything is written
         return {f"rewards/{reward.name}": reward.fingerprint for reward in self.rewards if reward.fingerprint}
 
-    def rows(self, work: Path, tokenizer: Path) -> Rows:
+    def read(self, tokenizer: Path) -> Rows:
+        """The prompts of every step, those held out, and the tokens that end an answer."""
         config, loaded = self.config, AutoTokenizer.from_pretrained(tokenizer)
         stop_ids = stop_ids_of(loaded, tokenizer)
         limits: dict[str, Any] = {"max_length": config.max_prompt_length, "rewards": self.rewards}
@@ -70,6 +72,9 @@ class OnPolicy(Tuning):
             found, prompts_a_step=config.batch_size // config.samples, epochs=config.epochs, seed=config.seed
         )
         return Rows(rows, steps, counts, stop_ids, evaluation=evaluation)
+
+    def rows(self, work: Path, tokenizer: Path) -> Rows:
+        return self.found
 
     def trainer(self, arguments: dict[str, Any], model: Any, tokenizer: Any, rows: Rows) -> Any:
         config = self.config

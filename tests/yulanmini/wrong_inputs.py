@@ -264,6 +264,17 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("sft.yaml --set batch_size=5", "micro_batch_size"),
         ("sft.yaml now", "now"),
     ],
+    "train on-policy": [
+        ("on-policy-tyni", "on-policy-tiny"),
+        ("garbage.yaml", "garbage.yaml"),
+        ("on-policy.yaml --set prompts=nowhere.jsonl", "nowhere.jsonl"),
+        ("on-policy.yaml --set prompts=dialogues.jsonl", "line 1"),
+        ("on-policy.yaml --set rewards.unfinishd.weight=1", "unfinished"),
+        ("on-policy.yaml --set rewards.reward_model.model=folder", "config.json"),
+        ("on-policy.yaml --set samples=3", "samples"),
+        ("on-policy.yaml --set max_prompt_length=3", "max_prompt_length"),
+        ("on-policy.yaml --set server.url=localhost server.model=base", "lora"),
+    ],
     "train select": [
         ("select-tyni", "select-tiny"),
         ("garbage.yaml", "garbage.yaml"),

@@ -30,7 +30,7 @@ def read_prompts(
     rows: list[dict[str, Any]] = []
     counts: Counter = Counter(prompts=0, over_long=0, prompt_tokens=0)
     needed = dict.fromkeys(column for reward in rewards for column in reward.needs)
-    with tqdm(desc="reading prompts", unit=" prompts", leave=False) as bar:
+    with tqdm(desc="reading prompts", unit=" prompts", leave=False, delay=1) as bar:
         for lines in lines_of(path):
             found = [parse_prompt(line, f"{path}, {place}", rewards) for place, line in lines]
             ids = tokenizer.apply_chat_template(

@@ -34,6 +34,9 @@ app.command(epilog="Example: yulanmini train sft sft-lora --set model=merged dia
 app.command(epilog="Example: yulanmini train dpo dpo-tiny --set model=tuned pairs=pairs.jsonl output_dir=preferred")(
     train_start.dpo
 )
+app.command("on-policy", epilog="Example: yulanmini train on-policy on-policy-tiny --set output_dir=rewarded")(
+    train_start.on_policy
+)
 app.command(epilog="Example: yulanmini train anneal YuLan-Mini-Before-Annealing --data mine.yaml --out runs/mine")(
     train_start.anneal
 )
