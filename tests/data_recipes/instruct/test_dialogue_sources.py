@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from real_dialogues import pair, write_lines
 
+from data_recipes.cleaning.config import step_kinds
 from data_recipes.errors import DataError
 from data_recipes.instruct.config import checked_instruct, load_instruct_config, shipped_configs
 from data_recipes.instruct.gather import gather
@@ -102,6 +104,13 @@ def test_prompts_of_pairs_come_with_all_answers_that_the_data_carry(tmp_path):
     assert (first["messages"], first["responses"]) == ([{"role": "user", "content": "2+3?"}], ["five", "six"])
     assert (first["answer"], second["answer"], second["responses"]) == ("5", None, ["four"])
     assert third["fault"] is not None
+
+
+def test_the_guide_names_every_filter_and_config():
+    guide = (Path(__file__).resolve().parents[3] / "docs" / "instruct-data.md").read_text()
+    own = {name for name, kind in step_kinds().items() if kind.__module__.startswith("data_recipes.instruct.")}
+    assert len(own) == 8
+    assert not [name for name in [*own, *shipped_configs()] if f"`{name}`" not in guide]
 
 
 @pytest.mark.parametrize(
