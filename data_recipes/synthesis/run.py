@@ -23,7 +23,7 @@ from data_recipes.synthesis.seeds import Shard, read_shards
 
 KIND = "synthetic-samples"
 PACKAGE = Path(__file__).parent
-CODE_OF_KINDS = ("kinds", "prompts", "verify")
+CODE_OF_KINDS = (PACKAGE / "kinds", PACKAGE / "prompts", PACKAGE.parent / "answers")
 SAMPLES_FOLDER = "samples"
 
 
@@ -176,9 +176,11 @@ class Run:
 def code_of(kind: type[Kind]) -> dict[str, str]:
     """Hashes of all that kinds consist of, and of a user's own module: a change makes samples again, from the answers
     kept as far as questions are the same."""
-    files = [path for folder in CODE_OF_KINDS for path in sorted((PACKAGE / folder).rglob("*")) if path.is_file()]
+    files = [path for folder in CODE_OF_KINDS for path in sorted(folder.rglob("*")) if path.is_file()]
     hashes = {
-        path.relative_to(PACKAGE).as_posix(): sha256_file(path) for path in files if path.parent.name != "__pycache__"
+        path.relative_to(PACKAGE.parent).as_posix(): sha256_file(path)
+        for path in files
+        if path.parent.name != "__pycache__"
     }
     own = Path(inspect.getfile(kind))
     return hashes if PACKAGE in own.parents else {**hashes, own.name: sha256_file(own)}

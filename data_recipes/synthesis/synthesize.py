@@ -69,9 +69,10 @@ def prepare(
         raise DataError(f"no kind '{kind}'.{nearest(kind, known)}")
     chosen = dict(settings or {})
     made = known[kind](**{name: chosen.pop(name) for name in list(chosen) if name in known[kind].options})
-    for name in ("model", "messages", "stream", "n"):
+    for name in ("model", "messages", "stream", "n", "seed"):
         if name in chosen:
-            raise DataError(f"--set {name}: cannot be changed; it is what this command is about.")
+            why = "every draw has a seed of its own" if name == "seed" else "that is up to this command"
+            raise DataError(f"--set {name}: cannot be set; {why}.")
     if limit is not None and limit < 1:
         raise DataError(f"--limit {limit}: expected at least 1.")
     if votes < 1:

@@ -85,6 +85,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
             "NAME=VALUE",
         ),
         ("math-documents --in text --out new --set model=other --endpoint http://localhost:9 --model some", "model"),
+        ("math-documents --in text --out new --set seed=5 --endpoint http://localhost:9 --model some", "own"),
         ("math-documents --in text --out new --votes 3 --endpoint http://localhost:9 --model some", "final answer"),
         ("math-documents --in text --out new --limit 0 --endpoint http://localhost:9 --model some", "limit"),
         (

@@ -49,6 +49,21 @@ def test_slurm_gives_the_same_bytes_and_is_asked_again_how_far_it_is(here, tmp_p
         assert server.asked_twice() == []
 
 
+@pytest.mark.slow
+def test_ray_gives_the_same_samples(here, tmp_path, kinds_importable):
+    ray = pytest.importorskip("ray")
+    seeds, _ = here
+    (tmp_path / "ray.yaml").write_text("workers: 2\n")
+    ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+    try:
+        with serve_answers(right) as server:
+            run = prepared(seeds, tmp_path / "out", server.url, **PLAIN)
+            synthesize(run, tasks=2, executor="ray", executor_config=tmp_path / "ray.yaml")
+    finally:
+        ray.shutdown()
+    assert rows(tmp_path / "out") == rows(tmp_path / "here")
+
+
 @pytest.fixture
 def kinds_importable(monkeypatch):
     """Jobs find the kind of these tests."""
