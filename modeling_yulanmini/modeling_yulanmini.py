@@ -20,6 +20,7 @@ Every multiplier acts inside `YuLanMiniModel`, the head's included: frameworks t
 # mypy: disable-error-code="operator,index,arg-type,union-attr"
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from transformers.conversion_mapping import register_checkpoint_conversion_mappi
 from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming
 from transformers.distributed.tensor_parallel import ALL_PARALLEL_STYLES, TensorParallelLayer
 from transformers.generation import GenerationMixin
+from transformers.integrations import is_fsdp_enabled
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_flash_attention_utils import prepare_fa_kwargs_from_position_ids
 from transformers.modeling_layers import GenericForSequenceClassification, GradientCheckpointingLayer
@@ -436,7 +438,10 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
                 f"{_unreadable_file(source)}: truncated or corrupt ({error}). Copy it again."
             ) from error
 
-        info["not_finite_keys"] = {name for name, tensor in model.named_parameters() if not _is_finite(tensor)}
+        # With accelerate's RAM-efficient loading one rank a node reads the weights; those of the others hold anything.
+        is_read = not is_fsdp_enabled() or int(os.environ.get("LOCAL_RANK", "0")) == 0
+        tensors = model.named_parameters() if is_read else ()
+        info["not_finite_keys"] = {name for name, tensor in tensors if not _is_finite(tensor)}
         problems: dict[str, str] = {}
         if not ignores_sizes:
             for name, found, expected in sorted(info["mismatched_keys"]):
@@ -461,10 +466,11 @@ class YuLanMiniPreTrainedModel(PreTrainedModel):
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True):
         super().tie_weights(missing_keys=missing_keys, recompute_mapping=recompute_mapping)
         # A caller ties an empty model before accelerate fills it, which goes by the names in the file: until the first
-        # forward pass the head's alpha has its name there, without the base model's prefix.
+        # forward pass the head's alpha has its name there, without the base model's prefix. FSDP's efficient loading
+        # ties an empty model too, but goes by the names in the model.
         base = self.base_model
         alpha = getattr(base, "lm_head_alpha", None)
-        if recompute_mapping and base is not self and alpha is not None and alpha.is_meta:
+        if recompute_mapping and base is not self and alpha is not None and alpha.is_meta and not is_fsdp_enabled():
             self.lm_head_alpha = alpha
             del base.lm_head_alpha
 

@@ -16,7 +16,7 @@ from train.errors import TrainError
 PRECISIONS = {"bf16": "bfloat16", "fp8": "fp8"}
 
 # Variables that ask for another engine, and what to do instead.
-_OTHER_ENGINES = {
+OTHER_ENGINES = {
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed: this trainer shards with FSDP2 (distributed_type FSDP, fsdp_version 2), "
     "whose reshard_after_forward is ZeRO-3 when true and ZeRO-2 when false",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM: the model is not written for it; use FSDP (fsdp_version 2)",
@@ -42,12 +42,12 @@ _OTHER_DIMENSIONS = {
 
 def honoured(config: PretrainConfig) -> PretrainConfig:
     """`config` with accelerate's answers put in; TrainError for one that is refused, or that contradicts the config."""
-    for variable, sentence in _OTHER_ENGINES.items():
-        if _given(variable):
-            raise _refused(sentence)
+    for variable, sentence in OTHER_ENGINES.items():
+        if is_given(variable):
+            raise refused(sentence)
     _check_dimensions()
     changes = _precision(config) | _compile(config)
-    if _given("ACCELERATE_USE_FSDP"):
+    if is_given("ACCELERATE_USE_FSDP"):
         _check_fsdp()
         changes |= _resharding(config) | _recomputation(config)
     return config.model_copy(update=changes) if changes else config
@@ -84,10 +84,10 @@ def fsdp_plugin(config: PretrainConfig) -> FullyShardedDataParallelPlugin:
 
 def parallelism(ranks: int) -> ParallelismConfig:
     """The mesh: accelerate's answer; else sharded within a node and replicated across nodes (HSDP)."""
-    if _given("ACCELERATE_USE_PARALLELISM_CONFIG"):
+    if is_given("ACCELERATE_USE_PARALLELISM_CONFIG"):
         replicate, shard = _dimension("DP_REPLICATE_SIZE"), _dimension("DP_SHARD_SIZE")
         if replicate * shard != ranks or (shard == 1 and ranks > 1):
-            raise _refused(
+            raise refused(
                 f"parallelism_config: dp_replicate_size {replicate} x dp_shard_size {shard} on {ranks} ranks; their "
                 "product is to be the number of ranks, and something has to be sharded. Usually dp_shard_size is the "
                 "GPUs of a node and dp_replicate_size the nodes; without a parallelism_config that is what you get"
@@ -101,17 +101,17 @@ def parallelism(ranks: int) -> ParallelismConfig:
 def _check_fsdp() -> None:
     version = os.environ.get("FSDP_VERSION", "1")
     if version != "2":
-        raise _refused(f"fsdp_version {version}: this trainer needs version 2; answer 2, or pass --fsdp_version 2")
+        raise refused(f"fsdp_version {version}: this trainer needs version 2; answer 2, or pass --fsdp_version 2")
     for variable, sentence in _OTHER_FSDP.items():
-        if _given(variable):
-            raise _refused(sentence)
+        if is_given(variable):
+            raise refused(sentence)
     if os.environ.get("FSDP_AUTO_WRAP_POLICY", "").upper() == "SIZE_BASED_WRAP":
-        raise _refused(
+        raise refused(
             "fsdp_auto_wrap_policy SIZE_BASED_WRAP: it would part the embedding from the head that is tied to it; "
             "use TRANSFORMER_BASED_WRAP"
         )
     if (kind := os.environ.get("FSDP_STATE_DICT_TYPE", "SHARDED_STATE_DICT")) != "SHARDED_STATE_DICT":
-        raise _refused(
+        raise refused(
             f"fsdp_state_dict_type {kind}: checkpoints are sharded, and each phase's model is exported whole beside "
             "them; use SHARDED_STATE_DICT"
         )
@@ -119,11 +119,11 @@ def _check_fsdp() -> None:
 
 def _check_dimensions() -> None:
     for name, sentence in _OTHER_DIMENSIONS.items():
-        if _given("ACCELERATE_USE_PARALLELISM_CONFIG") and (size := _dimension(name)) > 1:
-            raise _refused(f"parallelism_config {name.lower()} {size}: {sentence}")
+        if is_given("ACCELERATE_USE_PARALLELISM_CONFIG") and (size := _dimension(name)) > 1:
+            raise refused(f"parallelism_config {name.lower()} {size}: {sentence}")
     steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps not in ("1", "auto"):
-        raise _refused(
+        raise refused(
             f"gradient_accumulation_steps {steps}: it follows from tokens_per_step, micro_batch_rows and the number "
             "of ranks; set micro_batch_rows in the run file"
         )
@@ -135,9 +135,9 @@ def _precision(config: PretrainConfig) -> dict[str, Any]:
     if asked == "no":
         return {}
     if asked not in PRECISIONS:
-        raise _refused(f"mixed_precision {asked}: its range is too small for unscaled gradients; use bf16, or no")
+        raise refused(f"mixed_precision {asked}: its range is too small for unscaled gradients; use bf16, or no")
     if asked == "fp8" and (backend := os.environ.get("ACCELERATE_FP8_BACKEND", "AO").upper()) not in ("AO", "NO"):
-        raise _refused(f"fp8 backend {backend}: only torchao's (AO) is supported")
+        raise refused(f"fp8 backend {backend}: only torchao's (AO) is supported")
     return _agreed(config, "precision", PRECISIONS[asked], said=f"mixed_precision {asked}")
 
 
@@ -146,26 +146,26 @@ def _compile(config: PretrainConfig) -> dict[str, Any]:
     if backend == "NO":
         return {}
     mode = os.environ.get("ACCELERATE_DYNAMO_MODE", "default")
-    if backend != "INDUCTOR" or mode != "default" or _given("ACCELERATE_DYNAMO_USE_DYNAMIC"):
-        raise _refused(
+    if backend != "INDUCTOR" or mode != "default" or is_given("ACCELERATE_DYNAMO_USE_DYNAMIC"):
+        raise refused(
             f"dynamo backend {backend.lower()}, mode {mode}: each layer is compiled by inductor for its fixed shape "
             "(compile: true); leave mode, dynamic and other backends out"
         )
-    if _given("ACCELERATE_DYNAMO_USE_FULLGRAPH"):
-        raise _refused("dynamo_use_fullgraph: the layers are compiled one by one, as regional compilation does")
+    if is_given("ACCELERATE_DYNAMO_USE_FULLGRAPH"):
+        raise refused("dynamo_use_fullgraph: the layers are compiled one by one, as regional compilation does")
     return _agreed(config, "compile", True, said="dynamo_backend inductor")
 
 
 def _resharding(config: PretrainConfig) -> dict[str, Any]:
     asked = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower()
     if asked not in ("true", "false"):
-        raise _refused(f"fsdp_reshard_after_forward {asked}: FSDP2 takes true or false")
+        raise refused(f"fsdp_reshard_after_forward {asked}: FSDP2 takes true or false")
     return _agreed(config, "reshard_after_forward", asked == "true", said=f"fsdp_reshard_after_forward {asked}")
 
 
 def _recomputation(config: PretrainConfig) -> dict[str, Any]:
     """Activation checkpointing is recomputation of every layer, in all stages."""
-    if not _given("FSDP_ACTIVATION_CHECKPOINTING"):
+    if not is_given("FSDP_ACTIVATION_CHECKPOINTING"):
         return {}
     said = "fsdp_activation_checkpointing true"
     for stage in config.stages:
@@ -196,10 +196,10 @@ def _dimension(name: str) -> int:
     return int(os.environ.get(f"PARALLELISM_CONFIG_{name}", "1"))
 
 
-def _given(variable: str) -> bool:
+def is_given(variable: str) -> bool:
     """Whether accelerate has set the variable to something other than no."""
     return os.environ.get(variable, "").lower() not in ("", "0", "no", "false", "none")
 
 
-def _refused(sentence: str) -> TrainError:
+def refused(sentence: str) -> TrainError:
     return TrainError(f"accelerate: {sentence}.")

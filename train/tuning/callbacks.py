@@ -90,6 +90,8 @@ class SealCheckpoints(TrainerCallback):
         self.seal = seal
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if args.world_size > 1:
+            torch.distributed.barrier()  # each rank writes a part
         if state.is_world_process_zero:
             newest = get_last_checkpoint(args.output_dir)
             self.seal(Path(newest))

@@ -6,16 +6,17 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import is_bitsandbytes_available
 
-from data_recipes.errors import first_line
+from data_recipes.errors import first_line, nearest
 from modeling_yulanmini.configuration_yulanmini import refuse_unpinned_kernel  # registers the architecture too
 from train.config import ModelPlace
 from train.errors import TrainError
 from train.model_setup.attention import choose_attention
-from train.tuning.config import TuningConfig
+from train.tuning.config import QuantizationSettings, TuningConfig
 
 ADAPTER_FOLDER = "adapter"
 
@@ -48,7 +49,9 @@ def attention_of(config: TuningConfig, *, pads: bool) -> str:
     return choose_attention(config.attention, precision=precision, device=device)[0]
 
 
-def load_model(dtype: str, folder: Path, attention: str) -> PreTrainedModel:
+def load_model(
+    dtype: str, folder: Path, attention: str, quantization: QuantizationSettings | None = None
+) -> PreTrainedModel:
     """The model with every weight from the folder; TrainError for one that is damaged or incomplete."""
     try:
         refuse_unpinned_kernel(attention)
@@ -56,6 +59,7 @@ def load_model(dtype: str, folder: Path, attention: str) -> PreTrainedModel:
             folder.absolute(),  # which an adapter names as its base, for PEFT to find from any folder
             dtype=getattr(torch, dtype),
             attn_implementation=attention,
+            quantization_config=four_bits(quantization, dtype),
             output_loading_info=True,
         )
     except (SafetensorError, OSError, ValueError, RuntimeError, ImportError) as error:
@@ -65,6 +69,39 @@ def load_model(dtype: str, folder: Path, attention: str) -> PreTrainedModel:
             listed = ", ".join(sorted(map(str, info[kind]))[:3])
             raise TrainError(f"{folder}: {len(info[kind])} {kind.replace('_', ' ')} in the checkpoint ({listed}).")
     return model
+
+
+def four_bits(settings: QuantizationSettings | None, dtype: str) -> BitsAndBytesConfig | None:
+    """transformers' config of weights in 4 bits; TrainError where bitsandbytes is missing."""
+    if settings is None:
+        return None
+    if not is_bitsandbytes_available():
+        raise TrainError("quantization: bitsandbytes is not installed. pip install bitsandbytes, or take it out.")
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.kind,
+        bnb_4bit_use_double_quant=settings.double,
+        bnb_4bit_compute_dtype=getattr(torch, dtype),
+    )
+
+
+def choose_trained(config: TuningConfig, model: PreTrainedModel, folder: Path) -> None:
+    """Freeze the scales where the config says so; TrainError for keys that this model has nothing for."""
+    scales = [parameter for name, parameter in model.named_parameters() if name.endswith("_alpha")]
+    if config.train_scales is not None and not scales:
+        raise TrainError(f"train_scales: the model of {folder} has no scales (alphas); it is merged. Take the key out.")
+    for scale in scales if config.train_scales is False else ():
+        scale.requires_grad_(False)
+    if config.lora is not None and isinstance(config.lora.target_modules, list):
+        linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+        last = sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})
+        for wanted in config.lora.target_modules:
+            if wanted == "lm_head":
+                raise TrainError("lora.target_modules: an adapter on lm_head would not be trained; leave it out.")
+            if not any(name == wanted or name.endswith(f".{wanted}") for name in linear):
+                raise TrainError(
+                    f"lora.target_modules: {folder} has no linear layer '{wanted}'.{nearest(wanted, last)}"
+                )
 
 
 def check_fit(longest: int, model: PreTrainedModel, tokenizer: Any, folder: Path, *, key: str) -> None:
@@ -94,14 +131,21 @@ def lora_config(config: TuningConfig) -> Any:
 
 
 def save_model(
-    config: TuningConfig, model: Any, folder: Path, state_dict: dict[str, Any] | None, stop_ids: list[int]
+    config: TuningConfig,
+    model: Any,
+    folder: Path,
+    state_dict: dict[str, Any] | None,
+    *,
+    base: Path,
+    stop_ids: list[int],
 ) -> None:
-    """The tuned model as an ordinary folder; adapters are merged into it, and kept beside it."""
+    """The tuned model as an ordinary folder; adapters are merged into `base`, and kept beside it."""
     if config.lora is not None:
         model.save_pretrained(folder / ADAPTER_FOLDER, state_dict=state_dict)
-        if state_dict is not None:
-            model.load_state_dict(state_dict)
-            state_dict = None
+        if state_dict is not None or config.quantization is not None:
+            # Of a sharded model only the adapter is whole here, and weights in 4 bits are none to be merged into.
+            whole = load_model(config.dtype, base, "sdpa").to("cpu")
+            model, state_dict = PeftModel.from_pretrained(whole, folder / ADAPTER_FOLDER), None
         model = model.merge_and_unload()
     dtype = getattr(torch, config.save_dtype)
     if state_dict is not None:

@@ -55,6 +55,7 @@ from train.tuning.model import (
     ADAPTER_FOLDER,
     attention_of,
     check_fit,
+    choose_trained,
     load_model,
     save_model,
     snapshot,
@@ -164,10 +165,17 @@ def new_trainer(tuning: Tuning, inputs: Inputs) -> tuple[Any, Rows]:
     with state.main_process_first():
         rows = tuning.rows(work, inputs.tokenizer)
     rows.steps = min(rows.steps, config.max_steps or rows.steps)
+    if rows.step_tokens is not None:  # a step is a batch of rows, and there are no more
+        count = rows.steps * config.batch_size
+        if rows.order is None:
+            rows.train = rows.train.select(range(count))
+        else:
+            rows.order = rows.order[:count]
     arguments["max_steps"] = rows.steps
     arguments["warmup_steps"] = math.ceil(config.optimizer.warmup_ratio * rows.steps)
-    model = load_model(config.dtype, inputs.model, attention_of(config, pads=tuning.pads))
+    model = load_model(config.dtype, inputs.model, attention_of(config, pads=tuning.pads), config.quantization)
     check_fit(tuning.longest_row(), model, tokenizer, inputs.model, key=tuning.length_key)
+    choose_trained(config, model, inputs.model)
     return prepare_trainer(tuning.trainer, config, arguments, model, tokenizer, rows), rows
 
 
@@ -233,7 +241,7 @@ def train(trainer: Any, tuning: Tuning, rows: Rows, work: Path) -> int:
     if checkpoint:
         say(f"resuming from {checkpoint}")
         trainer.args.eval_on_start = False  # it was measured before
-        if done >= trainer.args.max_steps:
+        if done >= trainer.args.max_steps and not trainer.is_fsdp_enabled:  # that loads what is sharded, for no step
             trainer._load_from_checkpoint(str(checkpoint))
             return done
     monitors, settings = tuning.config.monitors, settings_text(resolved(tuning.config, tuning.config.output_dir))
@@ -259,7 +267,14 @@ def finish(trainer: Any, tuning: Tuning, rows: Rows, inputs: Inputs) -> None:
         counts["trained_on_tokens"] = int(rows.step_tokens[: rows.steps].sum())
     stop_ids = sorted({*rows.stop_ids, trainer.processing_class.eos_token_id})
     with whole_folder(config.output_dir) as partial:
-        save_model(config, trainer.accelerator.unwrap_model(trainer.model), partial, state_dict, stop_ids)
+        save_model(
+            config,
+            trainer.accelerator.unwrap_model(trainer.model),
+            partial,
+            state_dict,
+            base=inputs.model,
+            stop_ids=stop_ids,
+        )
         if config.lora is not None:
             write_adapter_card(
                 partial / ADAPTER_FOLDER,

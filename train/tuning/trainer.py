@@ -7,21 +7,39 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedType
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
 
 from data_recipes.errors import DataError
 from train.errors import TrainError
+from train.launch.answers import OTHER_ENGINES, is_given, refused
 from train.tuning.config import TuningConfig
 
 
 def enter(config: TuningConfig) -> PartialState:
-    """Set threads and join the other ranks."""
+    """Set threads and join the other ranks; TrainError for answers of accelerate's that tuning does not follow."""
+    check_answers()
     disable_progress_bar()  # ours counts steps; theirs come with every checkpoint
+    AcceleratorState._reset_state(reset_partial_state=True)  # the last run in this process may be of another kind
     state = PartialState(cpu=not torch.cuda.is_available())
+    if is_given("ACCELERATE_USE_FSDP"):
+        # accelerate shards over what it takes for several GPUs, and leaves CPU ranks whole without a word
+        # (train/launch/world.py does the same). tests/train/tuning/test_tuning_sharded.py counts sharded parameters.
+        state.distributed_type = DistributedType.MULTI_GPU
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return state
+
+
+def check_answers() -> None:
+    """Refuse engines that are not tested here; FSDP's own answers go to accelerate as they are, in version 2."""
+    for variable, sentence in OTHER_ENGINES.items():
+        if is_given(variable):
+            raise refused(sentence)
+    if is_given("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise refused("fsdp_version 1: tuning is sharded by version 2; answer 2, or pass --fsdp_version 2")
 
 
 def common_arguments(config: TuningConfig, work: Path) -> dict[str, Any]:
@@ -52,6 +70,7 @@ def common_arguments(config: TuningConfig, work: Path) -> dict[str, Any]:
         "weight_decay": optimizer.weight_decay,
         "max_grad_norm": optimizer.clip or 0.0,
         "bf16": config.precision == "bfloat16",
+        "accelerator_config": {"use_configured_state": True},  # that of `enter`
         "use_cpu": not torch.cuda.is_available(),
         "activation_checkpointing": config.recomputation.mode == "full",
         "save_strategy": "steps",
