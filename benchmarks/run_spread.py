@@ -3,8 +3,8 @@
     python benchmarks/run_spread.py --out DIR [--scale tiny] [--seeds 0 1 2]
 
 Writes `yulanmini/report/run_spread.json`, which the report quotes: by scale, a record a run with the mean over the
-domains of base's held-out bits per byte, and the exact match of base and instruct by level. A run that is finished in
-DIR/seed-N is only read.
+domains of base's held-out bits per byte, and the exact match of base and of the last stage by level. A run that is
+finished in DIR/seed-N is only read.
 """
 
 import argparse
@@ -17,15 +17,16 @@ from typing import Any
 
 from data_recipes.machine import this_machine
 from eval.scores import SCORES_NAME, SEPARATOR
-from yulanmini.run_layout import SCORES
+from yulanmini.run_layout import MODELS, SCORES
 
+INSTRUCT = list(MODELS)[-1]
 RESULT = Path(__file__).resolve().parent.parent / "yulanmini" / "report" / "run_spread.json"
 
 
 def scores_of(run: Path) -> dict[str, Any]:
     """The few figures of a finished run that are compared."""
     found: dict[str, Any] = {}
-    for model in ("base", "instruct"):
+    for model in ("base", INSTRUCT):
         rows = json.loads((run / SCORES / model / SCORES_NAME).read_text())["rows"]
         found[f"bits_per_byte_{model}"] = fmean(row["value"] for row in rows if row["task"] == "heldout")
         wholes = [row for row in rows if row["task"] == "problems" and SEPARATOR not in row["group"]]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_recipes.manifest import MANIFEST_NAME
 from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.figures import Figures, join
@@ -101,9 +102,9 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
 
 
 def tuning_cost(figures: Figures) -> dict[str, str] | None:
-    """The held-out text that tuning costs most: its domain, and the model's value before and after; None where the two
-    models were not scored on it, or where it costs nothing."""
-    files = [figures.run.scores_file(model) for model in ("base", "instruct")]
+    """The held-out text that tuning costs most: its domain, and the value of the base and of the instruct model; None
+    where the two were not scored on it, or where it costs nothing."""
+    files = [figures.run.scores_file(model) for model in (figures.run.models[0], figures.run.models[-1])]
     if not all(map(figures.has, files)):
         return None
     places = [
@@ -145,22 +146,23 @@ def merge_table(figures: Figures) -> Table | None:
     )
 
 
-def tuning_table(figures: Figures) -> Table:
-    """Data and settings of the instruction tuning."""
-    manifest, metrics = figures.run.sft_manifest, f"{figures.run.sft}/metrics.jsonl"
-    last = len(figures.value(metrics)) - 1
-    return figures_table(
-        figures,
-        "",
-        ("dialogues", manifest, "/counts/dialogues", ","),
-        ("tokens read", manifest, "/counts/trained_on_tokens", ","),
-        ("optimizer steps", manifest, "/counts/steps", ","),
-        ("dialogues a step", manifest, "/config/batch_size", ","),
-        ("epochs", manifest, "/config/epochs", "g"),
-        ("peak learning rate", manifest, "/config/optimizer/lr", "g"),
-        ("loss of the first step", metrics, "/0/loss", ".3f"),
-        ("loss of the last step", metrics, join(last, "loss"), ".3f"),
-    )
+def tuning_tables(figures: Figures) -> dict[str, Table]:
+    """Data and settings of each stage that made the instruct model of the base, by its name."""
+    tables = {}
+    for stage, folder in figures.run.tuned.items():
+        manifest, metrics = f"{folder}/{MANIFEST_NAME}", f"{folder}/metrics.jsonl"
+        last = len(figures.value(metrics)) - 1
+        counts = [name for name, count in figures.value(manifest, "/counts").items() if isinstance(count, int)]
+        tables[stage] = figures_table(
+            figures,
+            "",
+            *((name.replace("_", " "), manifest, join("counts", name), ",") for name in counts),
+            ("batch", manifest, "/config/batch_size", ","),
+            ("peak learning rate", manifest, "/config/optimizer/lr", "g"),
+            ("loss of the first step", metrics, "/0/loss", ".3f"),
+            ("loss of the last step", metrics, join(last, "loss"), ".3f"),
+        )
+    return tables
 
 
 def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:

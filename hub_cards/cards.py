@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from data_recipes.manifest import MANIFEST_NAME
 from hub_cards import card_figures
 from hub_cards.errors import HubError
 from hub_cards.figures import Figures
@@ -102,29 +103,30 @@ def checkpoints_card(
 
 
 def parent_of(figures: Figures, names: Names) -> str:
-    """The repo of the model that was tuned: the merged one if the tuning's manifest holds its fingerprint."""
-    merged = f"{figures.run.merged}/manifest.json"
-    tuned_from = figures.value(figures.run.sft_manifest).get("inputs", {}).get("model")
+    """The repo of the model that was tuned: the merged one if the first tuning's manifest holds its fingerprint."""
+    merged = f"{figures.run.merged}/{MANIFEST_NAME}"
+    first = f"{next(iter(figures.run.tuned.values()))}/{MANIFEST_NAME}"
+    tuned_from = figures.value(first).get("inputs", {}).get("model")
     is_merged = figures.has(merged) and figures.value(merged, "/fingerprint") == tuned_from
     return names.base if is_merged else names.checkpoints
 
 
 def instruct_card(figures: Figures, names: Names, *, licence: str) -> str:
-    """Card of the instruction-tuned model."""
-    parent = parent_of(figures, names)
+    """Card of the instruct model: its stages as they came."""
+    run, parent = figures.run, parent_of(figures, names)
     return render_model_card(
         "instruct",
         names,
         licence=licence,
-        tags=["sft", "trl"],
+        tags=[*run.tuned, "trl"],
         base_model=parent,
         parent=parent,
         is_merged=parent == names.base,
-        example=card_figures.example(figures, "instruct"),
-        tuning=card_figures.tuning_table(figures),
-        scores=card_figures.score_tables(figures, ["base", "instruct"]),
+        example=card_figures.example(figures, run.models[-1]),
+        tuning=card_figures.tuning_tables(figures),
+        scores=card_figures.score_tables(figures, run.models),
         cost=card_figures.tuning_cost(figures),
-        samples=card_figures.samples(figures, "instruct"),
+        samples=card_figures.samples(figures, run.models[-1]),
     )
 
 
@@ -139,7 +141,7 @@ def model_card(run: RunFiles, kind: str, names: Names, *, licence: str) -> tuple
 
 def card_of(run: RunFiles, kind: str | None, repo_id: str, *, licence: str) -> tuple[str, Figures]:
     """The card of a run's model; `run.root` may also be the folder of the merged or the tuned model."""
-    kinds = {run.merged: "base", run.sft: "instruct"}
+    kinds = {run.merged: "base", run.instruct: "instruct"}
     root = run.root.resolve()
     kind = kind or kinds.get(root.name)
     if kind not in MODEL_CARDS:

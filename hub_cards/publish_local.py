@@ -97,9 +97,9 @@ def made_from_of(run: RunFiles, names: Names, licence: str) -> dict[str, Any]:
 
 def inputs_of(run: RunFiles) -> dict[str, str]:
     """Fingerprints of everything that a run's repos are written from."""
-    stages = [run.root / name for name in (run.pretrain, run.merged, run.sft)]
+    stages = [run.root / name for name in (run.pretrain, run.merged, *run.tuned.values())]
     folders = [folder for folder in (*stages, *run.phase_folders()) if folder.is_dir()]
-    scores = [run.root / run.scores_file(model) for model in ("base", "instruct")]
+    scores = [run.root / run.scores_file(model) for model in run.models]
     return {folder.name: folder_fingerprint(folder) for folder in folders} | {
         f"scores of {path.parent.name}": sha256_file(path) for path in scores if path.is_file()
     }
@@ -137,19 +137,21 @@ def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> 
 
 
 def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: str) -> None:
-    """The merged "base" model or the tuned "instruct" one, with its scores and the training behind it."""
-    folder, training, repo_id = {
-        "base": (run.merged, run.pretrain, names.base),
-        "instruct": (run.sft, run.sft, names.instruct),
+    """The merged "base" model or the tuned "instruct" one, with its scores and the (last) training behind it."""
+    folder, training, model, repo_id = {
+        "base": (run.merged, run.pretrain, run.models[0], names.base),
+        "instruct": (run.instruct, run.instruct, run.models[-1], names.instruct),
     }[kind]
     if not (run.root / folder / "config.json").is_file():
         raise HubError(f"{run.root / folder}: no model there; finish that stage of the run first.")
-    files.copy_allowed(run.root / folder, repo, files.MODEL_FILES + files.ADAPTER_FILES, run=run.root)
+    # The adapter of a later stage belongs to a model that is in no repo.
+    adapters = files.ADAPTER_FILES if len(run.tuned) == 1 else ()
+    files.copy_allowed(run.root / folder, repo, (*files.MODEL_FILES, *adapters), run=run.root)
     adapter = repo / "adapter" / "adapter_config.json"
     if adapter.is_file():  # it names the folder of this machine that the adapter belongs to
         write_json(adapter, {**load(adapter), "base_model_name_or_path": parent_of(Figures(run), names)})
     write_training_files(run, repo, training)
-    write_scores(run, repo, kind, repo_id, names.data)
+    write_scores(run, repo, model, repo_id, names.data)
     write_card(repo, *model_card(run, kind, names, licence=licence))
 
 

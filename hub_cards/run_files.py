@@ -4,6 +4,7 @@ A revision is named `phase07-step000245-tokens878K`, the same form for every pha
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +18,18 @@ UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A run's folder, and the names of the folders in it that hold the result of each stage."""
+    """A run's folder, and the names of the folders in it that hold the result of each stage.
+
+    `tuned`: the stages that made the instruct model of the merged one, in order, by the names of their scores; the
+    last is the instruct model.
+    """
 
     root: Path
     corpus: str
     data: str
     pretrain: str
     merged: str
-    sft: str
+    tuned: Mapping[str, str]
     scores: str
 
     @property
@@ -32,11 +37,17 @@ class RunFiles:
         return f"{self.pretrain}/{MANIFEST_NAME}"
 
     @property
-    def sft_manifest(self) -> str:
-        return f"{self.sft}/{MANIFEST_NAME}"
+    def instruct(self) -> str:
+        """The folder of the instruct model."""
+        return list(self.tuned.values())[-1]
+
+    @property
+    def models(self) -> list[str]:
+        """The models that are scored, from the base to the instruct model."""
+        return ["base", *self.tuned]
 
     def scores_file(self, model: str) -> str:
-        """Scores of "base" or "instruct"."""
+        """Scores of one of `models`."""
         return f"{self.scores}/{model}/scores.json"
 
     def phase_folders(self) -> list[Path]:
@@ -54,7 +65,7 @@ class RunFiles:
     def check_finished(self) -> None:
         """HubError where a stage that repos are made of is missing."""
         self.phase_models()
-        for stage in (self.merged, self.sft, self.data):
+        for stage in (self.merged, *self.tuned.values(), self.data):
             if not (self.root / stage).is_dir():
                 raise HubError(f"{self.root / stage}: missing. Finish the run first; the same command resumes it.")
 

@@ -63,11 +63,11 @@ def toy(tmp_path, monkeypatch):
 
 def test_a_task_in_one_file_is_scored_and_shown_everywhere(toy, model_folder, tmp_path, monkeypatch, capsys):
     run = write_small_run(tmp_path / "run")
-    for model, repeats in (("base", 1), ("instruct", 2)):
-        out = run / "07-scores" / model
+    for model, repeats in (("base", 1), ("sft", 2), ("dpo", 2), ("on-policy", 2)):
+        out = run / "09-scores" / model
         (out / "scores.json").unlink()
         run_suite(model_folder, data=toy, suite="parity", settings={"repeats": repeats}, out=out)
-    scores = json.loads((run / "07-scores" / "instruct" / "scores.json").read_text())
+    scores = json.loads((run / "09-scores" / "on-policy" / "scores.json").read_text())
     (whole,) = (row for row in scores["rows"] if row["group"] == "all words")
     assert (whole["task"], whole["count"], scores["provenance"]["settings"]["repeats"]) == ("parity", 4, 2)
     share = f"{whole['value']:.1%}"
@@ -79,16 +79,16 @@ def test_a_task_in_one_file_is_scored_and_shown_everywhere(toy, model_folder, tm
     printed = capsys.readouterr()
     assert all(word in printed.out for word in ("parity", "evenness", "all words / tide", share, "50.0%"))
     assert "a matter of taste" in printed.err
-    assert call(monkeypatch, "compare", run / "07-scores" / "base", run / "07-scores" / "instruct") == 0
+    assert call(monkeypatch, "compare", run / "09-scores" / "base", run / "09-scores" / "on-policy") == 0
     assert "all words / harbour" in capsys.readouterr().out
 
-    shutil.copytree(run / "07-scores", tmp_path / "scored" / "07-scores")
+    shutil.copytree(run / "09-scores", tmp_path / "scored" / "09-scores")
     page = render(collect(tmp_path / "scored"))
     assert all(word in page for word in ("Evenness", "all words", "harbour", "a toy&#39;s answer"))
     publish_local(card_files(run), tmp_path / "hub", namespace="me", name="toy")
     repo = tmp_path / "hub" / "me" / "toy-instruct"
     card = (repo / "README.md").read_text()
-    assert f"| all words | {share} | {share} | 50.0% | 4 |" in card
+    assert f"| all words | {share} | {share} | {share} | {share} | 50.0% | 4 |" in card
     assert check_repo(repo, run=card_files(run)) == []
     results = yaml.safe_load((repo / ".eval_results" / "parity.yaml").read_text())
     assert {result["dataset"]["task_id"] for result in results} == {"all-words-tide", "all-words-harbour"}

@@ -27,6 +27,7 @@ MIXES = ("phase-01", "phase-02", "phase-26-4k", "phase-26")
 PHASE_STEPS = {1: 35, 2: 70, 26: 105}
 TOKENS_PER_STEP = 3584
 DOMAINS = ("web-en", "math")
+TUNED = {"sft": "06-sft", "dpo": "07-dpo", "on-policy": "08-on-policy"}
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -66,7 +67,7 @@ def write_mix(folder: Path, run: Path) -> None:
 
 
 def scores(model: str) -> dict[str, Any]:
-    right = 47 if model == "instruct" else 3
+    right = 3 if model == "base" else 47
     counted = {"better": "higher", "count": 50, "chance": 0.05, "protocol": "greedy answers"}
     sample = {"prompt": '3 + "4"?', "output": "7 ``` so", "expected": "7", "correct": True, "language": "en"}
     sample |= {"text": 'Question: 3 + "4"?\nAnswer:\n', "kind": "addition", "level": 1}
@@ -79,7 +80,7 @@ def scores(model: str) -> dict[str, Any]:
             ),
             *(
                 {"task": "heldout"} | score_row("bits per byte", name, value, better="lower", count=7)
-                for name, value in zip(DOMAINS, (1.1, 1.7) if model == "instruct" else (1.05, 1.2), strict=True)
+                for name, value in zip(DOMAINS, (1.05, 1.2) if model == "base" else (1.1, 1.7), strict=True)
             ),
         ],
         "samples": [sample],
@@ -87,7 +88,7 @@ def scores(model: str) -> dict[str, Any]:
 
 
 def write_small_run(run: Path) -> Path:
-    """The run's folders `03-data` to `07-scores`, as far as publishing reads them."""
+    """The run's folders `03-data` to `09-scores`, as far as publishing reads them."""
     torch.manual_seed(0)
     sides = {"train": {"documents": 3709, "bytes": 5_876_506}, "heldout": {"documents": 67, "bytes": 85_223}}
     domains = {domain: {**sides, "origins": {"python": 5_876_506}} for domain in DOMAINS}
@@ -141,12 +142,18 @@ def write_small_run(run: Path) -> Path:
             }
         },
     )
-    write_model(run / "06-sft", YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
-    write_lines(run / "06-sft" / "metrics.jsonl", [{"step": n, "loss": 3.0 / n} for n in (1, 2, 3)])
-    config = {"batch_size": 32, "epochs": 2.0, "optimizer": {"lr": 0.001}, "output_dir": str(run.resolve())}
-    (run / "06-sft" / "config.yaml").write_text(yaml.safe_dump(config))
-    counts = {"dialogues": 4000, "trained_on_tokens": 777_000, "steps": 250}
-    write_manifest(run / "06-sft", kind="sft", inputs={}, config=config, counts=counts)
-    for model in ("base", "instruct"):
-        write_json(run / "07-scores" / model / "scores.json", scores(model))
+    for stage in TUNED.values():
+        write_stage(run / stage, run)
+    for model in ("base", *TUNED):
+        write_json(run / "09-scores" / model / "scores.json", scores(model))
     return run
+
+
+def write_stage(folder: Path, run: Path) -> None:
+    """A stage that made the instruct model."""
+    write_model(folder, YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
+    write_lines(folder / "metrics.jsonl", [{"step": n, "loss": 3.0 / n} for n in (1, 2, 3)])
+    config = {"batch_size": 32, "epochs": 2.0, "optimizer": {"lr": 0.001}, "output_dir": str(run.resolve())}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    counts = {"dialogues": 4000, "trained_on_tokens": 777_000, "steps": 250}
+    write_manifest(folder, kind="sft", inputs={}, config=config, counts=counts)

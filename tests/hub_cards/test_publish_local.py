@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -85,7 +86,8 @@ def test_an_adapter_names_the_repo_it_belongs_to_instead_of_a_folder(tmp_path):
     (run / "06-sft" / "adapter").mkdir()
     config = {"peft_type": "LORA", "base_model_name_or_path": "/somewhere/else/05-merged"}
     (run / "06-sft" / "adapter" / "adapter_config.json").write_text(json.dumps(config))
-    publish_local(card_files(run), tmp_path / "hub", namespace="someone", name="tiny")
+    tuned_once = replace(card_files(run), tuned={"sft": "06-sft"})
+    publish_local(tuned_once, tmp_path / "hub", namespace="someone", name="tiny")
     published_config = load(tmp_path / "hub" / "someone" / "tiny-instruct" / "adapter" / "adapter_config.json")
     assert published_config == {"peft_type": "LORA", "base_model_name_or_path": "someone/tiny-checkpoints"}
 
@@ -117,11 +119,11 @@ def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo)
 def test_trace_notices_a_run_that_changed_and_a_card_that_was_edited(repo_copy, tmp_path):
     run = write_small_run(tmp_path / "other")
     repo = repo_copy("tiny")
-    scores = json.loads((run / "07-scores" / "base" / "scores.json").read_text())
+    scores = json.loads((run / "09-scores" / "base" / "scores.json").read_text())
     scores["rows"][0]["value"] = 0.5
-    (run / "07-scores" / "base" / "scores.json").write_text(json.dumps(scores))
+    (run / "09-scores" / "base" / "scores.json").write_text(json.dumps(scores))
     assert trace(repo, card_files(run)) == [
-        "07-scores/base/scores.json /rows/0/value: the card says 6.0%, the run says 50.0%"
+        "09-scores/base/scores.json /rows/0/value: the card says 6.0%, the run says 50.0%"
     ]
     readme = repo / "README.md"
     readme.write_text(readme.read_text().replace("12,345", "99,345"))
@@ -143,7 +145,7 @@ def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_it
     assert r'tokenizer("Question: 3 + \"4\"?\nAnswer:\n", add_special_tokens=False' in base
     assert "answered 3 of 50 right" in base
     run = write_small_run(tmp_path / "run")
-    path = run / "07-scores" / "instruct" / "scores.json"
+    path = run / "09-scores" / "on-policy" / "scores.json"
     scores = json.loads(path.read_text())
     scores["samples"][0]["correct"] = False
     for row in scores["rows"]:
@@ -158,8 +160,8 @@ def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_it
 
 def test_a_missing_stage_is_named_and_leaves_no_half_repo(tmp_path):
     run = write_small_run(tmp_path / "run")
-    (run / "06-sft" / "config.json").unlink()
-    with pytest.raises(HubError, match="06-sft: no model there"):
+    (run / "08-on-policy" / "config.json").unlink()
+    with pytest.raises(HubError, match="08-on-policy: no model there"):
         publish_local(card_files(run), tmp_path / "hub", namespace="someone", name="tiny")
     assert sorted(path.name for path in (tmp_path / "hub" / "someone").iterdir()) == ["tiny", "tiny-checkpoints"]
 

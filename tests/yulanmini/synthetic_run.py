@@ -21,8 +21,12 @@ DOMAINS = {
     "books-papers-encyclopedia": (0.10, 2.6),
     "instruction-synthetic": (0.06, 1.5),
 }
-STAGES = ("corpus", "tokenizer", "data", "pretrain", "merge", "sft", "scores", "hub")
-FOLDERS = ("01-corpus", "02-tokenizer", "03-data", "04-pretrain", "05-merged", "06-sft", "07-scores", "08-hub")
+STAGES = ("corpus", "tokenizer", "data", "pretrain", "merge", "sft", "dpo", "on-policy", "scores", "hub")
+FOLDERS = (
+    *("01-corpus", "02-tokenizer", "03-data", "04-pretrain", "05-merged"),
+    *("06-sft", "07-dpo", "08-on-policy", "09-scores", "10-hub"),
+)
+TUNED = ("sft", "dpo", "on-policy")
 MIXES = [str(phase) for phase in range(1, 26)] + ["26-4k", "26", "27"]
 PARAMETERS = 3 * 128 * 256
 PROTOCOL = "overlapping windows of 128 tokens, stride 64"
@@ -164,7 +168,7 @@ SAMPLES = (
 
 
 def scores_of(model: str) -> dict[str, Any]:
-    tuned = model == "instruct"
+    tuned = model in TUNED
     answers = [
         {
             "kind": kind,
@@ -271,14 +275,18 @@ def write_run(run: Path, *, phases: int = 27, steps_per_phase: int = 35) -> Path
     tuning = [{"step": 5 * n, "loss": 2.4 * math.exp(-n / 9) + 0.3, "learning_rate": 1e-3} for n in range(1, 31)]
     write_lines(folders["sft"] / "metrics.jsonl", tuning)
     write_json(folders["sft"] / "manifest.json", manifest("sft", inputs={}, counts={"dialogues": 4000}))
-    for model in ("base", "instruct"):
+    for stage, figures in (("dpo", {"rewards/margins": 0.4}), ("on-policy", {"reward": 0.7, "kl": 0.1})):
+        lines = [{"step": n, "loss": 0.6 / n} | {key: value * n for key, value in figures.items()} for n in (1, 2, 3)]
+        write_lines(folders[stage] / "metrics.jsonl", lines)
+        write_json(folders[stage] / "manifest.json", manifest(stage, inputs={}, counts={"steps": 3}))
+    for model in ("base", *TUNED):
         write_json(folders["scores"] / model / "scores.json", scores_of(model))
     write_json(folders["scores"] / "manifest.json", manifest("scores", inputs={}, counts={}))
     for repo in ("yulanmini-tiny", "yulanmini-tiny-instruct"):
         (folders["hub"] / "someone" / repo).mkdir(parents=True)
         (folders["hub"] / "someone" / repo / "README.md").write_text("# A card")
     write_json(folders["hub"] / "manifest.json", manifest("hub", inputs={}, counts={"repos": 2}))
-    seconds = (9.1, 4.0, 14.2, 231.4, 3.9, 41.0, 33.3, 2.2)
+    seconds = (9.1, 4.0, 14.2, 231.4, 3.9, 21.0, 11.0, 9.0, 33.3, 2.2)
     timings = [
         {"stage": stage, "started": 0.0, "seconds": spent, "peak_rss_bytes": int(3e8 + 1e7 * spent), "finished": True}
         for stage, spent in zip(STAGES, seconds, strict=True)

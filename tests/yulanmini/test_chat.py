@@ -22,7 +22,7 @@ from yulanmini import cli
 from yulanmini.chat.conversation import Conversation, Sampling
 from yulanmini.chat.session import one_question, talk
 from yulanmini.errors import RunError
-from yulanmini.run_layout import MERGED, SFT, TOKENIZER
+from yulanmini.run_layout import DPO, MERGED, ON_POLICY, SFT, TOKENIZER
 
 GREEDY = Sampling(max_new_tokens=8)
 
@@ -249,7 +249,7 @@ def test_a_folder_of_models_names_them(
     smoke_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call(monkeypatch, smoke_run, "--prompt", "a") == 2
-    assert f"Model folders in it: {MERGED}, {SFT}." in capsys.readouterr().err
+    assert f"Model folders in it: {MERGED}, {SFT}, {DPO}, {ON_POLICY}." in capsys.readouterr().err
 
 
 def test_piped_text_is_one_question_and_a_script_of_lines_a_conversation(

@@ -96,8 +96,10 @@ def test_problems_are_pooled_by_level_with_their_chance(run: Path) -> None:
     assert levels[0]["count"] == 200
     assert levels[0]["chance"] == pytest.approx((0.05 + 0.5 + 0.1 + 0.5) / 4)
     right = sum(round(50 * share) for share in (0.93, 0.97, 0.81, 0.2))
-    assert levels[0]["instruct"] == pytest.approx(right / 200)
-    assert levels[0]["base"] < levels[0]["chance"]
+    assert problems["models"] == ["Base", "SFT", "DPO", "On-policy"]
+    assert levels[0]["values"][1:] == [pytest.approx(right / 200)] * 3
+    assert levels[0]["values"][0] < levels[0]["chance"]
+    assert levels[0]["intervals"][-1][0] < right / 200 < levels[0]["intervals"][-1][1]
 
 
 def test_there_is_one_held_out_figure_a_domain_and_one_loss_of_the_end(run: Path, page: str) -> None:
@@ -105,8 +107,10 @@ def test_there_is_one_held_out_figure_a_domain_and_one_loss_of_the_end(run: Path
     assert [table["task"] for table in score_tables(report["scores"], report["heldout"])] == ["problems"]
     for row in gains(report["heldout"], report["scores"]):
         level = DOMAINS[row["domain"]][1]
-        assert row["tuned"] == pytest.approx(level * 0.9)
-        assert row["cost"] == change(level * 0.9 / row["last"] - 1)
+        assert list(row["tuned"]) == ["SFT", "DPO", "On-policy"]
+        value, cost = row["tuned"]["DPO"]
+        assert value == pytest.approx(level * 0.9)
+        assert cost == change(level * 0.9 / row["last"] - 1)
     losses = [
         line["loss"] for line in map(json.loads, (run / "04-pretrain" / "metrics.jsonl").read_text().splitlines())
     ]
@@ -122,12 +126,12 @@ def test_there_is_one_held_out_figure_a_domain_and_one_loss_of_the_end(run: Path
 
 def test_scores_on_other_text_do_not_stand_beside_those_of_pretraining(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", phases=2, steps_per_phase=4)
-    path = run / "07-scores" / "base" / "scores.json"
+    path = run / "09-scores" / "base" / "scores.json"
     content = json.loads(path.read_text())
     content["rows"][2]["bytes"] += 1
     path.write_text(json.dumps(content))
     report = collect(run)
-    assert all(row["tuned"] is None for row in gains(report["heldout"], report["scores"]))
+    assert all(row["tuned"] == {} for row in gains(report["heldout"], report["scores"]))
     assert [table["task"] for table in score_tables(report["scores"], report["heldout"])] == ["heldout", "problems"]
 
 
@@ -146,7 +150,7 @@ def test_samples_are_of_what_was_learnt_and_of_what_was_not(run: Path) -> None:
     assert [pair["group"] for pair in shown["right"]] == ["level 1 / addition", "level 1 / counting"]
     assert [pair["group"] for pair in shown["wrong"]] == ["level 2 / sorting"]
     assert shown["right"][0]["score"]["correct"] == round(50 * 0.93)
-    assert all(pair["instruct"]["correct"] for pair in shown["right"])
+    assert all(pair["answers"]["On-policy"]["correct"] for pair in shown["right"])
 
 
 def test_files_that_were_not_read_are_named(tmp_path: Path, page: str) -> None:
@@ -239,7 +243,7 @@ def test_identities_are_unique_and_every_link_has_its_target(page: str) -> None:
 
 def test_every_chart_is_xml_with_a_title_a_description_and_a_table(page: str) -> None:
     charts = re.findall(r"<svg .*?</svg>", page, flags=re.S)
-    assert len(charts) == 2 * 9
+    assert len(charts) == 2 * 13
     for chart in charts:
         root = ElementTree.fromstring(chart)
         title, description = root.find("title"), root.find("desc")
@@ -277,7 +281,7 @@ def test_stacked_bars_fill_their_height(page: str) -> None:
 def test_text_of_models_and_of_files_is_escaped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", phases=2, steps_per_phase=4)
     evil = "<script>alert(1)</script>&\"'</title></style>"
-    scores = run / "07-scores" / "instruct" / "scores.json"
+    scores = run / "09-scores" / "on-policy" / "scores.json"
     content = json.loads(scores.read_text())
     content["samples"][0] |= {"prompt": evil, "output": evil}
     scores.write_text(json.dumps(content))

@@ -14,7 +14,7 @@ from hub_cards.run_files import Names
 from yulanmini.report import collect
 from yulanmini.report.scores import samples
 from yulanmini.report.sections import commands
-from yulanmini.run_layout import MERGED, SCORES, SFT, card_files
+from yulanmini.run_layout import MERGED, ON_POLICY, SCORES, card_files
 
 
 def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
@@ -23,11 +23,11 @@ def test_the_report_of_a_finished_run_lacks_nothing(smoke_run: Path) -> None:
     assert {stage["status"] for stage in report["stages"]} == {"done"}
     assert all(
         report[section]
-        for section in ("corpus", "cleaning", "tokenizer", "mixture", "heldout", "merge", "sft", "scores")
+        for section in ("corpus", "cleaning", "tokenizer", "mixture", "heldout", "merge", "tuning", "scores")
     )
     page = (smoke_run / "report.html").read_text()
     assert "not run" not in re.sub(r"<(style|script).*?</\1>", "", page, flags=re.S)
-    assert page.count('class="chart wide"') == 16
+    assert page.count('class="chart wide"') == 20
 
 
 def test_report_json_holds_the_figures_of_the_page(smoke_run: Path) -> None:
@@ -54,7 +54,7 @@ def test_samples_are_of_both_models_and_both_languages(smoke_run: Path) -> None:
     shown = samples(collect(smoke_run)["scores"])
     answered = shown["right"] + shown["wrong"]
     assert {sample["language"] for sample in answered} == {"en", "zh"}
-    assert all(sample["base"] and sample["instruct"] for sample in answered)
+    assert all(set(sample["answers"]) == {"Base", "SFT", "DPO", "On-policy"} for sample in answered)
     assert len({sample["domain"] for sample in shown["continued"]}) == 6
 
 
@@ -73,7 +73,7 @@ def test_the_question_on_page_and_cards_gets_the_answer_that_was_scored(
     smoke_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run = Path(shutil.copytree(smoke_run, tmp_path / "run"))
-    asked = {model: right_by_decree(run / SCORES / model / "scores.json") for model in ("base", "instruct")}
+    asked = {model: right_by_decree(run / SCORES / model / "scores.json") for model in ("base", "on-policy")}
     monkeypatch.chdir(run)
 
     def printed(code: str) -> str:
@@ -81,13 +81,15 @@ def test_the_question_on_page_and_cards_gets_the_answer_that_was_scored(
         return capsys.readouterr().out
 
     [chat] = [shown["code"] for shown in commands(collect(run)) if "pipeline" in shown["code"]]
-    assert printed(chat).strip().startswith(asked["instruct"]["output"])
-    for model, folder in (("base", MERGED), ("instruct", SFT)):
+    assert printed(chat).strip().startswith(asked["on-policy"]["output"])
+    for model, folder in (("base", MERGED), ("on-policy", ON_POLICY)):
         names = Names.parse("someone/tiny")
-        card, _ = model_card(card_files(run), model, names, licence="mit")
+        kind = "base" if model == "base" else "instruct"
+        card, _ = model_card(card_files(run), kind, names, licence="mit")
         code = card.split("```python\n")[1].split("```")[0]
         answer = printed(code.replace(names.base if model == "base" else names.instruct, folder))
-        assert asked[model]["text"] + asked[model]["output"] in answer.replace("\n ", "\n")
+        # An answer is scored without the space around it.
+        assert "".join((asked[model]["text"] + asked[model]["output"]).split()) in "".join(answer.split())
 
 
 def right_by_decree(path: Path) -> dict[str, Any]:

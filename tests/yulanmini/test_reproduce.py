@@ -13,6 +13,7 @@ import pytest
 
 from train.tuning.checkpoints import METRICS_FILE, work_folder
 from yulanmini.reproduce.stages import STAGES
+from yulanmini.run_layout import MERGED, MODELS
 
 YULANMINI = [sys.executable, "-m", "yulanmini.cli"]
 
@@ -53,7 +54,11 @@ def test_a_run_killed_in_every_stage_ends_with_the_weights_of_an_undisturbed_one
     subprocess.run(command(undisturbed), check=True, capture_output=True)
     progress = {
         "pretrain": killed / "04-pretrain" / "metrics.jsonl",
-        "sft": work_folder(killed / "06-sft") / METRICS_FILE,
+        **{
+            stage: work_folder(killed / folder) / METRICS_FILE
+            for stage, (folder, _) in MODELS.items()
+            if folder != MERGED
+        },
     }
     for stage in STAGES:
         kill_in_stage(killed, stage.name, progress.get(stage.name))

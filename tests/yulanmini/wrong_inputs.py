@@ -348,6 +348,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--run reproduction --seeds 0", "seeds"),
         ("--run reproduction --out file.txt", "file.txt"),
     ],
+    "train instruct-study": [
+        ("--run nodir --out new", "nodir"),
+        ("--run folder --out new", "folder"),
+        ("--run reproduction --out new", "01-corpus"),
+        ("--run reproduction --seeds 0", "seeds"),
+    ],
     "train stability-study": [
         ("--run nodir", "nodir"),
         ("--run folder", "folder"),

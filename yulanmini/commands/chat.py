@@ -8,12 +8,12 @@ import typer
 
 from yulanmini.console import AsJson, emit_json, say
 from yulanmini.errors import RunError
-from yulanmini.run_layout import SFT
+from yulanmini.run_layout import ON_POLICY
 
 app = typer.Typer(add_completion=False)
 
 
-@app.command(epilog=f'Example: yulanmini chat runs/tiny/{SFT} --prompt "What is the last digit of 4821?"')
+@app.command(epilog=f'Example: yulanmini chat runs/tiny/{ON_POLICY} --prompt "What is the last digit of 4821?"')
 def chat(
     model: Annotated[str, typer.Argument(help="Model folder, folder of a LoRA adapter, or Hub id.")],
     prompt: Annotated[

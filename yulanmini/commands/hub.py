@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
-from yulanmini.run_layout import MERGED, SFT, card_files
+from yulanmini.run_layout import MERGED, ON_POLICY, card_files
 
 app = new_group()
 
@@ -22,7 +22,7 @@ def hub() -> None:
 
 @app.command(epilog="Example: yulanmini hub card runs/tiny --model instruct --repo-id me/tiny > README.md")
 def card(
-    run: Annotated[Path, typer.Argument(help=f"Run folder of `yulanmini reproduce`, or its {MERGED} or {SFT}.")],
+    run: Annotated[Path, typer.Argument(help=f"Run folder of `yulanmini reproduce`, or its {MERGED} or {ON_POLICY}.")],
     model: Annotated[str | None, typer.Option(help="base or instruct; not needed for a stage's folder.")] = None,
     repo_id: Annotated[str, typer.Option(help="Repo id of the base model; links are derived from it.")] = (
         "your-name/yulanmini"

@@ -31,8 +31,8 @@ def reproduce(
 ) -> None:
     """The whole life of the model in miniature, on CPU, offline: recipe to report.
 
-    Corpus, tokenizer, 28 packed mixes, 27 phases of pretraining with annealing, merge to Llama, SFT, scores,
-    cards and Hub folders, then report.html. Interrupt it at any moment; the same command resumes.
+    Corpus, tokenizer, 28 packed mixes, 27 phases of pretraining with annealing, merge to Llama, SFT, DPO, on-policy
+    training, scores, cards and Hub folders, then report.html. Interrupt it at any moment; the same command resumes.
     """
     import os
 

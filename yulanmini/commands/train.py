@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.commands import train_start
+from yulanmini.commands import train_start, train_study
 from yulanmini.commands.train_select import select
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN, study_inputs
@@ -42,6 +42,9 @@ app.command(epilog="Example: yulanmini train anneal YuLan-Mini-Before-Annealing 
 )
 app.command(epilog="Example: yulanmini train select select-tiny --set targets.mine=examples.jsonl output_dir=selected")(
     select
+)
+app.command(epilog="Example: yulanmini train instruct-study --run runs/tiny --out studies/instruct --seeds 3")(
+    train_study.instruct_study
 )
 app.command(epilog="Example: yulanmini train config sft-lora > mine.yaml")(train_start.config)
 

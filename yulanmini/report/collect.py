@@ -13,9 +13,9 @@ from data_recipes.rows.stats import continued_share
 from eval.scores import SCORES_NAME, is_share, side_by_side
 from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
-from yulanmini.report.training_curves import heldout, instruction_tuning, pretraining
+from yulanmini.report.training_curves import heldout, pretraining, tuning
 from yulanmini.report.training_figures import PANELS
-from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, STAGES, TIMINGS_FILE
+from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, MODELS, PRETRAIN, SCORES, STAGES, TIMINGS_FILE
 
 SCHEMA_VERSION = 1
 
@@ -42,7 +42,11 @@ def collect(run: Path) -> dict[str, Any]:
         "pretraining": pretraining(folder, PRETRAIN, PANELS),
         "heldout": heldout(folder, PRETRAIN),
         "merge": folder.json(f"{MERGED}/merge_certificate.json"),
-        "sft": instruction_tuning(folder, SFT),
+        "tuning": {
+            stage: figures
+            for stage, (name, _) in MODELS.items()
+            if name != MERGED and (figures := tuning(folder, name))
+        },
         "scores": scores(folder),
         "hub": hub(folder, manifests["hub"]),
         "provenance": provenance(folder, manifests),
@@ -172,9 +176,9 @@ def continued_documents(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def scores(folder: RunFolder) -> dict[str, Any] | None:
-    """The scores of base and instruct as `eval` wrote them."""
-    found = {model: folder.json(f"{SCORES}/{model}/{SCORES_NAME}") for model in ("base", "instruct")}
-    return found if any(found.values()) else None
+    """The scores of each model that was scored, as `eval` wrote them, from the base to the last stage."""
+    found = {model: folder.json(f"{SCORES}/{model}/{SCORES_NAME}") for model in MODELS}
+    return {model: scored for model, scored in found.items() if scored} or None
 
 
 def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ from yulanmini.report.collect import collect, collect_training
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
 from yulanmini.report.figure import colour, domain_name
 from yulanmini.report.funnel import by_source
-from yulanmini.report.training_figures import training_figures, tuning_figure
+from yulanmini.report.training_figures import training_figures
+from yulanmini.report.tuning_figures import tuning_figures
 
 PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
 
@@ -49,7 +50,7 @@ def render(report: dict[str, Any]) -> str:
         tiles=sections.tiles(report),
         stages=sections.stages(report),
         mixture=mixture_figure(report["mixture"]) if report["mixture"] else None,
-        tuning=tuning_figure(report["sft"]) if report["sft"] else None,
+        tuning=tuning_figures(report["tuning"]),
         parity=sections.parity(report["merge"]),
         score_tables=scores.score_tables(report["scores"], report["heldout"]),
         samples=scores.samples(report["scores"]),
@@ -101,6 +102,7 @@ def filled(template: str, **values: Any) -> str:
         name: getattr(units, name) for name in ("integer", "compact", "significant", "percent", "duration", "size")
     }
     environment.filters |= {function.__name__: function for function in (raised, domain_name, colour, embedded_json)}
+    environment.filters["interval"] = lambda ends: f"{round(100 * ends[0])}–{round(100 * ends[1])}"
     environment.filters["yaml"] = lambda value: yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
     styles = "".join(loader.get_source(environment, name)[0] for name in ("chart.css", "report.css"))
     return environment.get_template(f"{template}.html.jinja").render(styles=Markup(styles), **values)

@@ -9,7 +9,7 @@ from data_recipes.recipes.phases import is_annealing
 from eval.demonstration import demonstration, was_right_nowhere
 from yulanmini.report import scores, units
 from yulanmini.report.collect import in_order
-from yulanmini.run_layout import MERGED, PRETRAIN, SFT
+from yulanmini.run_layout import MERGED, MODELS, PRETRAIN, last_model
 
 # Kinds of origin as the corpus counts them (data_recipes/corpus/build.py).
 ORIGIN_NAMES = {
@@ -38,6 +38,8 @@ def summary(report: dict[str, Any]) -> str:
     after = [
         ("merge", "merged into a plain Llama"),
         ("sft", "tuned to answer"),
+        ("dpo", "taught to prefer right answers"),
+        ("on-policy", "rewarded for its own"),
         ("scores", "scored on problems it had never seen"),
     ]
     parts = [words for stage, words in after if stage in done]
@@ -58,7 +60,7 @@ def tiles(report: dict[str, Any]) -> list[dict[str, Any]]:
     stable, last = bits.get("before_annealing"), bits.get("last")
     gain = last / stable - 1 if stable and last is not None else None
     difference = merge["float32"]["max_abs_logit_difference"] if merge else None
-    base, instruct = easiest["values"] if easiest else (None, None)
+    base, instruct = (easiest["values"][0], easiest["values"][-1]) if easiest else (None, None)
     note = easiest and f"{easiest['measure']}; chance {units.percent(easiest['chance'])}, base {units.percent(base)}"
     start, before = units.significant(bits.get("first")), units.significant(stable)
     parity_note = "largest logit difference in fp32, plain Llama against the original"
@@ -221,11 +223,13 @@ def commands(report: dict[str, Any]) -> list[dict[str, str]]:
     shown = []
     if "merge" in done:
         shown.append(command("The merged base model: a plain Llama, without this package", "python", LOAD))
-    if "sft" in done:
-        prompt, how_good = question_to_show((report["scores"] or {}).get("instruct"))
-        talk = TALK.format(folder=SFT, prompt=shlex.quote(prompt))
+    instruct = last_model(done)
+    if instruct:
+        folder = MODELS[instruct][0]
+        prompt, how_good = question_to_show((report["scores"] or {}).get(instruct))
+        talk = TALK.format(folder=folder, prompt=shlex.quote(prompt))
         shown.append(command(f"The instruct model{how_good}", "bash", talk))
-        chat = CHAT.format(folder=SFT, prompt=json.dumps(prompt, ensure_ascii=False))
+        chat = CHAT.format(folder=folder, prompt=json.dumps(prompt, ensure_ascii=False))
         shown.append(command("The same in Python, with transformers alone", "python", chat))
     if report["pretraining"] and report["pretraining"]["models"]:
         path = report["pretraining"]["models"][-1]

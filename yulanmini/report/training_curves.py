@@ -186,21 +186,18 @@ def heldout(folder: RunFolder, name: str) -> dict[str, Any] | None:
     return {"step": steps, "phase": phases, "domains": domains, "protocol": records[-1].get("protocol")}
 
 
-def instruction_tuning(folder: RunFolder, name: str) -> dict[str, Any] | None:
-    """The loss curve of supervised fine-tuning."""
+def tuning(folder: RunFolder, name: str) -> dict[str, Any] | None:
+    """What a stage of tuning logged at each step: loss and rate, and what else is a number."""
     logged = [record for record in folder.lines(f"{name}/metrics.jsonl") if "step" in record and "loss" in record]
     records = finite(last_of_each(logged, "step"))
     manifest = folder.json(f"{name}/manifest.json")
     if not records and manifest is None:
         return None
     shown = thinned(records)
+    numbers = {key for record in shown for key, value in record.items() if isinstance(value, int | float)}
     return {
         "finished": manifest is not None,
         "steps": records[-1]["step"] if records else None,
         "counts": (manifest or {}).get("counts", {}),
-        "curves": {
-            "step": [record["step"] for record in shown],
-            "loss": [record.get("loss") for record in shown],
-            "lr": [record.get("lr", record.get("learning_rate")) for record in shown],
-        },
+        "curves": {key: [record.get(key) for record in shown] for key in sorted(numbers | {"step", "loss"})},
     }

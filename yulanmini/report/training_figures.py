@@ -320,28 +320,3 @@ def training_figures(run: dict[str, Any], continued: dict[str, Any] | None = Non
         **{key: monitor_figure(run, key) for key in PANELS if key in run["monitors"]},
         "speed": speed_figure(run),
     }
-
-
-def tuning_figure(tuning: dict[str, Any]) -> Figure | None:
-    """The loss of supervised fine-tuning."""
-    curves = tuning["curves"]
-    if not curves["step"]:
-        return None
-    raw, smoothed = raw_and_smooth("loss", curves["step"], curves["loss"], max(len(curves["step"]) // 30, 1) | 1)
-    ends = [(0, "First"), (len(curves["step"]) // 2, "Middle"), (-1, "Last")]
-    return step_figure(
-        tuning,
-        "sft",
-        "Instruction tuning: loss",
-        [raw, smoothed],
-        description="Loss on the answers of the training dialogues over the steps of supervised fine-tuning.",
-        bands=[],
-        log=True,
-        y_caption="nats per answer token, log scale",
-        caption="Only the assistant's tokens are learned from. Each step faint, their moving average over it.",
-        headers=["", "Step", "Loss", "Moving average"],
-        rows=[
-            [name, integer(curves["step"][at]), significant(curves["loss"][at]), significant(smoothed.y[at])]
-            for at, name in ends
-        ],
-    )

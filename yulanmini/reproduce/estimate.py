@@ -16,10 +16,10 @@ import yaml
 REFERENCE_FILE = Path(__file__).with_name("reference_times.yaml")
 ALL_PHASES = 27
 GROW_WITH_PHASES = ("data", "pretrain", "hub")
-USE_THREADS = ("pretrain", "sft", "scores")
+USE_THREADS = ("pretrain", "sft", "dpo", "on-policy", "scores")
 ONE_THREAD = 1.7  # times as long as on two; more than two bring a miniature next to nothing
 # Stages of which one progress bar shows all of the work; others have several, or none.
-ONE_BAR = ("pretrain", "sft")
+ONE_BAR = ("pretrain", "sft", "on-policy")
 TIME_LEFT = re.compile(r"<(?:(\d+):)?(\d+):(\d+)[,\]]")
 # What the test is worth beside what stages really took, in seconds of the reference machine.
 TRUST_IN_TEST = 15.0

@@ -13,7 +13,10 @@ ALL_PHASES = 27
 
 
 class Settings(BaseModel):
-    """One scale. Training configs are named as for `yulanmini train`; `*_overrides` change keys of theirs."""
+    """One scale. Training configs are named as for `yulanmini train`; `*_overrides` change keys of theirs.
+
+    `pair_problems`: problems of each kind that the tuned model is asked for pairs, by level, `pair_samples` times each.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,6 +31,12 @@ class Settings(BaseModel):
     sft_config: str
     sft_max_length: int
     sft_overrides: dict[str, Any] = {}
+    pair_problems: dict[int, int]
+    pair_samples: int
+    dpo_config: str
+    dpo_overrides: dict[str, Any] = {}
+    on_policy_config: str
+    on_policy_overrides: dict[str, Any] = {}
     problems_per_kind: int
     free_bytes: int
 

@@ -10,14 +10,32 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.files import write_whole
-from data_recipes.manifest import MANIFEST_NAME, read_manifest, whole_folder, write_manifest
+from data_recipes.manifest import MANIFEST_NAME, folder_state, read_manifest, whole_folder, write_manifest
 from data_recipes.recipes.phases import ANNEALING_PHASE, phase_folder
 from yulanmini.reproduce.settings import Settings
-from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, PRETRAIN, SCORES, SFT, TOKENIZER, card_files
+from yulanmini.run_layout import (
+    CORPUS,
+    DATA,
+    DPO,
+    HUB,
+    MERGED,
+    MODELS,
+    ON_POLICY,
+    PAIRS,
+    PAIRS_FILE,
+    PRETRAIN,
+    PROMPTS_FILE,
+    SCORES,
+    SFT,
+    TOKENIZER,
+    card_files,
+)
 
 NAMESPACE = "your-name"
+PAIRS_KIND = "preference-pairs"
 SKIPPED_NAMED = 5
 REPLAYED_PHASES = 14  # of which the tuning mixes some text among the dialogues
+ANSWER_TOKENS = 24  # of on-policy training; the problems of its prompts are those of short answers
 SHORT_CONTEXT, LONG_CONTEXT = 4096, 28_672
 
 
@@ -56,6 +74,11 @@ class Run:
         """Tokens a row of the last phase trained."""
         published = LONG_CONTEXT if self.phases[-1] >= ANNEALING_PHASE else SHORT_CONTEXT
         return self.settings.context_lengths[published]
+
+    @property
+    def tuning_length(self) -> int:
+        """Tokens of the longest row in tuning."""
+        return min(self.settings.sft_max_length, self.context_length)
 
     @property
     def base_model(self) -> Path:
@@ -196,10 +219,71 @@ def instruct(run: Run) -> None:
             "dialogues": f"{CORPUS}/dialogues/train.jsonl",
             "pretraining.dir": DATA,
             "pretraining.phases": run.phases[-REPLAYED_PHASES:],
-            "max_length": min(run.settings.sft_max_length, run.context_length),
+            "max_length": run.tuning_length,
             "seed": run.seed,
             "threads": run.threads,
             **run.settings.sft_overrides,
+        },
+    )
+
+
+def prefer(run: Run) -> None:
+    if folder_state(run.folder(PAIRS), kind=PAIRS_KIND) != "finished":
+        draw_pairs(run)
+    run_script(
+        run,
+        "dpo",
+        run.settings.dpo_config,
+        {
+            "output_dir": DPO,
+            "model": SFT,
+            "pairs": f"{PAIRS}/{PAIRS_FILE}",
+            "max_length": run.tuning_length,
+            "seed": run.seed,
+            "threads": run.threads,
+            **run.settings.dpo_overrides,
+        },
+    )
+
+
+def draw_pairs(run: Run) -> None:
+    import torch
+
+    from yulanmini.reproduce.pairs import write_pairs
+
+    torch.set_num_threads(run.threads)
+    settings: dict[str, Any] = {
+        "per_kind": run.settings.pair_problems,
+        "samples": run.settings.pair_samples,
+        "seed": run.seed,
+    }
+    with whole_folder(run.folder(PAIRS)) as partial:
+        counts = write_pairs(run.folder(CORPUS) / "dialogues" / "train.jsonl", run.folder(SFT), partial, **settings)
+        write_manifest(
+            partial,
+            kind=PAIRS_KIND,
+            inputs=run.fingerprints(corpus=CORPUS, sft=SFT),
+            config=settings,
+            counts=counts,
+            seed=run.seed,
+        )
+
+
+def reward(run: Run) -> None:
+    answer = min(ANSWER_TOKENS, run.tuning_length // 2)
+    run_script(
+        run,
+        "on_policy",
+        run.settings.on_policy_config,
+        {
+            "output_dir": ON_POLICY,
+            "model": DPO,
+            "prompts": f"{PAIRS}/{PROMPTS_FILE}",
+            "max_prompt_length": run.tuning_length - answer,
+            "max_completion_length": answer,
+            "seed": run.seed,
+            "threads": run.threads,
+            **run.settings.on_policy_overrides,
         },
     )
 
@@ -214,23 +298,22 @@ def score(run: Run) -> None:
     logging.disable_progress_bar()  # of loading weights; the questions have one
     torch.set_num_threads(run.threads)
     trained = yaml.safe_load((run.folder(PRETRAIN) / "config.yaml").read_text())
-    models = {"base": (run.folder(MERGED), "question"), "instruct": (run.folder(SFT), "chat")}
     with whole_folder(run.folder(SCORES)) as partial:
-        for name, (model, prompt) in models.items():
+        for name, (folder, _) in MODELS.items():
             settings = {
-                "prompt": prompt,
+                "prompt": "question" if folder == MERGED else "chat",
                 "context": min(run.settings.context_lengths.values()),
                 # as in pretraining: one figure a domain, whichever measured it
                 "bytes_per_domain": trained["heldout"]["bytes_per_domain"],
                 "per_kind": run.settings.problems_per_kind,
             }
-            run_suite(model, data=run.folder(CORPUS), settings=settings, out=partial / name, progress=True)
+            run_suite(run.folder(folder), data=run.folder(CORPUS), settings=settings, out=partial / name, progress=True)
         write_manifest(
             partial,
             kind="scores",
-            inputs=run.fingerprints(corpus=CORPUS, base=MERGED, instruct=SFT),
+            inputs=run.fingerprints(corpus=CORPUS, **{name: folder for name, (folder, _) in MODELS.items()}),
             config={"problems_per_kind": run.settings.problems_per_kind},
-            counts={"models": len(models)},
+            counts={"models": len(MODELS)},
         )
 
 
@@ -261,6 +344,8 @@ STAGES = (
     Stage("pretrain", PRETRAIN, "warm-up, stable, 1-sqrt annealing with a longer context", pretrain),
     Stage("merge", MERGED, "scales folded into a plain Llama, logits compared", merge),
     Stage("sft", SFT, "instruction tuning on generated dialogues", instruct),
+    Stage("dpo", DPO, "preferences: its right answers before its wrong ones", prefer),
+    Stage("on-policy", ON_POLICY, "its own answers, rewarded where they are right", reward),
     Stage("scores", SCORES, "held-out bits per byte, unseen problems, samples", score),
     Stage("hub", HUB, "model and dataset cards, folders laid out as Hub repos", publish),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, is_share, side_by_side
 from yulanmini.report import units
-from yulanmini.run_layout import PRETRAIN, SFT
+from yulanmini.run_layout import MODELS, PRETRAIN, last_model
 
 
 def closing(report: Mapping[str, Any], out: Path) -> str:
@@ -34,22 +34,22 @@ def _heldout(report: Mapping[str, Any]) -> Iterator[str]:
 def _scores(report: Mapping[str, Any]) -> Iterator[str]:
     scored = report["scores"] or {}
     rows = [
-        entry
-        for entry in side_by_side([scored.get("base"), scored.get("instruct")])
-        if is_share(entry) and SEPARATOR not in entry["group"]
+        entry for entry in side_by_side(list(scored.values())) if is_share(entry) and SEPARATOR not in entry["group"]
     ]
     if not rows:
         return
-    yield "\nUnseen problems answered right   base  instruct  chance   of"
+    names = "".join(f"{MODELS[model][1]:>11}" for model in scored)
+    yield f"\nUnseen problems answered right{names}  chance   of"
     for row in rows:
-        base, instruct = (units.percent(value) for value in row["values"])
+        values = "".join(f"{units.percent(value):>11}" for value in row["values"])
         chance = units.percent(row["chance"])
-        yield f"  {row['group']:<29} {base:>6} {instruct:>9} {chance:>7} {row['count']:>4,}"
+        yield f"  {row['group']:<28}{values} {chance:>7} {row['count']:>4,}"
 
 
 def _example(report: Mapping[str, Any]) -> Iterator[str]:
     """One answer of the instruct model: of the kind that it does best, one that was right."""
-    instruct = (report["scores"] or {}).get("instruct")
+    scored = report["scores"] or {}
+    instruct = scored.get(last_model(scored) or "")
     if not instruct:
         return
     shown = demonstration(instruct)
@@ -68,9 +68,10 @@ def _example(report: Mapping[str, Any]) -> Iterator[str]:
 def _next(report: Mapping[str, Any], out: Path) -> Iterator[str]:
     done = {stage["stage"] for stage in report["stages"] if stage["status"] == "done"}
     yield f"\nLook at {out / 'report.html'}. Next:"
-    shown = demonstration((report["scores"] or {}).get("instruct") or {"rows": [], "samples": []})
-    if "sft" in done:
-        folder = shlex.quote(str(out / SFT))
+    instruct = last_model(done)
+    shown = demonstration((report["scores"] or {}).get(instruct or "") or {"rows": [], "samples": []})
+    if instruct:
+        folder = shlex.quote(str(out / MODELS[instruct][0]))
         asked = f" --prompt {shlex.quote(shown['prompt'])}" if shown and "\n" not in shown["prompt"] else ""
         yield f"  yulanmini chat {folder}{asked}"
     if "pretrain" in done:
