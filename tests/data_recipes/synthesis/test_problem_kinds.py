@@ -329,3 +329,24 @@ def test_math_verify_agrees_with_the_exact_answer_and_not_with_another(name):
     for gold, answer in found.items():
         agrees = [verify(parse(f"${other}$", parsing_timeout=None), answer, timeout_seconds=None) for other in found]
         assert agrees == [other == gold for other in found], (gold, answer)
+
+
+def exact_value(expression):
+    """The value of a written expression, by Python's own parser with fractions for numbers."""
+    text = re.sub(r"\d+(?:\.\d+)?", r"F('\g<0>')", expression.replace("×", "*").replace("÷", "/"))
+    return eval(re.sub(r"\^F\('(\d+)'\)", r"**\1", text), {"F": Fraction})
+
+
+def test_every_equation_in_the_steps_of_harder_problems_is_true():
+    checked = Counter()
+    shares = {kind.name: 1.0 for kind in all_kinds().values() if kind.level >= 4}
+    for problem in islice(distinct_problems(seed=8, heldout=False, shares=shares, languages=LANGUAGES), 2_000):
+        for part in re.split(r"[:：,，。；]|\.$", "\n".join(problem.steps), flags=re.MULTILINE):
+            for line in filter(None, map(str.strip, part.split("\n"))):
+                sides = line.split("=") if re.fullmatch(r"[-\d+×÷/^().= ]+", line) else []
+                sides = [side for side in sides if "..." not in side]
+                if len(sides) > 1 and all(side.count("(") == side.count(")") for side in sides):
+                    assert len({exact_value(side.strip()) for side in sides}) == 1, (problem, line)
+                    checked[problem.kind] += 1
+    assert len(checked) > 50
+    assert checked.total() > 2_500
