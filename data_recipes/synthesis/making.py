@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -94,7 +94,8 @@ async def make_sample(run: Run, seed: Seed, ask: Ask, verifiers: Verifiers) -> M
     else:
         drawn = await asyncio.gather(*(draw_sample(run, seed, one) for one in asked))
     counts = sum((one.counts for one in asked), Counter({"lost": int(any(one.lost for one in asked))}))
-    return Made(seed, await verifiers.judge(drawn), counts)
+    sample = await verifiers.judge(drawn)
+    return Made(replace(seed, values={}), sample, counts)  # what is kept until the shard is written holds no long texts
 
 
 async def draw_sample(run: Run, seed: Seed, asked: Asked) -> Sample:
@@ -128,14 +129,14 @@ async def _make(run: Run, shards: Sequence[Shard], rank: int, tasks: int) -> Non
     limits = run.server.share(tasks)
     window = max(LEAST_WINDOW, WINDOW * limits["concurrency"])
     usage = Usage()
-    async with (
-        Endpoint(run.server.url, usage=usage, **limits) as endpoint,
-        Verifiers(run.kind, run.checks, tasks) as verifiers,
-        Progress(run.work, rank, usage) as progress,
-        asyncio.TaskGroup() as group,
-    ):
-        with ExitStack() as open_files:
-            held: deque[tuple[OpenShard, asyncio.Task[Made]]] = deque()
+    held: deque[tuple[OpenShard, asyncio.Task[Made]]] = deque()
+    with ExitStack() as open_files:  # closed when no task is left that could write to them
+        async with (
+            Endpoint(run.server.url, usage=usage, **limits) as endpoint,
+            Verifiers(run.kind, run.checks, tasks) as verifiers,
+            Progress(run.work, rank, usage) as progress,
+            asyncio.TaskGroup() as group,
+        ):
 
             async def write_first() -> None:
                 shard, task = held.popleft()
