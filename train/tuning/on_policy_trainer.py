@@ -18,6 +18,7 @@ from trl import RLOOTrainer
 
 from data_recipes.errors import DataError
 from train.errors import TrainError
+from train.tuning.answer_head import LARGEST_TABLE, add_answer_head
 from train.tuning.rewards.base import Completion, Reward, scores_of
 from train.tuning.server_generation import ServerGeneration
 
@@ -43,11 +44,32 @@ class OnPolicyTrainer(RLOOTrainer):
         self.reward_func_names = [reward.name for reward in rewards]
         self.generation_batch = generation_batch
         self.server = server
+        self.has_answer_head = self._add_answer_heads() if self.args.device.type == "cpu" else False
         if self.is_fsdp_enabled and self.args.world_size > 1:
             # Every rank must take part in every forward pass, until the last rank's answers are done; transformers
             # sees that by itself only in models that it has sharded itself.
             model = self.accelerator.unwrap_model(self.model)
             model.generate = partial(model.generate, synced_gpus=True)
+
+    def _add_answer_heads(self) -> bool:
+        models = [self.accelerator.unwrap_model(model) for model in (self.model, self.ref_model) if model is not None]
+        bases = [model.get_base_model() if hasattr(model, "get_base_model") else model for model in models]
+        return all(add_answer_head(base, temperature=self.temperature) for base in bases)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, batch_size: Any = None, **more: Any
+    ) -> Any:
+        rows = batch_size or len(input_ids)
+        vocabulary = self.accelerator.unwrap_model(model).config.vocab_size
+        if not self.has_answer_head or rows * logits_to_keep * vocabulary > LARGEST_TABLE:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, **more
+            )
+        found = []
+        for ids, mask in zip(input_ids.split(rows), attention_mask.split(rows), strict=True):
+            with self.accelerator.autocast():
+                found.append(model(input_ids=ids, attention_mask=mask, answer_tokens=logits_to_keep))
+        return torch.cat([output.log_probs for output in found]), torch.cat([output.entropy for output in found]), None
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card with every checkpoint: hub_cards writes it from the finished run."""

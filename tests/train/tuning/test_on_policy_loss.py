@@ -137,6 +137,20 @@ def test_the_loss_is_the_clipped_surrogate_over_whole_answers(stepped):
         )
 
 
+def test_the_head_of_a_cpu_gives_what_trls_gives(stepped, monkeypatch):
+    trainer, output, _, _ = stepped
+    assert trainer.has_answer_head
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    kept = output["completion_mask"].bool()
+    given = (trainer.model, ids, mask, output["completion_ids"].size(1))
+    ours = trainer._get_per_token_logps_and_entropies(*given, batch_size=5, compute_entropy=True)
+    monkeypatch.setattr(trainer, "has_answer_head", False)
+    theirs = trainer._get_per_token_logps_and_entropies(*given, batch_size=5, compute_entropy=True)
+    for one, other in zip(ours[:2], theirs[:2], strict=True):
+        torch.testing.assert_close(one[kept], other[kept], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("changes", [{}, {"lora": {"rank": 2, "alpha": 4}}], ids=["full", "lora"])
 def test_the_kl_is_zero_where_the_policy_is_still_the_reference(tmp_path, changes):
     trainer = make_trainer(tmp_path, **changes)
