@@ -10,7 +10,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from train.config import AdamWSettings, DataSettings, ModelPlace, Settings
 from train.tuning.rewards.base import RewardSettings, settings_of
-from train.tuning.trainer_keys import check_trainer_keys
+from train.tuning.trainer_keys import check_dpo_keys, check_trainer_keys
 
 
 class TuningOptimizerSettings(AdamWSettings):
@@ -156,6 +156,20 @@ class SftConfig(TuningConfig):
     group_by_length: int = Field(1, ge=1)
     z_loss: float = Field(0.0, ge=0)
 
+    @model_validator(mode="after")
+    def _one_loss(self) -> "SftConfig":
+        other, smooths = (
+            self.trainer.get("loss_type", "nll") == "dft",
+            self.trainer.get("label_smoothing_factor", 0) > 0,
+        )
+        if self.z_loss and (other or smooths):
+            raise ValueError(
+                "z_loss is added to the plain cross-entropy; take it or loss_type and label smoothing out."
+            )
+        if other and smooths:
+            raise ValueError("trainer.label_smoothing_factor has no effect with loss_type dft; take one of them out.")
+        return self
+
 
 class DpoConfig(TuningConfig):
     """One run of `train/dpo.py`: a model tuned on `pairs` of a better and a worse answer, without a reward model.
@@ -173,6 +187,14 @@ class DpoConfig(TuningConfig):
     group_by_length: int = Field(1, ge=1)
     beta: float = Field(0.1, gt=0)
     reference: Literal["before", "each step"] = "before"
+
+    @model_validator(mode="after")
+    def _keys_of_other_losses_are_not_ignored(self) -> "DpoConfig":
+        losses = self.trainer.get("loss_type", ["sigmoid"])
+        check_dpo_keys(self.trainer, {losses} if isinstance(losses, str) else set(losses))
+        if self.reference == "each step" and "precompute_ref_batch_size" in self.trainer:
+            raise ValueError("trainer.precompute_ref_batch_size has no effect with reference 'each step'; take it out.")
+        return self
 
 
 class ServerSettings(Settings):

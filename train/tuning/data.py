@@ -28,6 +28,7 @@ from train.tuning.dialogues import LINES_AT_ONCE, Lines, lines_of, parse_dialogu
 from train.tuning.pretraining_rows import open_phases, pretraining_rows
 
 IGNORED_LABEL = -100
+PACKED_AT_ONCE = 2**28  # tokens; 2**31 are more than Arrow's lists hold
 Encoded = tuple[pa.RecordBatch, Counter, set[int]]
 """Rows of some lines, what became of these, and the tokens that end their answers."""
 ROWS_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -232,6 +233,16 @@ def training_order(
     return np.concatenate(parts)
 
 
+def packed(rows: Dataset, length: int) -> Dataset:
+    """Whole rows laid into rows of `length` tokens, best fit, decreasing.
+
+    TRL packs 1,000 rows at a time and begins anew with each: at 28,672 tokens that leaves 3 % of the log-normal lengths
+    of dialogues unfilled, one row for all of them 0.3 % (tests/train/tuning/test_tuning_exactness.py).
+    """
+    tokens = pc.sum(pc.list_value_length(rows.data.column("input_ids"))).as_py()
+    return pack_dataset(rows, length, "bfd", {"batch_size": max(1000, len(rows) * PACKED_AT_ONCE // tokens)})
+
+
 def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray, Dataset | None]:
     """The rows in training order, the tokens of each step (int64 [steps]), and the rows held out of them."""
     disable_progress_bars()
@@ -239,9 +250,9 @@ def ordered_rows(config: SftConfig, path: Path) -> tuple[Dataset, np.ndarray, Da
     trained, kept = held_out(len(rows), config.evaluation, seed=config.seed)
     evaluation = rows.select(kept) if len(kept) else None
     if evaluation is not None:
-        rows = rows.select(trained)
+        rows = rows.select(trained).flatten_indices()
     if config.packing == "bfd":
-        rows = pack_dataset(rows, config.max_length, "bfd")
+        rows = packed(rows, config.max_length)
     lengths = pc.list_value_length(rows.data.column("input_ids")).to_numpy().astype(np.int64)
     order = training_order(
         lengths,

@@ -9,10 +9,13 @@ from huggingface_hub.errors import HfHubHTTPError
 from peft import LoraConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig, PreTrainedModel
-from transformers.utils import is_bitsandbytes_available
+from transformers.utils import is_bitsandbytes_available, is_liger_kernel_available
 
 from data_recipes.errors import first_line, nearest
-from modeling_yulanmini.configuration_yulanmini import refuse_unpinned_kernel  # registers the architecture too
+from modeling_yulanmini.configuration_yulanmini import (  # registers the architecture too
+    YuLanMiniConfig,
+    refuse_unpinned_kernel,
+)
 from train.config import ModelPlace
 from train.errors import TrainError
 from train.model_setup.attention import choose_attention
@@ -86,12 +89,19 @@ def four_bits(settings: QuantizationSettings | None, dtype: str) -> BitsAndBytes
 
 
 def choose_trained(config: TuningConfig, model: PreTrainedModel, folder: Path) -> None:
-    """Freeze the scales where the config says so; TrainError for keys that this model has nothing for."""
+    """Freeze the scales where the config says so; TrainError for keys that have nothing to act on here."""
     scales = [parameter for name, parameter in model.named_parameters() if name.endswith("_alpha")]
     if config.train_scales is not None and not scales:
         raise TrainError(f"train_scales: the model of {folder} has no scales (alphas); it is merged. Take the key out.")
     for scale in scales if config.train_scales is False else ():
         scale.requires_grad_(False)
+    if config.trainer.get("use_liger_kernel"):
+        if not is_liger_kernel_available():
+            raise TrainError(
+                "trainer.use_liger_kernel: liger-kernel is not installed. Install it, or take the key out."
+            )
+        if model.config.model_type == YuLanMiniConfig.model_type:
+            raise TrainError("trainer.use_liger_kernel: Liger has no kernels for an unmerged model; take the key out.")
     if config.lora is not None and isinstance(config.lora.target_modules, list):
         linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
         last = sorted({name.rpartition(".")[2] for name in linear} - {"lm_head"})

@@ -239,6 +239,21 @@ def check_trainer_keys(trainer: Mapping[str, Any], *, script: str, trl_config: s
             raise ValueError(f"trainer.{name} {_why_not(name)}")
 
 
+def check_dpo_keys(trainer: Mapping[str, Any], losses: set[str]) -> None:
+    """ValueError for a key of DPO that acts only with another one, which is not there (read in TRL's DPOTrainer)."""
+    alpha = trainer.get("f_divergence_type") == "alpha_divergence"
+    acts = {
+        "label_smoothing": (bool(losses & {"robust", "exo_pair"}), "loss_type robust or exo_pair"),
+        "discopop_tau": ("discopop" in losses, "loss_type discopop"),
+        "f_alpha_divergence_coef": (alpha, "f_divergence_type alpha_divergence"),
+        "ref_model_mixup_alpha": (bool(trainer.get("sync_ref_model")), "sync_ref_model"),
+        "ref_model_sync_steps": (bool(trainer.get("sync_ref_model")), "sync_ref_model"),
+    }
+    for name, (has_effect, needed) in acts.items():
+        if name in trainer and not has_effect:
+            raise ValueError(f"trainer.{name} has an effect only with trainer.{needed}; add that or take it out.")
+
+
 def _why_not(name: str) -> str:
     for key, names in OWN_KEYS.items():
         if name in names:

@@ -2,12 +2,12 @@
 
 import pytest
 import trl
-from sft_miniature import write_sft_config
+from sft_miniature import write_dpo_config, write_sft_config
 
 from train.config_file import configs, load_config, script_of
 from train.errors import TrainError
 from train.tuning.config import DpoConfig, OnPolicyConfig, SftConfig, TuningConfig
-from train.tuning.trainer import common_arguments
+from train.tuning.trainer import common_arguments, enter
 from train.tuning.trainer_keys import IGNORED, OWN_KEYS, PASSED_ON, REFUSED, trl_fields
 
 KINDS: dict[str, type[TuningConfig]] = {kind.script: kind for kind in (SftConfig, DpoConfig, OnPolicyConfig)}
@@ -18,6 +18,7 @@ CONFIGS = [path for name, path in configs().items() if script_of(name) in KINDS]
 def test_every_committed_config_becomes_arguments_of_todays_trl(path, tmp_path):
     kind = KINDS[script_of(path.stem)]
     config = load_config(kind, path, ["threads=1"])
+    enter(config)
     arguments = getattr(trl, kind.trl_config)(max_steps=1, **common_arguments(config, tmp_path / "work"))
     assert arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps == config.batch_size
     assert arguments.learning_rate == config.optimizer.lr
@@ -71,6 +72,9 @@ def test_every_field_of_todays_trl_is_passed_on_or_refused_with_a_reason(kind):
         ("micro_batch_size=3", "batch_size 8 is not a multiple of micro_batch_size 3"),
         ("trainer.dataloader_num_worker=1", "Did you mean 'dataloader_num_workers'"),
         ("trainer.push_to_hub=true", "cannot be set: it is off"),
+        ("trainer.fsdp=true", "ranks and sharding are accelerate's answers"),
+        ("trainer.padding_free=true", r"set by this config's own keys \(packing\)"),
+        ("trainer={label_smoothing_factor: 0.1, loss_type: dft}", "no effect with loss_type dft"),
         ("seed.x=1", "'seed' is a value, not a section"),
         ("max_steps", "expected key=value"),
     ],
@@ -85,3 +89,24 @@ def test_overrides_are_typed_and_make_the_sections_they_need(tmp_path):
     config = load_config(SftConfig, write_sft_config(tmp_path), ["lora.rank=8", "lora.alpha=16", "max_steps=null"])
     assert config.lora is not None
     assert (config.lora.rank, config.lora.alpha, config.max_steps) == (8, 16.0, None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.label_smoothing_factor=0.1", "has no place in this stage"),
+        ("trainer.label_smoothing=0.1", "has an effect only with trainer.loss_type robust or exo_pair"),
+        ("trainer.ref_model_sync_steps=3", "has an effect only with trainer.sync_ref_model"),
+        ("trainer.max_prompt_length=3", "no field of TRL's DPOConfig"),
+        ("quantization.bits=4", "give 'lora' too"),
+    ],
+)
+def test_a_key_that_dpo_would_ignore_is_refused(tmp_path, override, message):
+    with pytest.raises(TrainError, match=message):
+        load_config(DpoConfig, write_dpo_config(tmp_path), [override])
+
+
+def test_a_z_loss_beside_a_loss_that_would_drop_it_is_refused(tmp_path):
+    path = write_sft_config(tmp_path, z_loss=0.1)
+    with pytest.raises(TrainError, match="z_loss is added to the plain cross-entropy"):
+        load_config(SftConfig, path, ["trainer.loss_type=dft"])
