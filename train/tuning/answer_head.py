@@ -34,7 +34,10 @@ def add_answer_head(model: Any, *, temperature: float) -> bool:
         table = torch.log_softmax(self.get_output_embeddings()(hidden_states).float() / temperature, dim=-1)
         with torch.no_grad():
             entropy = -(table.exp() * table).sum(-1)
-        return ModelOutput(log_probs=table.gather(-1, ids[..., None]).squeeze(-1), entropy=entropy)
+        log_probs = (
+            table.gather(-1, ids[..., None]).squeeze(-1).clone()
+        )  # FSDP2 cannot hook a view for the backward pass
+        return ModelOutput(log_probs=log_probs, entropy=entropy)
 
     model.forward = MethodType(forward, model)
     return True

@@ -6,6 +6,7 @@ tests/train/tuning/test_on_policy_loss.py.
 
 import json
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from train.tuning.answer_head import LARGEST_TABLE, add_answer_head
 from train.tuning.rewards.base import Completion, Reward, scores_of
 from train.tuning.server_generation import ServerGeneration
 
+warnings.filterwarnings("ignore", message=r"`is_gradient_checkpointing` is deprecated", category=FutureWarning)  # TRL's
 LARGEST_WEIGHT = 2.0
 """Of an answer that the server gave with a smaller probability than the trainer would (truncated importance weight)."""
 Result = TypeVar("Result")
