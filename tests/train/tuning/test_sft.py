@@ -121,7 +121,7 @@ def test_a_run_killed_while_it_writes_the_model_trains_no_step_again(undisturbed
         ),
     )
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
