@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from data_recipes.errors import DataError
+from data_recipes.synthesis.programs.documents import DIALOGUE_LEVELS
 from data_recipes.synthesis.programs.draw import all_kinds
 from eval import suites
 from eval.comparison import compare
@@ -18,6 +19,7 @@ from yulanmini import cli
 
 SMALL = ["--set", "per_kind=1", "--set", "bytes_per_domain=500"]
 QUESTIONS = ["--suite", "problems", "--set", "per_kind=1"]
+SCORED = [kind for kind in all_kinds().values() if kind.level in DIALOGUE_LEVELS]
 
 
 def call(monkeypatch, *arguments):
@@ -68,7 +70,7 @@ def test_dry_run_loads_and_writes_nothing(model_folder, corpus, tmp_path, monkey
     out = tmp_path / "none"
     assert call(monkeypatch, "run", model_folder, "--data", corpus, "--out", out, "--dry-run", "--json", *SMALL) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["tasks"]["problems"] == len(all_kinds())
+    assert plan["tasks"]["problems"] == len(SCORED)
     assert not out.exists()
 
 
@@ -159,7 +161,7 @@ def test_questions_that_were_cut_are_counted_and_said(model_folder, corpus, tmp_
     assert cut["level 1"] == cut["level 2"] == 0 < cut["level 3"]
     assert sum(number for group, number in cut.items() if group.count("/") == 2) == cut["level 3"]
     assert (
-        f"{cut['level 3']} of {len(all_kinds())} questions are longer than the model's context leaves room for"
+        f"{cut['level 3']} of {len(SCORED)} questions are longer than the model's context leaves room for"
         in captured.err
     )
 

@@ -265,6 +265,16 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("sft.yaml --set batch_size=5", "micro_batch_size"),
         ("sft.yaml now", "now"),
     ],
+    "train dpo": [
+        ("dpo-tyni", "dpo-tiny"),
+        ("garbage.yaml", "garbage.yaml"),
+        ("sft-tiny", "train sft"),
+        ("dpo.yaml --set pairs=nowhere.jsonl", "nowhere.jsonl"),
+        ("dpo.yaml --set pairs=dialogues.jsonl", "line 1"),
+        ("dpo.yaml --set optimizer.rl=1", "lr"),
+        ("dpo.yaml --set batch_size=5", "micro_batch_size"),
+        ("dpo.yaml --set output_dir=folder", "folder"),
+    ],
     "train on-policy": [
         ("on-policy-tyni", "on-policy-tiny"),
         ("garbage.yaml", "garbage.yaml"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from on_policy_miniature import write_on_policy_config
 from pretrain_miniature import PHASES, pretrain, write_inputs, write_run_config
-from sft_miniature import write_dialogues, write_llama, write_sft_config, write_tokenizer
+from sft_miniature import write_dialogues, write_dpo_config, write_llama, write_sft_config, write_tokenizer
 
 from data_recipes.manifest import write_manifest
 from modeling_yulanmini.create import create_model
@@ -69,6 +69,7 @@ def _write_right_inputs(place: Path) -> None:
     (place / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     write_run_config(place, place / "pretrain.yaml", output_dir="new-run", heldout=None)
     write_sft_config(place, output_dir="new-tuned", model="llama")
+    write_dpo_config(place, output_dir="new-preferred", model="llama")
     write_on_policy_config(place, output_dir="new-rewarded", model="llama")
     selection = {
         "model": "llama",

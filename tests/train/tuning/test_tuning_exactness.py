@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from sft_miniature import dialogue, write_sft_config, write_tokenizer, write_yulanmini
 from transformers import AutoModelForCausalLM, pipeline
+from transformers.utils import is_flash_attn_2_available
 from trl import pack_dataset
 
 from modeling_yulanmini.merge import merge
@@ -20,11 +21,13 @@ from train.tuning.data import packed
 from train.tuning.run import new_trainer, read_inputs
 
 
-def gradients(folder: Path, *, all_rows: bool = False, **changes) -> tuple[float, dict[str, torch.Tensor], dict]:
-    """Loss, every gradient and the inputs of a first batch that holds all dialogues, in float64."""
+def gradients(
+    folder: Path, *, dtype: torch.dtype = torch.float64, **changes
+) -> tuple[float, dict[str, torch.Tensor], dict]:
+    """Loss, every gradient and the inputs of a first batch that holds all dialogues."""
     tuning = Sft(load_config(SftConfig, write_sft_config(folder, **changes)))
     trainer, _ = new_trainer(tuning, read_inputs(tuning))
-    trainer.model.double()
+    trainer.model.to(dtype)
     batch = next(iter(trainer.get_train_dataloader()))
     count = (batch["labels"][:, 1:] != -100).sum()
     loss = trainer.compute_loss(trainer.model, dict(batch), num_items_in_batch=count)
@@ -38,28 +41,37 @@ def packed_rows(folder: Path) -> int:
     return int(str(too_few.value).split()[0])
 
 
-@pytest.mark.parametrize("attention", ["auto", "sdpa", pytest.param("flash_attention_2", marks=pytest.mark.gpu)])
+def packed_and_apart(folder: Path, attention: str, *, z_loss: float = 0.0, dtype: torch.dtype) -> tuple:
+    """What `gradients` gives for the same dialogues packed into one row, and padded in rows of their own."""
+    write_yulanmini(folder / "model")
+    common = {"max_length": 200, "epochs": 1, "z_loss": z_loss, "dtype": dtype}
+    apart = gradients(
+        folder, **common, attention="sdpa", batch_size=64, micro_batch_size=64, output_dir=str(folder / "a")
+    )
+    rows = packed_rows(folder)
+    assert rows < 32
+    sizes = {"packing": "bfd", "batch_size": rows, "micro_batch_size": rows}
+    together = gradients(folder, **common, **sizes, attention=attention, output_dir=str(folder / "p"))
+    assert together[2]["input_ids"].shape[0] == 1
+    return together, apart
+
+
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
 @pytest.mark.parametrize("z_loss", [0.0, 0.02])
 def test_packed_dialogues_have_the_loss_and_every_gradient_of_separate_ones(tmp_path, attention, z_loss):
-    write_yulanmini(tmp_path / "model")
-    common = {"max_length": 200, "epochs": 1, "z_loss": z_loss}
-    apart = gradients(
-        tmp_path, **common, attention="sdpa", batch_size=64, micro_batch_size=64, output_dir=str(tmp_path / "a")
-    )
-    rows = packed_rows(tmp_path)
-    assert rows < 32
-    together = gradients(
-        tmp_path,
-        **common,
-        attention=attention,
-        packing="bfd",
-        batch_size=rows,
-        micro_batch_size=rows,
-        output_dir=str(tmp_path / "p"),
-    )
-    assert together[2]["input_ids"].shape[0] == 1
+    together, apart = packed_and_apart(tmp_path, attention, z_loss=z_loss, dtype=torch.float64)
     assert together[0] == pytest.approx(apart[0], rel=1e-6)
     torch.testing.assert_close(together[1], apart[1], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not is_flash_attn_2_available(), reason="needs a GPU and flash-attn")
+def test_flash_attention_keeps_packed_dialogues_apart_within_its_precision(tmp_path):
+    """It computes in bfloat16 alone, whose 8 bits leave each gradient a few parts in a hundred."""
+    together, apart = packed_and_apart(tmp_path, "flash_attention_2", dtype=torch.bfloat16)
+    assert together[0] == pytest.approx(apart[0], rel=1e-2)
+    for name, gradient in apart[1].items():
+        assert (together[1][name] - gradient).norm() <= 0.05 * gradient.norm() + 1e-4, name
 
 
 def test_the_comparison_sees_dialogues_that_look_at_each_other(tmp_path, monkeypatch):
