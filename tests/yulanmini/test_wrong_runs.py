@@ -21,6 +21,13 @@ ROWS = [
     ("sft", "sft.yaml --set tokenizer=folder", "tokenizer.json"),
     ("sft", "sft.yaml --set dialogues=empty.jsonl output_dir={new}", "empty.jsonl"),
     ("sft", "sft.yaml --set output_dir=folder", "folder"),
+    ("dpo", "dpo.yaml --set pairs=nowhere.jsonl", "nowhere.jsonl"),
+    ("dpo", "dpo.yaml --set pairs=dialogues.jsonl output_dir={new}", "line 1"),
+    ("dpo", "dpo.yaml --set output_dir=folder", "folder"),
+    ("on_policy", "on-policy.yaml --set prompts=nowhere.jsonl", "nowhere.jsonl"),
+    ("on_policy", "on-policy.yaml --set prompts=dialogues.jsonl", "line 1"),
+    ("on_policy", "on-policy.yaml --set rewards.reward_model.model=folder", "config.json"),
+    ("on_policy", "on-policy.yaml --set max_prompt_length=3", "max_prompt_length"),
 ]
 
 

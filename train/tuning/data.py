@@ -148,7 +148,7 @@ def write_encoded(
         encoder(encode, settings, workers) as encoded,
         pa.OSFile(str(out), "wb") as file,
         pa.ipc.new_stream(file, schema) as writer,
-        tqdm(desc=f"tokenising {lines}", unit=f" {lines}", leave=False) as bar,
+        tqdm(desc=f"tokenising {lines}", unit=f" {lines}", leave=False, delay=1) as bar,
     ):
         for batch, found, ends in chain(encoded(lines_of(path)), after(more, counts)):
             writer.write_batch(batch)
