@@ -28,14 +28,17 @@ SCHEMA = pa.schema(
 
 def encoded(files: dict[str, Path], *, tokenizer: Any, max_length: int) -> Iterator[dict[str, Any]]:
     """A row (as in SCHEMA) of each dialogue that has something to train on within `max_length` tokens."""
+    for source, number, line in numbered_lines(files):
+        batch = encode_lines([line], tokenizer=tokenizer, path=files[source], max_length=max_length, over_long="cut")[0]
+        for row in batch.to_pylist():
+            yield {"source": source, "number": number, **row}
+
+
+def numbered_lines(files: dict[str, Path]) -> Iterator[tuple[str, int, tuple[str, bytes]]]:
+    """(source, number in its file from 0, place and content) of every dialogue, in the order of the files."""
     for source, path in files.items():
-        number = -1
-        for lines in lines_of(path):
-            for line in lines:
-                number += 1
-                batch = encode_lines([line], tokenizer=tokenizer, path=path, max_length=max_length, over_long="cut")[0]
-                for row in batch.to_pylist():
-                    yield {"source": source, "number": number, **row}
+        lines = (line for group in lines_of(path) for line in group)
+        yield from ((source, number, line) for number, line in enumerate(lines))
 
 
 def write_candidates(files: dict[str, Path], folder: Path, *, tokenizer: Any, max_length: int) -> int:
@@ -94,10 +97,6 @@ def padded(rows: list[dict[str, Any]], pad_id: int, device: torch.device) -> dic
 
 def chosen_lines(files: dict[str, Path], wanted: dict[str, set[int]]) -> Iterator[tuple[str, int, Any]]:
     """(source, number, what its line holds) of the wanted dialogues, in the order of the files."""
-    for source, path in files.items():
-        number = -1
-        for lines in lines_of(path):
-            for _, line in lines:
-                number += 1
-                if number in wanted.get(source, ()):
-                    yield source, number, json.loads(line)
+    for source, number, (_, line) in numbered_lines(files):
+        if number in wanted.get(source, ()):
+            yield source, number, json.loads(line)

@@ -24,7 +24,6 @@ from data_recipes.instruct.messages import dialogue_messages
 from data_recipes.manifest import (
     CLAIM_NAME,
     claim_folder,
-    fingerprint_of,
     folder_fingerprint,
     folder_state,
     sha256_file,
@@ -269,5 +268,4 @@ def summary_of(
         "targets": [
             {"target": name, "selected": int((best[taken] == number).sum())} for number, name in enumerate(names)
         ],
-        "fingerprint": fingerprint_of([sources, scores.tolist()]),
     }

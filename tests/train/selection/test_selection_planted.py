@@ -170,7 +170,9 @@ def stopping(function: Any, made: list[Any]) -> Any:
     return stop_after
 
 
-def test_of_a_pool_of_similar_dialogues_those_that_add_tags_are_taken(place: Path, tmp_path: Path) -> None:
+def test_of_a_pool_of_similar_dialogues_those_that_add_tags_are_taken(
+    place: Path, selected: list[dict[str, Any]], tmp_path: Path
+) -> None:
     copied = tmp_path / "varied"
     shutil.copytree(place / "out" / "work", copied / "work")  # what the choice is made from, without a claim
     config = config_of(place, f"output_dir={copied}", "select.count=12", "diversity={column: tags, pool: 3}")
