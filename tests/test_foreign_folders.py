@@ -17,8 +17,8 @@ from data_recipes.packing.build import PHASES_KIND, STORE_KIND, build_phases
 from data_recipes.recipes.recipe import Recipe
 from data_recipes.tokens.train import train_tokenizer
 from eval.suites import run_suite
-from hub_cards.parquet import publish
-from hub_cards.publish_local import publish_local
+from hub_cards.layout.parquet import publish
+from hub_cards.layout.run_repos import publish_local
 from modeling_yulanmini.averaging import average
 from modeling_yulanmini.create import create_model
 from modeling_yulanmini.merge import merge

@@ -55,11 +55,11 @@ FLOORS = {
     ),
     "hub_cards": (
         ("errors",),
-        ("run_files", "files"),
-        ("figures",),
-        ("card_figures", "eval_results", "check_weights"),
-        ("cards", "check_card"),
-        ("dataset_card", "validate"),
+        ("loopback", "repos"),
+        ("cards",),
+        ("checks",),
+        ("layout",),
+        ("publishing",),
     ),
 }
 

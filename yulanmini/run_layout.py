@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from hub_cards.run_files import RunFiles
+    from hub_cards.repos.run_files import RunFiles
     from train.studies.trials import Inputs
 
 CORPUS, TOKENIZER, DATA, PRETRAIN = "01-corpus", "02-tokenizer", "03-data", "04-pretrain"
@@ -45,7 +45,7 @@ def last_model(done: Collection[str]) -> str | None:
 
 def card_files(run: Path) -> "RunFiles":
     """The run as the Hub's cards and repos are made from it."""
-    from hub_cards.run_files import RunFiles
+    from hub_cards.repos.run_files import RunFiles
 
     tuned = {name: folder for name, (folder, _) in MODELS.items() if folder != MERGED}
     return RunFiles(run, corpus=CORPUS, data=DATA, pretrain=PRETRAIN, merged=MERGED, tuned=tuned, scores=SCORES)

@@ -12,8 +12,8 @@ from test_eval_command import call
 import eval.tasks
 from eval.suites import run_suite
 from eval.tasks.base import Task
-from hub_cards.publish_local import publish_local
-from hub_cards.validate import check_repo
+from hub_cards.checks.check import check_repo
+from hub_cards.layout.run_repos import publish_local
 from yulanmini.report import collect, render
 from yulanmini.run_layout import card_files
 

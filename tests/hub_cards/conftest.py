@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from small_run import write_small_run
 
-from hub_cards.publish_local import publish_local
+from hub_cards.layout.run_repos import publish_local
 from yulanmini.run_layout import card_files
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from loopback_hub import TOKEN, LoopbackHub
 
-from hub_cards.validate import check_repo
+from hub_cards.checks.check import check_repo
 
 
 @pytest.fixture

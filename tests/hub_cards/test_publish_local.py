@@ -14,12 +14,12 @@ from small_run import MIXES, PHASE_STEPS, write_small_run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data_recipes.errors import DataError
-from hub_cards.cards import model_card
+from hub_cards.cards.evidence import load, trace
+from hub_cards.cards.model_card import model_card
+from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
-from hub_cards.figures import load, trace
-from hub_cards.publish_local import publish_local
-from hub_cards.run_files import Names, parse_revision, revision_name, short_count
-from hub_cards.validate import check_repo
+from hub_cards.layout.run_repos import publish_local
+from hub_cards.repos.names import Names, parse_revision, revision_name, short_count
 from yulanmini.run_layout import card_files
 
 REPOS = ("tiny-checkpoints", "tiny", "tiny-instruct", "tiny-data")

@@ -18,8 +18,8 @@ from data_recipes.rows.builder import PackedRowsBuilder
 from data_recipes.rows.reader import PackedRows, load_phase
 from data_recipes.rows.stats import phase_stats
 from data_recipes.rows.verify import finished_folders, verify
-from hub_cards import parquet as publish_parquet
-from hub_cards.parquet import publish
+from hub_cards.layout import parquet as publish_parquet
+from hub_cards.layout.parquet import publish
 from yulanmini.report.pictures import draw_phase
 
 
@@ -181,7 +181,7 @@ def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_
     from transformers import AutoTokenizer
 
     from data_recipes.tokens.tokenizer import load_tokenizer
-    from hub_cards.check_card import card_problems
+    from hub_cards.checks.header import card_problems
 
     with pytest.raises(DataError, match=r"nowhere.*say where it is with --tokenizer"):
         publish(phases, tmp_path / "hub", tokenizer=str(tmp_path / "nowhere"), progress=False)

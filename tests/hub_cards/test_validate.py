@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
-from hub_cards.validate import check_repo
 
 
 def edit_metadata(repo: Path, **changes) -> None:

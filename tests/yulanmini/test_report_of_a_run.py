@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from eval.demonstration import kind_of
-from hub_cards.cards import model_card
-from hub_cards.run_files import Names
+from hub_cards.cards.model_card import model_card
+from hub_cards.repos.names import Names
 from yulanmini.report import collect
 from yulanmini.report.scores import samples
 from yulanmini.report.sections import commands

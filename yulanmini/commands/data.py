@@ -152,8 +152,8 @@ def publish(
     from data_recipes.manifest import check_new_folder
     from data_recipes.rows.reader import PackedRows
     from data_recipes.rows.verify import phases_in
-    from hub_cards.parquet import publish as publish_folder
-    from hub_cards.parquet import tokenizer_of
+    from hub_cards.layout.parquet import publish as publish_folder
+    from hub_cards.layout.parquet import tokenizer_of
 
     check_new_folder(out)
     if dry_run:

@@ -31,7 +31,7 @@ def card(
     as_json: AsJson = False,
 ) -> None:
     """Print a model card whose every number is read from the run."""
-    from hub_cards.cards import card_of
+    from hub_cards.cards.model_card import card_of
 
     text, figures = card_of(card_files(run), model, repo_id, licence=licence)
     if as_json:
@@ -50,8 +50,8 @@ def layout(
     dry_run: DryRun = False,
 ) -> None:
     """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
-    from hub_cards.publish_local import LaidOut, check_layout, publish_local
-    from hub_cards.run_files import Names
+    from hub_cards.layout.run_repos import LaidOut, check_layout, publish_local
+    from hub_cards.repos.names import Names
 
     names = Names.parse(repo_id)
     if dry_run:
@@ -80,7 +80,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check card, scores, weights and files of a repo without a network; exit 2 when there is an error."""
-    from hub_cards.validate import check_repo
+    from hub_cards.checks.check import check_repo
 
     findings = check_repo(folder, repo_type=repo_type, run=card_files(run) if run else None)
     errors = sum(finding.severity == "error" for finding in findings)
@@ -105,8 +105,8 @@ def publish(
     dry_run: DryRun = False,
 ) -> None:
     """Send a repo to the Hub, `main` and every revision; the same command resumes after a failure."""
-    from hub_cards.upload import publish as publish_repo
-    from hub_cards.upload import repo_url
+    from hub_cards.publishing.upload import publish as publish_repo
+    from hub_cards.publishing.upload import repo_url
 
     branches = publish_repo(folder, repo_id, repo_type=repo_type, private=private, revision=revision, dry_run=dry_run)
     if as_json:

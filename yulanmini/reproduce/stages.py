@@ -318,7 +318,7 @@ def score(run: Run) -> None:
 
 
 def publish(run: Run) -> None:
-    from hub_cards.publish_local import publish_local
+    from hub_cards.layout.run_repos import publish_local
 
     with whole_folder(run.folder(HUB)) as partial:
         repos = publish_local(card_files(run.out), partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")

@@ -25,14 +25,15 @@ from data_recipes.manifest import (
 )
 from data_recipes.recipes.phases import phase_number
 from data_recipes.rows.layout import SOURCES_NAME
-from hub_cards import files
-from hub_cards.cards import checkpoints_card, model_card, parent_of
-from hub_cards.dataset_card import LICENCE_FILE, run_dataset_card, run_licence_text
+from hub_cards.cards.dataset_card import LICENCE_FILE, run_dataset_card, run_licence_text
+from hub_cards.cards.eval_results import write_eval_results
+from hub_cards.cards.evidence import PROVENANCE_NAME, Figures, load
+from hub_cards.cards.model_card import checkpoints_card, model_card, parent_of
+from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
-from hub_cards.eval_results import write_eval_results
-from hub_cards.figures import PROVENANCE_NAME, Figures, load
-from hub_cards.run_files import Names, RunFiles, revision_name
-from hub_cards.validate import check_repo
+from hub_cards.repos import files
+from hub_cards.repos.names import Names, revision_name
+from hub_cards.repos.run_files import RunFiles
 
 KIND = "hub-repo"
 

@@ -12,7 +12,7 @@ import yaml
 
 from data_recipes.manifest import sha256_file
 from hub_cards.errors import HubError
-from hub_cards.run_files import RunFiles
+from hub_cards.repos.run_files import RunFiles
 
 PROVENANCE_NAME = "provenance.json"
 

@@ -6,7 +6,7 @@ from typing import Any
 from data_recipes.manifest import MANIFEST_NAME
 from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
-from hub_cards.figures import Figures, join
+from hub_cards.cards.evidence import Figures, join
 
 Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
 

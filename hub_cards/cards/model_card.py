@@ -11,10 +11,11 @@ import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data_recipes.manifest import MANIFEST_NAME
-from hub_cards import card_figures
+from hub_cards.cards import tables as card_figures
+from hub_cards.cards.evidence import Figures
 from hub_cards.errors import HubError
-from hub_cards.figures import Figures
-from hub_cards.run_files import Names, RunFiles
+from hub_cards.repos.names import Names
+from hub_cards.repos.run_files import RunFiles
 
 LANGUAGES = ["en", "zh"]
 TAGS = ["yulanmini", "reproduction"]

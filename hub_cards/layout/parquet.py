@@ -21,7 +21,7 @@ from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
 from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
-from hub_cards.dataset_card import LICENCE_FILE, PublishedSize, phases_card, phases_licence_text
+from hub_cards.cards.dataset_card import LICENCE_FILE, PublishedSize, phases_card, phases_licence_text
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.

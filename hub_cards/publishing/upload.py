@@ -11,10 +11,10 @@ from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from data_recipes.errors import listed
-from hub_cards.check_card import id_problems
+from hub_cards.checks.check import RepoType, check_repo, repo_type_of
+from hub_cards.checks.header import id_problems
 from hub_cards.errors import HubError
-from hub_cards.files import REVISIONS, repo_files
-from hub_cards.validate import RepoType, check_repo, repo_type_of
+from hub_cards.repos.files import REVISIONS, repo_files
 
 
 @dataclass(frozen=True)

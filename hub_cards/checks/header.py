@@ -1,7 +1,6 @@
 """The metadata of a card, checked without a network: what the Hub would refuse, ignore or misread."""
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,8 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from data_recipes.errors import nearest
-from hub_cards.eval_results import FOLDER as EVAL_FOLDER
+from hub_cards.cards.eval_results import FOLDER as EVAL_FOLDER
+from hub_cards.repos.names import vocabulary
 
 FRONT_MATTER = re.compile(r"\A---\s*\n(?P<yaml>.*?)\n---\s*\n", re.DOTALL)
 LICENCE_FILES = ("LICENSE", "LICENSE.md")
@@ -19,12 +19,6 @@ REQUIRED = {
     "model": ("license", "language", "library_name", "pipeline_tag"),
     "dataset": ("license", "language", "configs"),
 }
-
-
-@cache
-def vocabulary() -> dict[str, list[str]]:
-    """The words that the Hub knows: lists of licences, languages, tags and metadata keys by name."""
-    return yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
 
 
 def card_problems(folder: Path, kind: str) -> list[str]:

@@ -14,12 +14,11 @@ from huggingface_hub import DatasetCardData
 
 from data_recipes.packing.writer import schema_of
 from data_recipes.rows.reader import PackedRows
-from hub_cards.card_figures import Table
-from hub_cards.cards import LANGUAGES as LANGUAGES_OF_RUNS
-from hub_cards.cards import TAGS, render
-from hub_cards.check_card import vocabulary
-from hub_cards.figures import Figures, join
-from hub_cards.run_files import Names
+from hub_cards.cards.evidence import Figures, join
+from hub_cards.cards.model_card import LANGUAGES as LANGUAGES_OF_RUNS
+from hub_cards.cards.model_card import TAGS, render
+from hub_cards.cards.tables import Table
+from hub_cards.repos.names import Names, vocabulary
 
 LICENCE_OF_EACH_SOURCE = {"license": "other", "license_name": "as-of-each-source", "license_link": "LICENSE"}
 ABOUT_LICENCES = "Each row records the source of each of its documents; the licence of that source applies."

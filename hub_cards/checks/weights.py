@@ -5,8 +5,8 @@ import struct
 from pathlib import Path
 
 from hub_cards.errors import HubError
-from hub_cards.files import REVISIONS
-from hub_cards.run_files import parse_revision
+from hub_cards.repos.files import REVISIONS
+from hub_cards.repos.names import parse_revision
 
 
 def model_problems(model: Path, repo: Path) -> list[tuple[str, str]]:

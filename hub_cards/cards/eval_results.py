@@ -12,7 +12,7 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 from data_recipes.errors import nearest
 from data_recipes.manifest import sha256_file
 from eval.scores import SEPARATOR, finest, is_share
-from hub_cards.figures import load
+from hub_cards.cards.evidence import load
 
 FOLDER = ".eval_results"
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {

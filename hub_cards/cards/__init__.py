@@ -1,0 +1,1 @@
+"""Cards: their numbers with the place each is from, their tables, their text."""

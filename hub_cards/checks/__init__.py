@@ -1,0 +1,1 @@
+"""Everything that is checked of a repo before it is sent, without a network."""

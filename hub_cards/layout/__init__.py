@@ -1,0 +1,1 @@
+"""From what a stage has made to the folder of a repo."""

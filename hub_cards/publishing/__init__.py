@@ -1,0 +1,1 @@
+"""Sending repos to the Hub."""
