@@ -17,6 +17,7 @@ from hub_cards.checks.header import card_problems
 from hub_cards.checks.weights import model_problems, revision_problems
 from hub_cards.errors import HubError
 from hub_cards.repos import files
+from hub_cards.repos.folder import INDEX_NAME, REVISIONS
 from hub_cards.repos.run_files import RunFiles
 
 RepoType = Literal["model", "dataset"]
@@ -54,9 +55,9 @@ def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles
             problems = [f"not valid YAML ({' '.join(str(error).split())})"]
         findings += [Finding("error", place, problem) for problem in problems]
     if kind == "model":
-        models = [folder, *sorted(path for path in (folder / files.REVISIONS).glob("*") if path.is_dir())]
+        models = [folder, *sorted(path for path in (folder / REVISIONS).glob("*") if path.is_dir())]
         findings += [Finding("error", *problem) for model in models for problem in model_problems(model, folder)]
-        findings += [Finding("error", "index.json", problem) for problem in revision_problems(folder)]
+        findings += [Finding("error", INDEX_NAME, problem) for problem in revision_problems(folder)]
     if run is not None and (folder / PROVENANCE_NAME).is_file():
         findings += [Finding("error", PROVENANCE_NAME, problem) for problem in trace(folder, run)]
     return findings
@@ -69,7 +70,7 @@ def file_findings(folder: Path, kind: RepoType) -> list[Finding]:
     token = get_token()
     for path in files.repo_files(folder):
         place = name = path.relative_to(folder).as_posix()
-        if kind == "model" and name.startswith(f"{files.REVISIONS}/"):
+        if kind == "model" and name.startswith(f"{REVISIONS}/"):
             name = name.split("/", 2)[2] if name.count("/") > 1 else name
         if not files.allowed(name, files.CARD_FILES + own):
             findings.append(Finding("error", place, f"not on the list of files of a {kind} repo; remove it"))

@@ -5,7 +5,7 @@ import struct
 from pathlib import Path
 
 from hub_cards.errors import HubError
-from hub_cards.repos.files import REVISIONS
+from hub_cards.repos.folder import INDEX_NAME, REVISIONS
 from hub_cards.repos.names import parse_revision
 
 
@@ -60,13 +60,13 @@ def safetensors_problems(path: Path) -> list[str]:
 
 
 def revision_problems(repo: Path) -> list[str]:
-    """Revisions that are only a folder of `revisions/` or only in index.json, and malformed names."""
+    """Revisions that are only a folder of `revisions/` or only in checkpoints.json, and malformed names."""
     folders = sorted(path.name for path in (repo / REVISIONS).glob("*") if path.is_dir())
-    index = repo / "index.json"
+    index = repo / INDEX_NAME
     if not index.is_file():
         return ["missing, and there are revisions"] if folders else []
     problems = []
-    entries = json.loads(index.read_text(encoding="utf-8")).get("revisions", [])
+    entries = json.loads(index.read_text(encoding="utf-8")).get("branches", [])
     for name in folders:
         try:
             parse_revision(name)

@@ -18,12 +18,11 @@ from data_recipes.manifest import (
     FolderState,
     folder_fingerprint,
     folder_state,
-    read_manifest,
     sha256_file,
     whole_folder,
     write_manifest,
 )
-from data_recipes.recipes.phases import phase_number
+from data_recipes.recipes.phases import phase_key
 from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards.cards.dataset_card import LICENCE_FILE, run_dataset_card, run_licence_text
 from hub_cards.cards.eval_results import write_eval_results
@@ -32,10 +31,9 @@ from hub_cards.cards.model_card import checkpoints_card, model_card, parent_of
 from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
 from hub_cards.repos import files
-from hub_cards.repos.names import Names, revision_name
+from hub_cards.repos.folder import INDEX_NAME, KIND, REVISIONS, RepoType, edited_files
+from hub_cards.repos.names import Names, revision_name, tag_name
 from hub_cards.repos.run_files import RunFiles
-
-KIND = "hub-repo"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,6 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
         names.instruct: partial(write_model, kind="instruct"),
         names.data: write_dataset,
     }
-    made_from = made_from_of(run, names, licence)
     repos = []
     for repo_id, write in writers.items():
         folder = Path(out) / repo_id
@@ -77,23 +74,31 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
             if errors:
                 listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
                 raise HubError(f"{repo_id} would not pass its own check: {listed}.")
-            write_manifest(unfinished, kind=KIND, **made_from, counts={})
+            write_manifest(unfinished, kind=KIND, **made_from_of(run, repo_id, names, licence), counts={})
         repos.append(LaidOut(folder, True, []))
     return repos
 
 
 def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str) -> dict[str, FolderState]:
     """The state of each repo's folder below `out`; raises what `publish_local` raises before it writes."""
-    made_from = made_from_of(run, names, licence)
     repos = (names.checkpoints, names.base, names.instruct, names.data)
-    states = {repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from) for repo_id in repos}
+    for repo_id in repos:  # what is in the way is said before what is missing
+        folder_state(Path(out) / repo_id, kind=KIND, made_from={"inputs": inputs_of(run)})
     run.check_finished()
-    return states
+    return {
+        repo_id: folder_state(Path(out) / repo_id, kind=KIND, made_from=made_from_of(run, repo_id, names, licence))
+        for repo_id in repos
+    }
 
 
-def made_from_of(run: RunFiles, names: Names, licence: str) -> dict[str, Any]:
-    """What a repo records of its origin."""
-    return {"inputs": inputs_of(run), "config": {"name": names.base, "licence": licence}}
+def made_from_of(run: RunFiles, repo_id: str, names: Names, licence: str) -> dict[str, Any]:
+    """What a repo records of its origin, and what publishing must know of it."""
+    kind: RepoType = "dataset" if repo_id == names.data else "model"
+    branches = [entry["revision"] for entry in checkpoints_of(run)] if repo_id == names.checkpoints else []
+    return {
+        "inputs": inputs_of(run),
+        "config": {"type": kind, "name": repo_id, "licence": licence, "branches": branches},
+    }
 
 
 def inputs_of(run: RunFiles) -> dict[str, str]:
@@ -106,35 +111,41 @@ def inputs_of(run: RunFiles) -> dict[str, str]:
     }
 
 
-def edited_files(repo: Path) -> list[str]:
-    """Files of a repo that differ from its manifest, are gone, or were added by hand."""
-    written = read_manifest(repo)["files"]
-    there = {path.relative_to(repo).as_posix() for path in repo.rglob("*") if path.is_file()} - {MANIFEST_NAME}
-    changed = [name for name in written if name not in there or sha256_file(repo / name) != written[name]["sha256"]]
-    return sorted([*changed, *(there - set(written))])
+def checkpoints_of(run: RunFiles) -> list[dict[str, Any]]:
+    """The index's entry of each exported model of a phase, in training order."""
+    counts = load(run.root / run.pretrain_manifest)["counts"]
+    entries = []
+    for model in run.phase_models():
+        phase, step = phase_key(model.name), load(model / MANIFEST_NAME)["counts"]["step"]
+        tokens = step * (counts["tokens"] // counts["steps"])
+        entries.append(
+            {
+                "phase": phase,
+                "step": step,
+                "tokens": tokens,
+                "context": load(model / "config.json")["max_position_embeddings"],
+                "revision": revision_name(phase, step, tokens),
+                "tag": tag_name(phase),
+                "optimizer": None,
+            }
+        )
+    return entries
 
 
 def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The unmerged model of every phase as a revision, and the last also as `main`."""
     figures = Figures(run)
-    models = run.phase_models()
-    counts = figures.value(run.pretrain_manifest, "/counts")
-    entries: list[dict[str, Any]] = []
+    models, entries = run.phase_models(), checkpoints_of(run)
     rows = []
-    for model in models:
-        manifest = f"{run.pretrain}/models/{model.name}/manifest.json"
-        step = figures.value(manifest, "/counts/step")
-        tokens = step * (counts["tokens"] // counts["steps"])
-        revision = revision_name(phase_number(model.name), step, tokens)
-        files.copy_allowed(model, repo / files.REVISIONS / revision, files.MODEL_FILES, run=run.root)
-        entries.append({"phase": model.name, "step": step, "tokens": tokens, "revision": revision})
-        rows.append([model.name, figures.figure(manifest, "/counts/step"), f"`{revision}`"])
+    for model, entry in zip(models, entries, strict=True):
+        files.copy_allowed(model, repo / REVISIONS / entry["revision"], files.MODEL_FILES, run=run.root)
+        step = figures.figure(f"{run.pretrain}/models/{model.name}/{MANIFEST_NAME}", "/counts/step")
+        rows.append([model.name, step, f"`{entry['revision']}`"])
     files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run.root)
-    names_of_revisions = [entry["revision"] for entry in entries]
-    write_json(repo / "index.json", {"main": names_of_revisions[-1], "revisions": entries})
+    revisions = [entry["revision"] for entry in entries]
+    write_json(repo / INDEX_NAME, {"main": revisions[-1], "branches": entries})
     write_training_files(run, repo, run.pretrain)
-    card = checkpoints_card(figures, names, licence=licence, revisions=names_of_revisions, rows=rows)
-    write_card(repo, card, figures)
+    write_card(repo, checkpoints_card(figures, names, licence=licence, revisions=revisions, rows=rows), figures)
 
 
 def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: str) -> None:

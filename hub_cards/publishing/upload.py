@@ -14,7 +14,8 @@ from data_recipes.errors import listed
 from hub_cards.checks.check import RepoType, check_repo, repo_type_of
 from hub_cards.checks.header import id_problems
 from hub_cards.errors import HubError
-from hub_cards.repos.files import REVISIONS, repo_files
+from hub_cards.repos.files import repo_files
+from hub_cards.repos.folder import REVISIONS
 
 
 @dataclass(frozen=True)

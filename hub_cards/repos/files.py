@@ -7,6 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from hub_cards.errors import HubError
+from hub_cards.repos.folder import INDEX_NAME
 
 MODEL_FILES = (
     "config.json",
@@ -26,7 +27,7 @@ ADAPTER_FILES = ("adapter/adapter_config.json", "adapter/adapter_model.safetenso
 CARD_FILES = (
     "README.md",
     "LICENSE",
-    "index.json",
+    INDEX_NAME,
     "manifest.json",
     "provenance.json",
     "scores.json",
@@ -38,7 +39,6 @@ CARD_FILES = (
 )
 DATASET_FILES = ("recipes/*.yaml", "data/*/*.arrow", "data/*/*.parquet", "data/*/*.json", "*/*.jsonl", "*/*/*.jsonl")
 TEXT_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".py", ".jinja")
-REVISIONS = "revisions"
 
 SECRETS = {
     "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),

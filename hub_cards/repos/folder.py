@@ -5,8 +5,10 @@ OUT/NAMESPACE/NAME/           the branch `main`
     provenance.json           where each number of the card is from
     provenance/               the files that they are from, so that whoever has the repo can look them up
     checkpoints.json          the index of the branches, where there are any
-    manifest.json             SHA-256 of every file, those of the branches included
+    manifest.json             SHA-256 of every file, those of the branches included, but for the cards
     revisions/BRANCH/         each other branch, a whole folder of its own
+
+In a card (README.md) stand the owner's own words: of it, what is on disk counts, not what was recorded.
 """
 
 from collections.abc import Mapping
@@ -60,11 +62,14 @@ def open_repo(folder: Path) -> Repo:
     found: dict[str, dict[str, RepoFile]] = {}
     for name, record in manifest["files"].items():
         branch, path = name.split("/", 2)[1:] if name.startswith(f"{REVISIONS}/") else (MAIN, name)
-        found.setdefault(branch, {})[path] = RepoFile(folder / name, record["bytes"], record["sha256"])
+        place = folder / name
+        is_card = path == CARD_NAME and place.is_file()
+        found.setdefault(branch, {})[path] = (
+            _as_it_is(place) if is_card else RepoFile(place, record["bytes"], record["sha256"])
+        )
     if MAIN not in found:
         raise HubError(f"{folder}: its manifest lists no file of {MAIN}. Lay it out again.")
-    own = folder / MANIFEST_NAME
-    found[MAIN][MANIFEST_NAME] = RepoFile(own, own.stat().st_size, sha256_file(own))
+    found[MAIN][MANIFEST_NAME] = _as_it_is(folder / MANIFEST_NAME)
     names = [*(name for name in manifest["config"].get("branches", []) if name in found), MAIN]
     left_out = sorted(set(found) - set(names))
     if left_out:
@@ -72,3 +77,15 @@ def open_repo(folder: Path) -> Repo:
             f"{folder}: {MANIFEST_NAME} does not say when to publish {', '.join(left_out)}. Lay it out again."
         )
     return Repo(folder, manifest["config"]["type"], [Branch(name, found[name]) for name in names])
+
+
+def edited_files(folder: Path) -> list[str]:
+    """Files of a laid-out repo, its cards aside, that differ from its manifest, are gone, or were added by hand."""
+    recorded = read_manifest(folder, kind=KIND)["files"]
+    there = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST_NAME}
+    changed = [name for name in recorded if name not in there or sha256_file(folder / name) != recorded[name]["sha256"]]
+    return sorted(name for name in {*changed, *(there - set(recorded))} if name.rpartition("/")[2] != CARD_NAME)
+
+
+def _as_it_is(place: Path) -> RepoFile:
+    return RepoFile(place, place.stat().st_size, sha256_file(place))

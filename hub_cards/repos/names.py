@@ -1,6 +1,7 @@
 """The names of a run's repos and of the branches in them, and the words that the Hub knows.
 
-A branch of the checkpoints is named `phase07-step000245-tokens878K`, the same form for every phase and every scale.
+A branch of the checkpoints is named `phase07-step000245-tokens878K` and tagged `phase07`, the same form for every phase
+(`phase26-4k-...` for the 4K variant) and every scale; its optimizer state is the branch of that name and `-optimizer`.
 """
 
 import re
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import yaml
 
+from data_recipes.recipes.phases import phase_folder, phase_key
 from hub_cards.errors import HubError
 
-REVISION_NAME = re.compile(r"phase(?P<phase>\d{2})-step(?P<step>\d{6,})-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?)")
+REVISION_NAME = re.compile(
+    r"phase(?P<phase>\d{2}(?:-4k)?)-step(?P<step>\d{6,})-tokens(?P<tokens>\d+(?:\.\d+)?[KMBT]?)(?P<optimizer>-optimizer)?"
+)
+OPTIMIZER = "-optimizer"  # at the end of the name of the branch that holds a checkpoint's optimizer state as well
 UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -62,14 +67,19 @@ def short_count(tokens: int) -> str:
     return str(tokens)
 
 
-def revision_name(phase: int, step: int, tokens: int) -> str:
+def tag_name(phase: str) -> str:
+    """The tag of the checkpoint at the end of a phase: `phase07` for 7, `phase26-4k` for 26-4k."""
+    return phase_folder(phase).replace("phase-", "phase", 1)
+
+
+def revision_name(phase: str, step: int, tokens: int) -> str:
     """The branch of the checkpoint at the end of `phase`, after `step` updates on `tokens` tokens."""
-    return f"phase{phase:02d}-step{step:06d}-tokens{short_count(tokens)}"
+    return f"{tag_name(phase)}-step{step:06d}-tokens{short_count(tokens)}"
 
 
-def parse_revision(name: str) -> tuple[int, int]:
-    """(phase, step) of a revision's name; HubError for a name of another form."""
+def parse_revision(name: str) -> tuple[str, int]:
+    """(phase, step) of a revision's name, as in ("26-4k", 253006); HubError for a name of another form."""
     match = REVISION_NAME.fullmatch(name)
     if match is None:
         raise HubError(f"revision '{name}': expected a name like phase07-step000245-tokens878K.")
-    return int(match["phase"]), int(match["step"])
+    return phase_key(match["phase"]), int(match["step"])

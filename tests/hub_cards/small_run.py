@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from data_recipes.manifest import write_manifest
+from data_recipes.recipes.phases import phase_folder
 from eval.tasks.base import score_row
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 
@@ -24,7 +25,7 @@ SHAPE = {
     "max_position_embeddings": 64,
 }
 MIXES = ("phase-01", "phase-02", "phase-26-4k", "phase-26")
-PHASE_STEPS = {1: 35, 2: 70, 26: 105}
+PHASE_STEPS = {"1": 35, "2": 70, "26-4k": 105, "26": 105}
 TOKENS_PER_STEP = 3584
 DOMAINS = ("web-en", "math")
 TUNED = {"sft": "06-sft", "dpo": "07-dpo", "on-policy": "08-on-policy"}
@@ -98,10 +99,10 @@ def write_small_run(run: Path) -> Path:
         write_mix(run / "03-data" / mix, run)
     pretrain = run / "04-pretrain"
     for phase, step in PHASE_STEPS.items():
-        folder = pretrain / "models" / f"phase-{phase:02d}"
+        folder = pretrain / "models" / phase_folder(phase)
         write_model(folder, YuLanMiniForCausalLM(YuLanMiniConfig(**SHAPE)))
         write_manifest(
-            folder, kind="model", inputs={}, config={"dtype": "float32"}, counts={"step": step, "phase": str(phase)}
+            folder, kind="model", inputs={}, config={"dtype": "float32"}, counts={"step": step, "phase": phase}
         )
     write_lines(
         pretrain / "heldout.jsonl",

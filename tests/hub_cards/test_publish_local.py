@@ -32,11 +32,12 @@ def test_every_repo_passes_its_own_check_and_its_numbers_trace_to_the_run(publis
 
 def test_main_and_every_revision_load_and_main_is_the_last_phase(published):
     repo = published / "tiny-checkpoints"
-    index = json.loads((repo / "index.json").read_text())
-    assert [parse_revision(entry["revision"]) for entry in index["revisions"]] == list(PHASE_STEPS.items())
+    index = json.loads((repo / "checkpoints.json").read_text())
+    assert [parse_revision(entry["revision"]) for entry in index["branches"]] == list(PHASE_STEPS.items())
+    assert [entry["tag"] for entry in index["branches"]] == ["phase01", "phase02", "phase26-4k", "phase26"]
     main = AutoModelForCausalLM.from_pretrained(repo).state_dict()
     ids = torch.arange(10)[None]
-    for entry in index["revisions"]:
+    for entry in index["branches"]:
         model = AutoModelForCausalLM.from_pretrained(repo / "revisions" / entry["revision"])
         assert model.config.model_type == "yulanmini"
         assert torch.isfinite(model(ids).logits).all()
@@ -111,7 +112,7 @@ def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo)
     claims = {claim["text"] for claim in load(published / repo / "provenance.json")["claims"]}
     lines = [line for line in (published / repo / "README.md").read_text().splitlines() if line.startswith("|")]
     assert len(lines) > 4
-    named = re.sub(r"`phase\d\d-step\d+-tokens\S+`|phase-\d\d(-4k)?|float32|level \d", "", "\n".join(lines))
+    named = re.sub(r"`phase\d\d(-4k)?-step\d+-tokens\S+`|phase-\d\d(-4k)?|float32|level \d", "", "\n".join(lines))
     for number in re.findall(r"\d(?:[\d,.]*\d)?(?:e-?\d+)?%?", named):
         assert number in claims, number
 
@@ -179,7 +180,7 @@ def test_a_card_edited_by_hand_is_kept_and_named_when_the_run_is_laid_out_again(
     (card.parent / "LICENSE").write_text("mine")
     before = {path: path.read_bytes() for path in (tmp_path / "hub").rglob("*") if path.is_file()}
     repos = again()
-    assert repos["tiny"].edited == ["LICENSE", "README.md"]
+    assert repos["tiny"].edited == ["LICENSE"]
     assert not any(repo.written or repo.edited for name, repo in repos.items() if name != "tiny")
     # A run that went on: its repos are others, and the old ones are not thrown away for them.
     manifest = json.loads((run / "06-sft" / "manifest.json").read_text())
@@ -219,7 +220,8 @@ def test_a_models_answer_cannot_break_out_of_its_block(published):
 )
 def test_revision_names_have_one_form_from_a_laptop_to_a_cluster(tokens, text):
     assert short_count(tokens) == text
-    assert parse_revision(revision_name(7, 68_166, tokens)) == (7, 68_166)
+    for phase in ("7", "26-4k", "27"):
+        assert parse_revision(revision_name(phase, 68_166, tokens)) == (phase, 68_166)
 
 
 @pytest.mark.parametrize(

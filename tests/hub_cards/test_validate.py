@@ -174,5 +174,5 @@ def test_revisions_and_index_must_agree(repo_copy):
     repo = repo_copy("tiny-checkpoints")
     revision = sorted((repo / "revisions").iterdir())[0]
     revision.rename(revision.with_name("step35"))
-    assert f"index.json: it and the folders of revisions/ differ: {revision.name}, step35" in errors_of(repo)
+    assert f"checkpoints.json: it and the folders of revisions/ differ: {revision.name}, step35" in errors_of(repo)
     assert "revision 'step35': expected a name like" in errors_of(repo)
