@@ -7,7 +7,6 @@ again.
 """
 
 import fcntl
-import hashlib
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import naming_full_disk
-from data_recipes.manifest import sha256_file
+from data_recipes.manifest import HASHES, HashName, matches_hash, sha256_file
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -54,10 +53,11 @@ def only_process(lock: Path, busy: Exception) -> Iterator[None]:
 class HashedFile(io.RawIOBase):
     """A new file that is hashed as it is written, so that its record needs no second reading."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hashed_by: HashName = "sha256") -> None:
         # Held, not inherited from: to a real file NumPy would write beside `write`.
         self._file = path.open("wb", buffering=0)
-        self._digest = hashlib.sha256()
+        self._hashed_by = hashed_by
+        self._digest = HASHES[hashed_by]()
         self._bytes = 0
 
     def writable(self) -> bool:
@@ -80,12 +80,12 @@ class HashedFile(io.RawIOBase):
     @property
     def record(self) -> dict[str, Any]:
         """Hash and size, for a later run."""
-        return {"sha256": self._digest.hexdigest(), "bytes": self._bytes}
+        return {self._hashed_by: self._digest.hexdigest(), "bytes": self._bytes}
 
 
 def matches_record(path: Path, record: Mapping[str, Any]) -> bool:
     """Whether a file that an earlier run has left is still the one recorded, byte for byte."""
-    return has_recorded_size(path, record) and sha256_file(path) == record["sha256"]
+    return has_recorded_size(path, record) and matches_hash(path, record)
 
 
 def sha256_once(path: Path) -> str:

@@ -10,11 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+
+import xxhash
 
 from data_recipes.errors import DataError, listed, naming_full_disk
 
@@ -32,6 +34,18 @@ RECORDED_PACKAGES = (
     "numpy",
     "trl",
 )
+
+
+# What is published is hashed by SHA-256; what only this machine reads again by xxh3 (128 bits), at a tenth of the cost.
+HashName = Literal["sha256", "xxh3"]
+HASHES: dict[HashName, Callable[[], Any]] = {"sha256": hashlib.sha256, "xxh3": xxhash.xxh3_128}
+
+
+def matches_hash(path: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a file's content has the hash that is recorded of it."""
+    hashed_by = next(name for name in HASHES if name in record)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, HASHES[hashed_by]).hexdigest() == record[hashed_by]
 
 
 def sha256_file(path: Path) -> str:
@@ -137,8 +151,8 @@ def verify_files(folder: Path, *, content: bool = True, manifest: Mapping[str, A
             problems.append(f"{path}: missing")
         elif path.stat().st_size != expected["bytes"]:
             problems.append(f"{path}: {path.stat().st_size} bytes, expected {expected['bytes']}")
-        elif content and sha256_file(path) != expected["sha256"]:
-            problems.append(f"{path}: content differs from its recorded SHA-256")
+        elif content and not matches_hash(path, expected):
+            problems.append(f"{path}: content differs from what was recorded")
     return problems
 
 

@@ -4,7 +4,6 @@ A unit is about 32 MiB of input, whatever the number of workers: it is tokenised
 name, and kept when a run is interrupted. (The original's unit of mixing is 0.01B tokens, about as much.)
 """
 
-import hashlib
 import json
 import os
 import time
@@ -12,6 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+import numpy as np
 
 from data_recipes.errors import DataError
 from data_recipes.files import write_whole
@@ -141,15 +142,15 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
         state = _state_of(path)
         key = str(path.resolve())
         if key in known and known[key][0] == state:
-            size, sha256, newlines, pieces = known[key][1:]
+            size, newlines, pieces = known[key][1:]
         else:
             # The lines of a compressed file cannot be counted before it is decompressed.
             counts_lines = format.has_lines and path.suffix.lower() not in COMPRESSED
-            size, sha256, newlines, pieces = _hash_and_count(path, counts_lines)
+            size, newlines, pieces = _hash_and_count(path, counts_lines)
         if size >= REMEMBERED_BYTES and _state_of(path) == state:
-            fresh[key] = [state, size, sha256, newlines, pieces]
+            fresh[key] = [state, size, newlines, pieces]
         name = path.relative_to(root).as_posix()
-        return SourceFile(name, path, size, format, sha256, tuple(newlines), tuple(pieces))
+        return SourceFile(name, path, size, format, tuple(newlines), tuple(pieces))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         files = list(pool.map(look, paths))
@@ -168,26 +169,29 @@ def _state_of(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
-def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, str, list[int], list[str]]:
-    """Size and SHA-256 of the content; for JSON lines, the line ends before each multiple of `UNIT_BYTES`; and the
-    hashes of the pieces."""
-    digest = hashlib.sha256()
+def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, list[int], list[str]]:
+    """Size of the content; for JSON lines, the line ends before each multiple of `UNIT_BYTES`; and the hashes of the
+    pieces."""
     pieces = []
     newlines = [0]
     size = seen = 0
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
             pieces.append(hash_piece(piece))
             start = 0
             while counts_lines and (stop := len(newlines) * UNIT_BYTES - size) <= len(piece):
-                seen += piece.count(b"\n", start, stop)
+                seen += _newlines_in(piece, start, stop)
                 newlines.append(seen)
                 start = stop
             if counts_lines:
-                seen += piece.count(b"\n", start)
+                seen += _newlines_in(piece, start, len(piece))
             size += len(piece)
-    return size, digest.hexdigest(), newlines if counts_lines else [], pieces
+    return size, newlines if counts_lines else [], pieces
+
+
+def _newlines_in(piece: bytes, start: int, stop: int) -> int:
+    """Twice as fast as `bytes.count`, and other threads run meanwhile."""
+    return int(np.count_nonzero(np.frombuffer(piece, np.uint8, stop - start, start) == ord("\n")))
 
 
 def reading_notes(files: Sequence[SourceFile]) -> list[str]:
@@ -201,7 +205,7 @@ def reading_notes(files: Sequence[SourceFile]) -> list[str]:
 
 def content_fingerprint(files: Sequence[SourceFile]) -> str:
     """Identifies the files by content and by name relative to their folder, wherever that folder is."""
-    return fingerprint_of([[file.name, file.size, file.sha256] for file in files])
+    return fingerprint_of([[file.name, file.size, file.content] for file in files])
 
 
 def units_of(files: Sequence[SourceFile]) -> list[Unit]:

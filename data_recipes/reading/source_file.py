@@ -1,6 +1,6 @@
 """One input file: its bytes, the very ones that were hashed when it was listed; and what every format can be asked.
 
-SHA-256 names the content; checking every byte again must not cost as much, so pieces are hashed by xxh3 (128 bits).
+Pieces of the content are hashed by xxh3 (128 bits), at the speed of reading; the hash of theirs names the whole.
 """
 
 import gzip
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -122,9 +123,13 @@ class SourceFile:
     path: Path
     size: int
     format: "Format"
-    sha256: str = ""
     newlines: tuple[int, ...] = ()
     pieces: tuple[str, ...] = ()
+
+    @cached_property
+    def content(self) -> str:
+        """Names what is in it: the hash of the hashes of its pieces."""
+        return hash_piece("".join(self.pieces).encode())
 
     def open(self) -> BinaryIO:
         """The bytes that were hashed; `DataError` on reading others."""

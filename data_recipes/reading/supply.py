@@ -73,7 +73,7 @@ class LocalSupply(Supply):
         self.source = source
         self.files = files
         self.file_names = [file.name for file in files]
-        self.file_ids = [file.sha256 for file in files]
+        self.file_ids = [file.content for file in files]
         self.notes = reading_notes(files)
         self.units: list[Unit] = units_of(files)
         self.input_bytes = sum(file.size for file in files)

@@ -29,7 +29,7 @@ from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder, Mismatch, 
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 from data_recipes.tokens.units import NewUnit, UnitFolder, UnitRecord
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass

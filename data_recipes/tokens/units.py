@@ -152,7 +152,7 @@ class NewUnit:
         self._stem = _stem(number)
         self._tables: list[np.ndarray] = []
         self._partials: dict[str, Path] = {}
-        self._ids = HashedFile(self._own(f"{self._stem}.tokens"))
+        self._ids = HashedFile(self._own(f"{self._stem}.tokens"), "xxh3")
 
     def __enter__(self) -> "NewUnit":
         return self
@@ -176,7 +176,7 @@ class NewUnit:
     ) -> UnitRecord:
         """The unit's files appear under their names, its record last."""
         table = np.concatenate(self._tables, axis=1) if self._tables else np.empty((3, 0), np.int64)
-        with HashedFile(self._own(f"{self._stem}.documents.npy")) as stream:
+        with HashedFile(self._own(f"{self._stem}.documents.npy"), "xxh3") as stream:
             np.save(stream, table)
         self._ids.close()
         files = {f"{self._stem}.tokens": self._ids.record, f"{self._stem}.documents.npy": stream.record}

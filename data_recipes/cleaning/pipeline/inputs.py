@@ -202,7 +202,6 @@ FILES_SCHEMA = pa.schema(
         ("path", pa.string()),
         ("size", pa.int64()),
         ("format", pa.string()),
-        ("sha256", pa.string()),
         ("newlines", pa.list_(pa.int64())),
         ("pieces", pa.list_(pa.string())),
     ]
@@ -218,7 +217,6 @@ def write_inventory(inventory: Inventory, work: Path) -> None:
             "path": str(file.path),
             "size": file.size,
             "format": file.format.name,
-            "sha256": file.sha256,
             "newlines": file.newlines,
             "pieces": file.pieces,
         }
@@ -285,7 +283,6 @@ class Units:
             Path(row["path"]),
             row["size"],
             FORMAT_NAMES[row["format"]],
-            row["sha256"],
             tuple(row["newlines"]),
             tuple(row["pieces"]),
         )

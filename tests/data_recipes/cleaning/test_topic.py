@@ -100,7 +100,7 @@ def test_a_model_of_another_topic_or_kind_or_a_damaged_one_is_refused(math_model
         (damaged / path.name).write_bytes(content)
     step = step_with(damaged)
     step.inputs()
-    with pytest.raises(DataError, match=r"differs from its recorded SHA-256. Train the classifier again"):
+    with pytest.raises(DataError, match=r"differs from what was recorded. Train the classifier again"):
         step.signals(Batch("web", [""], ["text"], {}))
     with pytest.raises(ValueError, match=r"no model of the topic 'maths'. Did you mean 'math'"):
         step_with(math_model, probability_of={"maths": 0.7})
