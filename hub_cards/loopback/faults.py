@@ -8,7 +8,7 @@
 `crash`      as `drop`, and so every request from then on, until `hub.restart()`
 `page`       an HTML page with status 200, as of a network that wants a login first
 `500`, ...   any status; after a space the Hub's code (`404 RepoNotFound`), or `message` for one in words only.
-             429 comes with a Retry-After of `seconds`
+             429 comes with a Retry-After of `seconds`, `429 limited` with the Hub's own headers instead
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,6 @@ from http import HTTPStatus
 from data_recipes.errors import nearest
 from hub_cards.errors import HubError
 from hub_cards.loopback.protocol import ENDPOINTS, Answer, Request
-from hub_cards.loopback.storage import Refusal
 
 LOGIN_PAGE = b"<html><title>Sign in to this network</title></html>"
 KINDS = ("drop", "lost", "truncated", "slow", "silence", "crash", "page")
@@ -65,11 +64,12 @@ class Fault:
         status, _, code = self.kind.partition(" ")
         if status not in STATUSES:
             return None
-        in_words = code == "message"
-        answer = Answer.of_refusal(Refusal(int(status), "refused", code=None if in_words else code))
-        answer.headers.pop("X-Error-Message")
-        if in_words:
-            answer.headers["X-Error-Message"] = "You have no rights here."
-        if status == "429":
-            answer.headers["Retry-After"] = f"{self.seconds:.0f}"
-        return answer
+        headers = {"X-Error-Code": code} if code not in ("", "message", "limited") else {}
+        if code == "message":
+            headers["X-Error-Message"] = "You have no rights here."
+        elif code == "limited":
+            headers["RateLimit"] = f'"api";r=0;t={self.seconds:.0f}'
+            headers["RateLimit-Policy"] = '"fixed window";"api";q=500;w=300'
+        elif status == "429":
+            headers["Retry-After"] = f"{self.seconds:.0f}"
+        return Answer({"error": "refused"}, int(status), headers)

@@ -150,6 +150,10 @@ class LoopbackHub:
         """A repo, with its branches, tags and commits. KeyError where there is none."""
         return self.state.repos[repo_type, repo_id]
 
+    def head(self, repo_type: str, repo_id: str, branch: str = MAIN) -> str:
+        """The name of the commit that a branch points to."""
+        return self.repo(repo_type, repo_id).branches[branch]
+
     def repos(self) -> list[tuple[str, str]]:
         """Type and id of every repo."""
         return sorted(self.state.repos)

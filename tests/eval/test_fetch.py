@@ -3,16 +3,12 @@
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
+from hub_clients import point_at
 from test_eval_command import call
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data_recipes"))
-from hub_server import SHA, FlakyHub, point_at, serve
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import verify_files
@@ -20,6 +16,7 @@ from eval.errors import EvalError
 from eval.harness.benchmark import Benchmark, DataSource, all_benchmarks
 from eval.harness.fetch import fetch, is_here, wanted
 from eval.suites import run_suite
+from hub_cards.loopback.hub import LoopbackHub
 
 FIXTURES = Path(__file__).resolve().parents[1] / "data" / "benchmarks"
 NAMES = ("arc-easy", "gsm8k-7shot-cot")
@@ -29,32 +26,32 @@ SPLITS = [
 ARC = sum(repo == "allenai/ai2_arc" for repo, _ in SPLITS)
 
 
-class Published(FlakyHub):
-    """The data sets of the fixtures, as the Hub has them."""
-
-    datasets: ClassVar = {
-        repo: {
-            path.relative_to(FIXTURES / repo).as_posix(): path.read_bytes()
-            for path in (FIXTURES / repo).rglob("*")
-            if path.is_file()
-        }
-        for repo in ("allenai/ai2_arc", "openai/gsm8k")
+# The data sets of the fixtures, as the Hub has them.
+DATASETS = {
+    repo: {
+        path.relative_to(FIXTURES / repo).as_posix(): path.read_bytes()
+        for path in (FIXTURES / repo).rglob("*")
+        if path.is_file()
     }
+    for repo in ("allenai/ai2_arc", "openai/gsm8k")
+}
 
 
 @pytest.fixture
-def online(monkeypatch, tmp_path):
-    """This process takes a server for the Hub, and has nothing cached."""
-    import datasets
+def hub():
+    with LoopbackHub() as hub:
+        for name, files in DATASETS.items():
+            hub.put("dataset", name, files)
+        yield hub
+
+
+@pytest.fixture
+def online(hub, monkeypatch, tmp_path):
+    """This process takes a server for the Hub, and has nothing cached; undone by its `undo`."""
     from huggingface_hub import constants
 
-    Published.breaks("")
-    with serve(Published) as address, monkeypatch.context() as patch:
-        point_at(patch, address)
-        for module in (constants, datasets.config):
-            patch.setattr(module, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    with monkeypatch.context() as patch:
+        point_at(patch, hub.url, tmp_path)
         patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 5)
         yield patch
 
@@ -64,16 +61,16 @@ def entries(*names):
 
 
 def test_what_was_fetched_is_read_without_the_hub_and_scores_the_same(
-    online, roomy_model, tmp_path, monkeypatch, capsys
+    hub, online, roomy_model, tmp_path, monkeypatch, capsys
 ):
     out = tmp_path / "data"
     assert call(monkeypatch, "fetch", *NAMES, "--out", out, "--dry-run", "--json") == 0
     assert not out.exists()
-    assert {step["repo"] for step in json.loads(capsys.readouterr().out)} == set(Published.datasets)
+    assert {step["repo"] for step in json.loads(capsys.readouterr().out)} == set(DATASETS)
     assert call(monkeypatch, "fetch", *NAMES, "--out", out, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["fetched"] == len(SPLITS)
-    assert result["datasets"]["openai/gsm8k"]["main"]["test"]["revision"] == SHA
+    assert result["datasets"]["openai/gsm8k"]["main"]["test"]["revision"] == hub.head("dataset", "openai/gsm8k")
     assert verify_files(out) == []
     from_hub = run_suite(roomy_model, suite="arc-easy")
     online.undo()
@@ -85,12 +82,12 @@ def test_what_was_fetched_is_read_without_the_hub_and_scores_the_same(
     assert len(documents) == 1
 
 
-def test_the_same_command_fetches_only_what_is_not_there(online, tmp_path):
+def test_the_same_command_fetches_only_what_is_not_there(hub, online, tmp_path):
     out = tmp_path / "data"
     fetch(entries("arc-easy"), out)
-    Published.asked.clear()
+    hub.requests.clear()
     assert fetch(entries("arc-easy"), out)["fetched"] == 0
-    assert Published.asked == []
+    assert hub.requests == []
     assert fetch(entries(*NAMES), out)["fetched"] == len(SPLITS) - ARC
     damaged = out / "openai/gsm8k/main/test.parquet"
     content = bytearray(damaged.read_bytes())
@@ -100,15 +97,15 @@ def test_the_same_command_fetches_only_what_is_not_there(online, tmp_path):
     assert verify_files(out) == []
 
 
-def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(online, tmp_path, monkeypatch, capsys):
+def test_a_data_set_that_cannot_be_had_does_not_keep_the_others_away(hub, online, tmp_path, monkeypatch, capsys):
     out = tmp_path / "data"
-    Published.breaks("404 RepoNotFound", "ai2_arc")
+    hub.breaks("404 RepoNotFound", where="ai2_arc")
     assert call(monkeypatch, "fetch", *NAMES, "--out", out) == 2
     error = capsys.readouterr().err
     assert f"{ARC} of {len(SPLITS)} splits are missing" in error
     assert "allenai/ai2_arc, ARC-Easy, train: cannot be fetched" in error
     assert "Traceback" not in error
-    Published.breaks("")
+    hub.heals()
     assert fetch(entries(*NAMES), out)["fetched"] == ARC
 
 

@@ -1,36 +1,30 @@
 """A Hub on this machine for the process of the tests."""
 
+from collections.abc import Iterator
+
 import pytest
-from hub_server import FlakyHub, point_at, serve
+from hub_clients import point_at
 
 from data_recipes.reading import hub_answers
+from hub_cards.loopback.hub import LoopbackHub
 
 
 @pytest.fixture
-def hub_of(monkeypatch, tmp_path):
-    """A function: a server as the Hub of this process, with nothing cached and nobody waiting; returns the waits."""
-    import datasets
+def hub(monkeypatch, tmp_path) -> Iterator[LoopbackHub]:
+    """The Hub of this process, with nothing cached; no answer in 0.3 seconds is none."""
     from huggingface_hub import constants
 
-    servers = []
-
-    def start(handler: type[FlakyHub]) -> list[float]:
-        handler.breaks("")
-        server = serve(handler)
-        servers.append((handler, server))
-        point_at(monkeypatch, server.__enter__())
-        for module in (constants, datasets.config):
-            monkeypatch.setattr(module, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    with LoopbackHub() as hub:
+        point_at(monkeypatch, hub.url, tmp_path)
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
         monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.3)
         monkeypatch.setattr(hub_answers, "TIMEOUT", 0.3)
-        waited: list[float] = []
-        monkeypatch.setattr("time.sleep", waited.append)
-        return waited
+        yield hub
 
-    yield start
-    for handler, server in servers:
-        handler.released.set()
-        server.__exit__(None, None, None)
+
+@pytest.fixture
+def waited(monkeypatch) -> list[float]:
+    """The times that this process would have waited: nobody waits."""
+    waited: list[float] = []
+    monkeypatch.setattr("time.sleep", waited.append)
+    return waited

@@ -2,16 +2,14 @@
 
 import json
 from collections import Counter
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import FlakyHub, point_at
+from hub_clients import point_at
 from made_text import make_documents
 
 from data_recipes.packing.build import build_phases
-from data_recipes.reading import hub_answers
 from data_recipes.reading.files import SourceMissing
 from data_recipes.reading.hub import HubSupply
 from data_recipes.reading.hub_answers import HubFailure
@@ -20,24 +18,21 @@ from data_recipes.recipes.recipe import Recipe, Source, Subset
 TEXTS = make_documents("web-en", 300)
 
 
-@pytest.fixture
-def hub(hub_of):
-    return hub_of(Datasets)
-
-
 def parquet(texts: list[str]) -> bytes:
     stream = pa.BufferOutputStream()
     pq.write_table(pa.table({"text": texts}), stream, row_group_size=50)
     return stream.getvalue().to_pybytes()
 
 
-class Datasets(FlakyHub):
-    """One of Parquet with a card, one of JSON lines without."""
+TABLES = {"README.md": b"---\nlicense: mit\n---\n", "data/train-0.parquet": parquet(TEXTS)}
+LINES = {"train.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()}
 
-    datasets: ClassVar = {
-        "a/tables": {"README.md": b"---\nlicense: mit\n---\n", "data/train-0.parquet": parquet(TEXTS)},
-        "a/lines": {"train.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS).encode()},
-    }
+
+@pytest.fixture(autouse=True)
+def _datasets(hub, waited):
+    """One of Parquet with a card, one of JSON lines without."""
+    hub.put("dataset", "a/tables", TABLES)
+    hub.put("dataset", "a/lines", LINES)
 
 
 def texts_of(source: Source) -> list[str]:
@@ -48,41 +43,40 @@ PLACES = ("api/datasets/a/tables", "tree", "README.md", "train-0.parquet")
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("fault", ["503", "404", "403", "401", "reset"])
+@pytest.mark.parametrize("fault", ["503", "404", "403", "401", "truncated"])
 def test_a_failure_anywhere_is_no_missing_source(hub, fault, where):
-    Datasets.breaks(fault, where)
+    hub.breaks(fault, where=where)
     with pytest.raises(HubFailure, match=r"a/tables: cannot be .*--missing does not apply"):
         texts_of(Source(hub="a/tables"))
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("fault", ["500", "reset"])
+@pytest.mark.parametrize("fault", ["500", "truncated"])
 def test_a_failure_that_passes_changes_nothing(hub, fault, where):
-    Datasets.breaks(fault, where, times=2)
+    broken = hub.breaks(fault, where=where, times=2)
     assert texts_of(Source(hub="a/tables")) == TEXTS
-    assert Datasets.times == 0
+    assert broken.struck == 2
 
 
 def test_no_answer_in_time_is_a_failure_that_may_pass(hub):
-    Datasets.breaks("silence", times=2)
+    hub.breaks("silence", times=2)
     assert texts_of(Source(hub="a/tables")) == TEXTS
-    Datasets.breaks("silence")
+    hub.breaks("silence")
     with pytest.raises(HubFailure, match=r"a/tables: cannot be loaded \(ReadTimeout: .*tried 4 times"):
         HubSupply.find(Source(hub="a/tables"))
 
 
-def test_nobody_there_is_asked_again_with_longer_waits_and_then_stops(hub, monkeypatch):
+def test_nobody_there_is_asked_again_with_longer_waits_and_then_stops(waited, monkeypatch):
     point_at(monkeypatch, "http://127.0.0.1:9")
     with pytest.raises(HubFailure, match=r"a/tables: cannot be loaded \(ConnectError: .*tried 4 times\)"):
         HubSupply.find(Source(hub="a/tables"))
-    assert hub == [1, 2, 4]
+    assert waited == [1, 2, 4]
 
 
-def test_the_hubs_own_time_to_wait_is_kept(hub, monkeypatch):
-    Datasets.breaks("429", times=1)
-    monkeypatch.setattr(hub_answers, "parse_wait", lambda headers: 7)
+def test_the_hubs_own_time_to_wait_is_kept(hub, waited):
+    hub.breaks("429", times=1, seconds=7)
     assert texts_of(Source(hub="a/lines")) == TEXTS
-    assert 7 in hub
+    assert 7 in waited
 
 
 @pytest.mark.parametrize(
@@ -98,11 +92,11 @@ def test_the_hubs_own_time_to_wait_is_kept(hub, monkeypatch):
         ("404 EntryNotFound", "train-0.parquet", r"cannot be loaded \(RemoteEntryNotFoundError"),
     ],
 )
-def test_what_the_hub_says_is_believed_at_once(hub, fault, where, message):
-    Datasets.breaks(fault, where)
+def test_what_the_hub_says_is_believed_at_once(hub, waited, fault, where, message):
+    hub.breaks(fault, where=where)
     with pytest.raises(SourceMissing, match=rf"a/tables: {message}"):
         HubSupply.find(Source(hub="a/tables"))
-    assert hub == []
+    assert waited == []
 
 
 @pytest.mark.parametrize(
@@ -113,10 +107,10 @@ def test_what_the_hub_says_is_believed_at_once(hub, fault, where, message):
         ({"data_files": "data/*.csv"}, "No .supported. data files found"),
     ],
 )
-def test_what_a_repository_does_not_have_is_missing(hub, entry, message):
+def test_what_a_repository_does_not_have_is_missing(waited, entry, message):
     with pytest.raises(SourceMissing, match=message):
         HubSupply.find(Source(hub="a/tables", **entry))
-    assert hub == []
+    assert waited == []
 
 
 def test_an_earlier_commit_in_the_cache_never_stands_in_for_one_that_cannot_be_read(hub):
@@ -125,14 +119,13 @@ def test_an_earlier_commit_in_the_cache_never_stands_in_for_one_that_cannot_be_r
 
     datasets.load_dataset("a/tables", split="train")
     HfFileSystem.clear_instance_cache()
-    Datasets.breaks("500", "tree")
+    hub.breaks("500", "tree")
     with pytest.raises(HubFailure, match="a/tables: cannot be loaded"):
         HubSupply.find(Source(hub="a/tables"))
 
 
-def test_a_damaged_file_is_no_failure_of_the_network(hub, monkeypatch):
-    files = {"train-0.parquet": Datasets.datasets["a/tables"]["data/train-0.parquet"][:-100]}
-    monkeypatch.setattr(Datasets, "datasets", {"a/damaged": files})
+def test_a_damaged_file_is_no_failure_of_the_network(hub):
+    hub.put("dataset", "a/damaged", {"train-0.parquet": TABLES["data/train-0.parquet"][:-100]})
     with pytest.raises(HubFailure, match=r"a/damaged: cannot be read \(ArrowInvalid: .*may be damaged there"):
         HubSupply.find(Source(hub="a/damaged"))
 
@@ -144,11 +137,12 @@ def test_a_build_without_network_leaves_nothing_out(hub, tmp_path, tokenizer_dir
     mix = Recipe(name="mix", context_length=64, subsets=subsets)
     options = {"tokenizer": tokenizer_dir, "store": tmp_path / "store", "progress": False}
     for missing in ("skip", "substitute"):
-        Datasets.breaks("503", "api/datasets/a/tables")
+        hub.breaks("503", where="api/datasets/a/tables")
         with pytest.raises(HubFailure, match="the Hub answered with status 503, tried 4 times"):
             build_phases([mix], tmp_path / "out", missing=missing, **options)
         assert not (tmp_path / "out" / "mix").exists()
-    Datasets.breaks("404 RepoNotFound", "api/datasets/a/tables")
+    hub.heals()
+    hub.breaks("404 RepoNotFound", where="api/datasets/a/tables")
     build_phases([mix], tmp_path / "out", missing="skip", **options)
     manifest = json.loads((tmp_path / "out" / "mix" / "manifest.json").read_text())
     assert [left["subset"] for left in manifest["config"]["missing"]] == ["a/tables"]

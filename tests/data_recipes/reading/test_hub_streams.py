@@ -4,12 +4,10 @@ import json
 import shutil
 from collections import Counter
 from itertools import chain
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub_server import FlakyHub
 from made_text import make_documents
 
 from data_recipes.packing.build import build_phases
@@ -31,23 +29,23 @@ def parquet(texts: list[str]) -> bytes:
     return stream.getvalue().to_pybytes()
 
 
-class Datasets(FlakyHub):
-    datasets: ClassVar = {
-        "a/crawls": {f"data/{year:02d}.parquet": parquet(texts) for year, texts in enumerate(TEXTS, 1)},
-        "a/lines": {
-            f"{year:02d}.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
-            for year, texts in enumerate(TEXTS, 1)
-        },
-        "a/one": {"all.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS[-1]).encode()},
-    }
+DATASETS = {
+    "a/crawls": {f"data/{year:02d}.parquet": parquet(texts) for year, texts in enumerate(TEXTS, 1)},
+    "a/lines": {
+        f"{year:02d}.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+        for year, texts in enumerate(TEXTS, 1)
+    },
+    "a/one": {"all.jsonl": "".join(json.dumps({"text": text}) + "\n" for text in TEXTS[-1]).encode()},
+}
 
 
 @pytest.fixture(autouse=True)
-def waited(hub_of, monkeypatch):
+def _datasets(hub, waited, monkeypatch):
+    for name, files in DATASETS.items():
+        hub.put("dataset", name, files)
     monkeypatch.setattr(hub_module, "UNIT_ROWS", 20)
     monkeypatch.setattr(hub_module, "STREAMS", 3)
     monkeypatch.setattr(hub_shards, "CHUNK_ROWS", 6)
-    return hub_of(Datasets)
 
 
 def read(supply: HubSupply, numbers) -> list[list[tuple[int, int, str]]]:
@@ -72,8 +70,10 @@ def test_every_row_comes_once_and_says_where_it_is_from(name):
     source = Source(hub=name)
     supply = HubSupply.find(source, seed=5)
     units = read_all(supply)
-    files = [supply.file_names[file].removeprefix(f"{name}@{'a' * 40}/") for unit in units for file, _, _ in unit]
-    assert set(files) <= set(Datasets.datasets[name])
+    files = [
+        supply.file_names[file].removeprefix(f"{name}@{supply.revision}/") for unit in units for file, _, _ in unit
+    ]
+    assert set(files) <= set(DATASETS[name])
     rows = [
         (file, row, text) for file, (_, row, text) in zip(files, (one for unit in units for one in unit), strict=True)
     ]
@@ -81,7 +81,7 @@ def test_every_row_comes_once_and_says_where_it_is_from(name):
         (file, row, text)
         for year, texts in enumerate(TEXTS, 1)
         for row, text in enumerate(texts)
-        for file in (next((one for one in Datasets.datasets[name] if f"{year:02d}." in one), "all.jsonl"),)
+        for file in (next((one for one in DATASETS[name] if f"{year:02d}." in one), "all.jsonl"),)
     ]
     if name == "a/one":
         expected = [("all.jsonl", row, text) for row, text in enumerate(TEXTS[-1])]
@@ -94,7 +94,7 @@ def test_every_row_comes_once_and_says_where_it_is_from(name):
 def test_the_order_of_the_files_follows_from_the_seed():
     orders = []
     for seed in (1, 1, 2):
-        units = read(HubSupply.find(Source(hub="a/crawls"), seed=seed), range(6))
+        units = read(HubSupply.find(Source(hub="a/crawls"), seed=seed), range(12))
         orders.append([file for unit in units for file, _, _ in unit])
     assert orders[0] == orders[1] != orders[2]
     # A small part is of many years, not of the first.
@@ -103,21 +103,21 @@ def test_the_order_of_the_files_follows_from_the_seed():
 
 
 @pytest.mark.parametrize("name", ["a/crawls", "a/lines"])
-def test_any_unit_is_continued_from_the_record_of_the_one_before(name):
+def test_any_unit_is_continued_from_the_record_of_the_one_before(hub, name):
     source = Source(hub=name)
     supply = HubSupply.find(source, seed=5)
     units = read_all(supply)
     places = [json.loads(json.dumps(supply.place_after(number))) for number in range(len(units))]
-    files = {f"{name}@{supply.revision}/{path}" for path in Datasets.datasets[name]}
+    files = {f"{name}@{supply.revision}/{path}" for path in DATASETS[name]}
     assert files == set(supply.file_names)
     for stopped in (1, 4, 11, len(units) - 1):
         later = HubSupply.find(source, seed=5)
         for number in range(stopped):
             later.continue_after(number, places[number])
-        Datasets.breaks("")
+        hub.requests.clear()
         assert read(later, [stopped]) == [units[stopped]]
         # What was read before is not fetched again: only the files that the unit's rows are in.
-        fetched = {path.rpartition("/")[2] for path in Datasets.asked if "/resolve/" in path}
+        fetched = {one.path.rpartition("/")[2] for one in hub.requests if one.endpoint == "resolve"}
         held = {later.file_names[file].rpartition("/")[2] for file, _, _ in units[stopped]}
         assert len(fetched - held) <= 2
     complete = HubSupply.find(source, seed=5)
@@ -134,16 +134,16 @@ def test_a_unit_that_is_given_up_is_read_again_and_a_later_one_is_found():
     assert read(again, [3, 3, 9, 0]) == [units[3], units[3], units[9], units[0]]
 
 
-def test_the_network_may_fail_in_the_middle(waited):
+def test_the_network_may_fail_in_the_middle(hub):
     expected = read_all(HubSupply.find(Source(hub="a/crawls"), seed=5))
     supply = HubSupply.find(Source(hub="a/crawls"), seed=5)
     units = read(supply, range(3))
-    for fault in ("reset", "500"):
-        Datasets.breaks(fault, "/resolve/", times=4)
+    for fault in ("truncated", "500"):
+        broken = hub.breaks(fault, "resolve", times=4)
         units += read(supply, range(len(units), len(units) + 9))
-        assert Datasets.times == 0
+        assert broken.struck == 4
     assert units == expected[: len(units)]
-    Datasets.breaks("503", "/resolve/")
+    hub.breaks("503", "resolve")
     with pytest.raises(HubFailure, match=r"a/crawls: cannot be .*503, tried 4 times"):
         read(supply, range(len(units), len(units) + 9))
 
@@ -157,7 +157,7 @@ def contents(folder) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_same_bytes_for_any_number_of_workers_and_after_failures(tmp_path, tokenizer_dir, monkeypatch):
+def test_the_same_bytes_for_any_number_of_workers_and_after_failures(hub, tmp_path, tokenizer_dir, monkeypatch):
     """Two epochs, so that the last unit is reached; the broken network stops the build at many moments."""
     monkeypatch.setattr(hub_module, "UNIT_ROWS", 100)
 
@@ -173,13 +173,14 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_failures(tmp_path, t
     assert build("four", 4) == expected
     stops = 0
     for answered in (25, 45):
-        Datasets.breaks("503", "/resolve/", after=answered)
+        hub.heals()
+        hub.breaks("503", "resolve", after=answered)
         try:
             build("stopped", 2)
         except HubFailure:
             stops += 1
     assert stops
-    Datasets.breaks("")
+    hub.heals()
     assert build("stopped", 3) == expected
 
 

@@ -2,17 +2,14 @@
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hub_server import SHA, Hub, serve
 from made_text import make_documents
 
 from data_recipes.errors import DataError
@@ -20,6 +17,7 @@ from data_recipes.reading.files import SourceMissing
 from data_recipes.reading.hub import check_columns
 from data_recipes.recipes.source import Source
 from data_recipes.rows.reader import PackedRows
+from hub_cards.loopback.hub import LoopbackHub
 
 TEXTS = make_documents("web-en", 300)
 PROGRAM = "import sys\nfrom yulanmini.cli import main\nsys.exit(main())"
@@ -35,42 +33,42 @@ def parquet(texts: list[str], **columns: list) -> bytes:
     return stream.getvalue().to_pybytes()
 
 
-class Datasets(Hub):
-    """One behind a loading script, one of plain Parquet, one by language."""
-
-    datasets: ClassVar = {
-        "a/scripted": {
-            "README.md": b"---\nlicense: mit\n---\n",
-            "scripted.py": b"raise RuntimeError('a loading script is never run')",
-            "part/train/0.jsonl.zst": zstandard.compress(lines(TEXTS[:150])),
-            "part/train/1.jsonl.zst": zstandard.compress(lines(TEXTS[150:])),
-            "v2/train-0.json.gz": gzip.compress(lines(TEXTS)),
-        },
-        "a/plain": {
-            "README.md": b"---\nlicense: mit\n---\n",
-            "data/train-0.parquet": parquet(TEXTS, score=[float(number % 5) for number in range(300)]),
-        },
-        "a/languages": {"data/en-0.parquet": parquet(TEXTS), "data/zh-0.parquet": parquet(TEXTS[:9])},
-    }
+DATASETS = {
+    # One behind a loading script, one of plain Parquet, one by language.
+    "a/scripted": {
+        "README.md": b"---\nlicense: mit\n---\n",
+        "scripted.py": b"raise RuntimeError('a loading script is never run')",
+        "part/train/0.jsonl.zst": zstandard.compress(lines(TEXTS[:150])),
+        "part/train/1.jsonl.zst": zstandard.compress(lines(TEXTS[150:])),
+        "v2/train-0.json.gz": gzip.compress(lines(TEXTS)),
+    },
+    "a/plain": {
+        "README.md": b"---\nlicense: mit\n---\n",
+        "data/train-0.parquet": parquet(TEXTS, score=[float(number % 5) for number in range(300)]),
+    },
+    "a/languages": {"data/en-0.parquet": parquet(TEXTS), "data/zh-0.parquet": parquet(TEXTS[:9])},
+}
 
 
 @pytest.fixture(scope="module")
-def endpoint():
-    with serve(Datasets) as address:
-        yield address
+def served():
+    with LoopbackHub() as hub:
+        for name, files in DATASETS.items():
+            hub.put("dataset", name, files)
+        yield hub
 
 
-def environment_of(home: Path, endpoint: str, *, offline: bool) -> dict[str, str]:
+def environment_of(home: Path, hub: LoopbackHub, *, offline: bool) -> dict[str, str]:
     switches = dict.fromkeys(("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"), str(int(offline)))
-    return {**os.environ, **switches, "HF_HOME": str(home / "hf"), "HF_ENDPOINT": endpoint}
+    return {**hub.environment(home / "hf"), **switches, **({"HF_ENDPOINT": "http://127.0.0.1:9"} if offline else {})}
 
 
 @pytest.fixture
-def build(tmp_path, tokenizer_dir, endpoint):
+def build(tmp_path, tokenizer_dir, served):
     def run(*subsets: str, out: str = "out", offline: bool = False, **options: str) -> subprocess.CompletedProcess:
         head = f"name: mix\ncontext_length: 64\ntokenizer: {tokenizer_dir}\nsubsets:\n"
         (tmp_path / "mix.yaml").write_text(head + "".join(f"  - {subset}\n" for subset in subsets))
-        environment = environment_of(tmp_path, "http://127.0.0.1:9" if offline else endpoint, offline=offline)
+        environment = environment_of(tmp_path, served, offline=offline)
         arguments = [f"--{key}={value}" for key, value in options.items()]
         command = [sys.executable, "-c", PROGRAM, "data", "build", "mix.yaml", "--out", out, *arguments]
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
@@ -81,7 +79,7 @@ def build(tmp_path, tokenizer_dir, endpoint):
 SCRIPTED = "hub: a/scripted, access: script-based"
 
 
-def test_files_behind_a_loading_script_are_read_directly(tmp_path, build):
+def test_files_behind_a_loading_script_are_read_directly(tmp_path, build, served):
     result = build(
         f"{{name: zst, tokens: 1280, source: {{{SCRIPTED}, data_files: part/train/*.jsonl.zst}}}}",
         f"{{name: gz, tokens: 640, source: {{{SCRIPTED}, data_files: v2/train-*.json.gz}}}}",
@@ -91,14 +89,15 @@ def test_files_behind_a_loading_script_are_read_directly(tmp_path, build):
     assert result.returncode == 0, result.stderr
     built = PackedRows(tmp_path / "out" / "mix")
     assert [subset["rows"] for subset in built.manifest["subsets"]] == [20, 10, 10, 10]
-    assert {source["revision"] for source in built.manifest["sources"]} == {SHA}
+    revisions = {served.head("dataset", name) for name in DATASETS}
+    assert {source["revision"] for source in built.manifest["sources"]} == revisions
     for row in range(built.num_rows):
         subset = built.subset_names[built.rows(row, row + 1).subset_ids[0]]
         for piece in built.documents(row):
             assert subset != "plain" or piece["row"] % 5 >= 3
 
 
-def test_what_was_downloaded_of_a_scripted_dataset_is_read_offline(tmp_path, build, endpoint):
+def test_what_was_downloaded_of_a_scripted_dataset_is_read_offline(tmp_path, build, served):
     subset = f"{{name: zst, tokens: 1280, source: {{{SCRIPTED}, data_files: part/train/*.jsonl.zst}}}}"
     refused = build(subset, offline=True)
     assert refused.returncode == 2
@@ -107,7 +106,7 @@ def test_what_was_downloaded_of_a_scripted_dataset_is_read_offline(tmp_path, bui
         "from huggingface_hub import snapshot_download\n"
         "snapshot_download('a/scripted', repo_type='dataset', allow_patterns='part/*')"
     )
-    environment = environment_of(tmp_path, endpoint, offline=False)
+    environment = environment_of(tmp_path, served, offline=False)
     subprocess.run([sys.executable, "-c", fetch], env=environment, check=True, timeout=60)
     for name, offline in (("online", False), ("offline", True)):
         result = build(subset, out=name, offline=offline)

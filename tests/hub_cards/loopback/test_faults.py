@@ -57,12 +57,12 @@ def test_only_a_fault_before_the_commit_keeps_it_away(hub, api, kind):
 def test_a_crash_between_blob_and_commit_leaves_the_blob_and_ends_with_a_restart(hub, api, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     hub.breaks("crash", "commit", times=1)
-    head = hub.repo("model", "someone/model").branches["main"]
+    head = hub.head("model", "someone/model")
     for _ in range(2):
         with pytest.raises(CONNECTION):
             send(api, b"\0weights", "w.safetensors")
     hub.restart()
-    assert hub.repo("model", "someone/model").branches["main"] == head
+    assert hub.head("model", "someone/model") == head
     hub.requests.clear()
     send(api, b"\0weights", "w.safetensors")
     assert "lfs-upload" not in [request.endpoint for request in hub.requests]
@@ -141,7 +141,7 @@ def test_a_fault_that_cannot_happen_is_refused(hub):
 
 def test_half_a_request_is_no_request(hub):
     """A client that is killed while it sends: what has arrived is not taken for all of it."""
-    head = hub.repo("model", "someone/model").branches["main"]
+    head = hub.head("model", "someone/model")
     ended = threading.Event()
     hub.listener = lambda hub, request: ended.set()
     lines = b'{"key": "header", "value": {"summary": "x"}}\n{"key": "deletedFile", "value": {"path": "file.txt"}}\n'
@@ -154,7 +154,7 @@ def test_half_a_request_is_no_request(hub):
         connection.sendall(request.encode() + lines)
     assert ended.wait(10)
     assert hub.requests[-1].status is None
-    assert hub.repo("model", "someone/model").branches["main"] == head
+    assert hub.head("model", "someone/model") == head
 
 
 def test_the_listener_sees_the_state_after_each_request_and_its_complaint_is_heard(monkeypatch, tmp_path):

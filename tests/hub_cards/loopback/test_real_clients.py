@@ -53,7 +53,7 @@ def test_files_arrive_by_git_and_by_lfs_and_come_back(hub, api, tmp_path):
     api.create_repo("team/model")
     files = {"README.md": CARD, "model.safetensors": WEIGHTS, "deep/er/notes.txt": "å".encode() * 300, "empty": b""}
     info = commit(api, *(add(path, content) for path, content in files.items()))
-    assert info.oid == hub.repo("model", "team/model").branches["main"]
+    assert info.oid == hub.head("model", "team/model")
     assert files.items() <= hub.files("model", "team/model").items()
     assert [len(asked(hub, name)) for name in ("lfs-batch", "lfs-upload", "lfs-verify", "commit")] == [1, 1, 1, 1]
     place = snapshot_download("team/model", local_dir=tmp_path / "got")
@@ -98,7 +98,7 @@ def test_a_commit_on_another_parent_is_refused_and_changes_nothing(hub, api):
     with pytest.raises(HfHubHTTPError, match="A commit has happened since") as refused:
         commit(api, add("a", b"2"), parent_commit=first)
     assert refused.value.response.status_code == 412
-    assert hub.repo("model", "team/model").branches["main"] == second
+    assert hub.head("model", "team/model") == second
     history = api.list_repo_commits("team/model")
     assert [(one.commit_id, one.authors) for one in history] == [(second, ["someone"]), (first, ["someone"])]
     assert hub.repo("model", "team/model").commits[second].parents == (first,)
