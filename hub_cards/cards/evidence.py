@@ -1,33 +1,58 @@
-"""Numbers for cards, each read from a file of the run and remembered with the place it came from.
+"""Numbers for cards, each read from a file that is in the repo beside the card, with the place it came from.
 
-A card's template has no number of its own: it asks for `figure(file, pointer)`, and what it was given is listed
-in the repo's `provenance.json`, where `trace` can look it up again.
+A repo keeps copies of the files of the run that its card is made from, at `provenance/PATH IN THE RUN`
+(`copy_evidence`), and a card is rendered from these copies alone. A template has no number of its own: it asks for
+`figure(file, pointer)` or `derived(op, operands)`, and each becomes a claim in `provenance.json`.
 """
 
 import json
+import math
+import posixpath
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
 from data_recipes.manifest import sha256_file
 from hub_cards.errors import HubError
+from hub_cards.repos.folder import EVIDENCE
+from hub_cards.repos.machine_paths import without_machine_paths
 from hub_cards.repos.run_files import RunFiles
 
-PROVENANCE_NAME = "provenance.json"
+OWN = "repo:"  # begins the name of a file of the repo itself; other names are of the run's files
+# Of a log with a line for each step only its ends are copied, and which lines they are: a full one has hundreds of MB.
+LOGS = ("metrics.jsonl",)
+LARGEST = 64 * 2**20  # bytes of a file that is copied whole
+
+
+class Figure(str):
+    """Text that has a claim: the only text with numbers that a card takes beside names (see model_card.Name)."""
 
 
 def load(path: Path) -> Any:
-    """The content of a .json, .jsonl (a list) or .yaml file; HubError when it cannot be read as one."""
+    """The content of a .json, .jsonl (a list) or .yaml file, or of a .parquet file how large it is; HubError when it
+    cannot be read as one."""
+    return _parsed(path, str(path))
+
+
+def _parsed(path: Path, name: str) -> Any:
     try:
+        if path.suffix == ".parquet":
+            footer = pq.ParquetFile(path).metadata
+            groups = (footer.row_group(index) for index in range(footer.num_row_groups))
+            in_memory = sum(group.total_byte_size for group in groups)
+            return {"rows": footer.num_rows, "in_memory": in_memory, "size": path.stat().st_size}
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
             return [json.loads(line) for line in text.splitlines() if line.strip()]
         return yaml.safe_load(text) if path.suffix in (".yaml", ".yml") else json.loads(text)
-    except FileNotFoundError as error:
-        raise HubError(f"{path}: no such file; the card needs figures from it. Finish that stage first.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise HubError(f"{path}: cannot be read ({' '.join(str(error).split())}).") from error
+    except (ValueError, OSError, pa.ArrowException, yaml.YAMLError) as error:
+        raise HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).") from error
 
 
 def look_up(content: Any, pointer: str, where: str) -> Any:
@@ -47,61 +72,164 @@ def join(*keys: str | int) -> str:
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
-class Figures:
-    """Figures of a run; file names are relative to its folder."""
+# What a derived number may be: operands are numbers, in the order of the claim.
+OPERATIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
+    "sum": sum,
+    "product": math.prod,
+    "ratio": lambda of: reduce(lambda left, right: left / right, of),
+    "quotient": lambda of: reduce(lambda left, right: left // right, of),
+    "difference": lambda of: reduce(lambda left, right: left - right, of),
+    "largest": max,
+    "smallest": min,
+    "last": lambda of: of[-1],
+    "count": len,
+}
+Operand = tuple[str, str] | tuple[str, list[Any]]  # a file and a pointer, or an operation and its operands
 
-    def __init__(self, run: RunFiles) -> None:
+
+class Figures:
+    """Figures of a repo's card, read from the repo's own folder; names of files are relative to the run.
+
+    `run` has the copies of the run's files as its root, so that it finds them as it would find them in the run.
+    """
+
+    def __init__(self, run: RunFiles, repo: Path) -> None:
         self.run = run
-        self.root = run.root
-        self.claims: list[dict[str, Any]] = []
+        self.repo = repo
+        self.read: set[str] = set()
+        self._claims: dict[str, dict[str, Any]] = {}
+        self.looked_at = ""  # for the message where a file has another form than a card expects
         self._contents: dict[str, Any] = {}
 
+    def path(self, file: str) -> Path | None:
+        """Where a file is read, always inside of the repo; None for one that the run does not have."""
+        root, name = (self.repo, file.removeprefix(OWN)) if file.startswith(OWN) else (self.run.root, file)
+        path = root / name
+        inside = not name.startswith(("/", "../")) and path.resolve().is_relative_to(root.resolve())
+        return path if inside and path.is_file() else None
+
+    @property
+    def claims(self) -> list[dict[str, Any]]:
+        """Every number so far with its origin, each once."""
+        return list(self._claims.values())
+
     def has(self, file: str) -> bool:
-        return (self.root / file).is_file()
+        file = posixpath.normpath(file)
+        found = self.path(file) is not None
+        if found:
+            self.read.add(file)
+        return found
 
     def value(self, file: str, pointer: str = "") -> Any:
         """A value of a file that decides something but is not printed on the card."""
+        file = posixpath.normpath(file)
+        self.looked_at = f"{file.removeprefix(OWN)} {pointer}".strip()
         if file not in self._contents:
-            self._contents[file] = load(self.root / file)
-        return look_up(self._contents[file], pointer, str(self.root / file))
+            path, name = self.path(file), file.removeprefix(OWN)
+            if path is None:
+                raise HubError(f"{name}: no such file; the card needs figures from it. Finish that stage first.")
+            self._contents[file] = _parsed(path, name)
+            self.read.add(file)
+        return look_up(self._contents[file], pointer, file.removeprefix(OWN))
 
-    def figure(self, file: str, pointer: str, form: str = ",") -> str:
+    def figure(self, file: str, pointer: str, form: str = ",") -> Figure:
         """A value as text in Python's format `form`, remembered with its origin."""
         value = self.value(file, pointer)
+        return self._claim(value, form, {"file": file, "pointer": pointer}, f"{file} {pointer}")
+
+    def derived(self, op: str, of: Iterable[Operand], form: str = ",") -> Figure:
+        """A number made of others by one of OPERATIONS, as text. An operand is `(file, pointer)`, or an operation with
+        operands of its own."""
+        places = [(op, list(of))]
+        value = self.evaluate(places[0])
+        return self._claim(value, form, _written(places[0]), f"{op} of {self.looked_at}")
+
+    def evaluate(self, operand: Operand) -> Any:
+        """The value of an operand."""
+        first, second = operand
+        if isinstance(second, str):
+            value = self.value(first, second)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise HubError(f"{first.removeprefix(OWN)}: {value!r} at {second} is not a number for a card.")
+            return value
+        values = [self.evaluate(one) for one in second]
         try:
-            text = format(value, form)
+            return OPERATIONS[first](values)
+        except (ZeroDivisionError, ValueError) as error:
+            raise HubError(f"{self.looked_at}: no {first} of {values[:3]} can be on a card ({error}).") from error
+
+    def number(self, op: str, of: Iterable[Operand]) -> Any:
+        """A derived number for a card's metadata, as it is."""
+        self.derived(op, operands := list(of), "")
+        return self.evaluate((op, operands))
+
+    def _claim(self, value: Any, form: str, origin: dict[str, Any], where: str) -> Figure:
+        try:
+            if form and (isinstance(value, bool) or not math.isfinite(value)):
+                raise ValueError("not finite")
+            text = Figure(format(value, form))
         except (TypeError, ValueError) as error:
-            raise HubError(f"{self.root / file}: {value!r} at {pointer} is not a number for a card.") from error
-        claim = {"text": text, "value": value, "file": file, "pointer": pointer, "form": form}
-        if claim not in self.claims:
-            self.claims.append(claim)
+            raise HubError(f"{where.removeprefix(OWN)}: {value!r} is not a number for a card.") from error
+        self._claims.setdefault(json.dumps([origin, form]), {"text": str(text), "value": value, **origin, "form": form})
         return text
 
-    def provenance(self) -> dict[str, Any]:
-        """The claims so far, and the SHA-256 of each file they were read from."""
-        files = sorted({claim["file"] for claim in self.claims})
-        return {
-            "about": "Every number of README.md: the file of the run it was read from, and where in it (JSON pointer).",
-            "files": {file: sha256_file(self.root / file) for file in files},
-            "claims": self.claims,
-        }
+
+def _written(operand: Operand) -> dict[str, Any]:
+    """An operation as it is kept: its operands are `file#pointer`, or operations."""
+    op, operands = operand
+    assert not isinstance(operands, str)
+    return {
+        "op": op,
+        "of": [
+            f"{first}#{second}" if isinstance(second, str) else _written((first, second)) for first, second in operands
+        ],
+    }
 
 
-def trace(folder: Path, run: RunFiles) -> list[str]:
-    """The numbers on a repo's card that no longer agree with the run they came from; empty when all do."""
-    provenance = load(folder / PROVENANCE_NAME)
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    figures = Figures(run)
+def copy_evidence(run: RunFiles, names: Iterable[str], repo: Path) -> dict[str, dict[str, Any]]:
+    """Copy files of a run to `provenance/` of a repo, without this machine's paths, in place of what was there; what
+    is recorded of each: the SHA-256 of the run's file, where the copy is, and of a log which of its lines it has."""
+    shutil.rmtree(repo / EVIDENCE, ignore_errors=True)
+    records = {}
+    for name in sorted(set(names)):
+        source, place = run.root / name, f"{EVIDENCE}/{name}"
+        text, lines = copied_text(source, run.root)
+        (repo / place).parent.mkdir(parents=True, exist_ok=True)
+        (repo / place).write_text(text, encoding="utf-8", newline="")
+        records[name] = {"sha256": sha256_file(source), "at": place} | ({"lines": lines} if lines else {})
+    return records
+
+
+def copied_text(source: Path, run: Path) -> tuple[str, list[int]]:
+    """What is copied of a file of a run, and of a log the numbers (from 1) of the lines that are."""
+    name = source.relative_to(run).as_posix()
+    try:
+        if source.name in LOGS:
+            first, last, count = "", "", 0
+            with source.open(encoding="utf-8", newline="") as file:
+                for line in file:
+                    count += 1
+                    first, last = first or line, line
+            lines = sorted({1, count}) if count else []
+            text = "".join([first, last][: len(lines)])
+        else:
+            if source.stat().st_size > LARGEST:
+                raise HubError(f"{name}: {source.stat().st_size:,} bytes; a card is not made from a file of that size.")
+            text, lines = source.read_bytes().decode(), []
+    except (OSError, ValueError) as error:
+        raise HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).") from error
+    return without_machine_paths(text, run), lines
+
+
+def changed_since(repo: Path, records: dict[str, dict[str, Any]], run: Path) -> list[str]:
+    """The files of a repo's evidence that are no longer what the run has, as sentences; empty when all are."""
     problems = []
-    for claim in provenance["claims"]:
-        where = f"{claim['file']} {claim['pointer']}"
-        try:
-            value = figures.value(claim["file"], claim["pointer"])
-        except HubError as error:
-            problems.append(str(error))
-            continue
-        if format(value, claim["form"]) != claim["text"]:
-            problems.append(f"{where}: the card says {claim['text']}, the run says {format(value, claim['form'])}")
-        if claim["text"] not in card:
-            problems.append(f"{where}: {claim['text']} is in {PROVENANCE_NAME} and not on the card")
+    for name, record in records.items():
+        source, copy = run / name, repo / EVIDENCE / name
+        if not source.is_file():
+            problems.append(f"{name}: the card was made from it, and the run no longer has it")
+        elif sha256_file(source) != record.get("sha256"):
+            problems.append(f"{name}: changed in the run since the card was made")
+        elif not copy.is_file() or copy.read_bytes().decode(errors="replace") != copied_text(source, run)[0]:
+            problems.append(f"{EVIDENCE}/{name}: not what the run has in {name}")
     return problems

@@ -1,4 +1,4 @@
-"""The tables of a model card, cell by cell from the run's files (see figures.py)."""
+"""The tables of a model card, cell by cell from the run's files (see evidence.py)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,12 @@ from data_recipes.manifest import MANIFEST_NAME
 from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.cards.evidence import Figures, join
-
-Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}, every cell text
+from hub_cards.cards.page import Name, Table
 
 
 def figures_table(figures: Figures, title: str, *rows: tuple[str, str, str, str]) -> Table:
     """A table of single figures: what each is, its file, where in it, and its format."""
-    return {"headers": [title, "value"], "rows": [[label, figures.figure(*place)] for label, *place in rows]}
+    return {"headers": [title, "value"], "rows": [[Name(label), figures.figure(*place)] for label, *place in rows]}
 
 
 def training_table(figures: Figures) -> Table:
@@ -34,8 +33,9 @@ def training_table(figures: Figures) -> Table:
     )
 
 
-def heldout_table(figures: Figures) -> Table | None:
-    """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end; and how."""
+def heldout_table(figures: Figures, *, phase: str | None = None) -> Table | None:
+    """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end; and how.
+    With `phase` only at its end."""
     file = f"{figures.run.pretrain}/heldout.jsonl"
     if not figures.has(file):
         return None
@@ -45,17 +45,21 @@ def heldout_table(figures: Figures) -> Table | None:
     steps = sorted(first)
     last_stable = [line["step"] for line in lines if line["phase"] == "25" and line["step"] > 0]
     shown = sorted({*steps[:2], *last_stable, steps[-1]})
+    if phase is not None:
+        shown = [line["step"] for line in lines if line["phase"] == phase and line["step"] > 0][-1:]
+    if not shown:
+        return None
     headers = ["domain"]
     for step in shown:
         label = f"phase {figures.figure(file, join(first[step], 'phase'), '')}" if step else "start"
-        headers.append(f"{label}, step {figures.figure(file, join(first[step], 'step'))}")
+        headers.append(Name(f"{label}, step {figures.figure(file, join(first[step], 'step'))}"))
 
     def cell(step: int, domain: str) -> str:
         at = places.get((step, domain))
         return "not scored" if at is None else figures.figure(file, join(at, "bits_per_byte"), ".3f")
 
     domains = dict.fromkeys(line["domain"] for line in lines)
-    rows = [[domain, *(cell(step, domain) for step in shown)] for domain in domains]
+    rows = [[Name(domain), *(cell(step, domain) for step in shown)] for domain in domains]
     return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 
@@ -81,8 +85,8 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
         if any(entry["chance"] is not None for entry in entries):
             columns.append(("chance", "chance", ".1%", files[::-1]))
         columns.append(("count", "count", ",", files[::-1]))
-        rows = [[entry["group"], *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
-        return {"headers": [entries[0]["task"], *(column[0] for column in columns)], "rows": rows}
+        rows = [[Name(entry["group"]), *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
+        return {"headers": [Name(entries[0]["task"]), *(Name(column[0]) for column in columns)], "rows": rows}
 
     tables = []
     for entries in rows_by_measure([figures.value(file) for file in files]):
@@ -91,7 +95,7 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
         parts = [entry for entry in finest(entries) if SEPARATOR in entry["group"]]
         tables.append(
             {
-                "measure": entries[0]["measure"],
+                "measure": Name(entries[0]["measure"]),
                 "better": entries[0]["better"],
                 "protocol": cell(entries[0], "protocol", "", files[::-1]),
                 "wholes": table([entry for entry in entries if SEPARATOR not in entry["group"]]),
@@ -127,7 +131,7 @@ def tuning_cost(figures: Figures) -> dict[str, str] | None:
         figures.figure(file, join("rows", found[worst][0], "value"), ".3f")
         for file, found in zip(files, places, strict=True)
     )
-    return {"measure": worst[1], "group": worst[2], "before": before, "after": after}
+    return {"measure": Name(worst[1]), "group": Name(worst[2]), "before": before, "after": after}
 
 
 def merge_table(figures: Figures) -> Table | None:
@@ -190,7 +194,7 @@ def example(figures: Figures, model: str) -> dict[str, Any] | None:
         "right": True,
         "prompt": shown["prompt"],
         "text": shown["text"],
-        "group": row["group"],
+        "group": Name(row["group"]),
         "correct": cell("correct", ","),
         "count": cell("count", ","),
         "chance": None if row["chance"] is None else cell("chance", ".1%"),

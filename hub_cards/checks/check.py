@@ -10,14 +10,14 @@ from typing import Literal
 import yaml
 from huggingface_hub import get_token
 
+from hub_cards.cards.card import trace
 from hub_cards.cards.eval_results import FOLDER as EVAL_FOLDER
 from hub_cards.cards.eval_results import shape_problems
-from hub_cards.cards.evidence import PROVENANCE_NAME, trace
 from hub_cards.checks.header import card_problems
 from hub_cards.checks.weights import model_problems, revision_problems
 from hub_cards.errors import HubError
 from hub_cards.repos import files
-from hub_cards.repos.folder import INDEX_NAME, REVISIONS
+from hub_cards.repos.folder import INDEX_NAME, PROVENANCE_NAME, REVISIONS
 from hub_cards.repos.run_files import RunFiles
 
 RepoType = Literal["model", "dataset"]

@@ -21,7 +21,9 @@ from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
 from data_recipes.rows.verify import phases_in
 from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
-from hub_cards.cards.dataset_card import LICENCE_FILE, PublishedSize, phases_card, phases_licence_text
+from hub_cards.cards.card import write_card
+from hub_cards.cards.settings import CardSettings
+from hub_cards.repos.run_files import RunFiles
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
@@ -51,14 +53,14 @@ def publish(
     with whole_folder(out) as partial:
         total = sum(phase.num_rows * phase.context_length for phase in phases)
         with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
-            sizes = [write_phase(phase, partial / phase.folder.name, progress=bar) for phase in phases]
+            for phase in phases:
+                write_phase(phase, partial / phase.folder.name, progress=bar)
         (partial / TOKENIZER).mkdir()
         for name, path in files.items():
             shutil.copyfile(path, partial / TOKENIZER / name)
-        (partial / "README.md").write_text(phases_card(phases, sizes, title=title))
-        licence = phases_licence_text(phases)
-        if licence is not None:
-            (partial / LICENCE_FILE).write_text(licence, encoding="utf-8")
+        configs = {phase.folder.name: f"{phase.folder.name}/*.parquet" for phase in phases}
+        settings = CardSettings("phases", f"your-name/{out.name}", title=title, configs=configs)
+        write_card(partial, settings, RunFiles(phases[0].folder.parent, data="."))
         return write_manifest(
             partial,
             kind="published-rows",
@@ -84,7 +86,7 @@ def tokenizer_of(phases: Sequence[PackedRows], location: str | None) -> dict[str
     return tokenizer_files(place)
 
 
-def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize:
+def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> None:
     """One phase as `train-K-of-N.parquet`, sources and files by name instead of by number."""
     out.mkdir(parents=True)
     schema = schema_of(phase.context_length, pa.string())
@@ -102,7 +104,6 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize
         writer.write_table(first)
     rows_per_shard = max(1, SHARD_BYTES * first.num_rows // probe.getvalue().size)
     shards = -(-phase.num_rows // rows_per_shard)
-    in_memory = 0
     for shard in range(shards):
         last = min(phase.num_rows, (shard + 1) * rows_per_shard)
         path = out / f"train-{shard:05d}-of-{shards:05d}.parquet"
@@ -111,9 +112,7 @@ def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> PublishedSize
                 stop = min(last, start + step)
                 table = rows(start, stop)
                 writer.write_table(table, row_group_size=stop - start)
-                in_memory += table.nbytes
                 progress.update((stop - start) * phase.context_length)
-    return PublishedSize(in_memory, sum(path.stat().st_size for path in out.glob("*.parquet")))
 
 
 def _with_names(

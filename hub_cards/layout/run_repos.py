@@ -24,10 +24,11 @@ from data_recipes.manifest import (
 )
 from data_recipes.recipes.phases import phase_key
 from data_recipes.rows.layout import SOURCES_NAME
-from hub_cards.cards.dataset_card import LICENCE_FILE, run_dataset_card, run_licence_text
+from hub_cards.cards.card import write_card
 from hub_cards.cards.eval_results import write_eval_results
-from hub_cards.cards.evidence import PROVENANCE_NAME, Figures, load
-from hub_cards.cards.model_card import checkpoints_card, model_card, parent_of
+from hub_cards.cards.evidence import Figures, load
+from hub_cards.cards.model_card import parent_role
+from hub_cards.cards.settings import settings_of_run
 from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
 from hub_cards.repos import files
@@ -134,18 +135,13 @@ def checkpoints_of(run: RunFiles) -> list[dict[str, Any]]:
 
 def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The unmerged model of every phase as a revision, and the last also as `main`."""
-    figures = Figures(run)
     models, entries = run.phase_models(), checkpoints_of(run)
-    rows = []
     for model, entry in zip(models, entries, strict=True):
         files.copy_allowed(model, repo / REVISIONS / entry["revision"], files.MODEL_FILES, run=run.root)
-        step = figures.figure(f"{run.pretrain}/models/{model.name}/{MANIFEST_NAME}", "/counts/step")
-        rows.append([model.name, step, f"`{entry['revision']}`"])
     files.copy_allowed(models[-1], repo, files.MODEL_FILES, run=run.root)
-    revisions = [entry["revision"] for entry in entries]
-    write_json(repo / INDEX_NAME, {"main": revisions[-1], "branches": entries})
+    write_json(repo / INDEX_NAME, {"main": entries[-1]["revision"], "branches": entries})
     write_training_files(run, repo, run.pretrain)
-    write_card(repo, checkpoints_card(figures, names, licence=licence, revisions=revisions, rows=rows), figures)
+    write_card(repo, settings_of_run("checkpoints", names, licence), run)
 
 
 def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: str) -> None:
@@ -161,30 +157,27 @@ def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: 
     files.copy_allowed(run.root / folder, repo, (*files.MODEL_FILES, *adapters), run=run.root)
     adapter = repo / "adapter" / "adapter_config.json"
     if adapter.is_file():  # it names the folder of this machine that the adapter belongs to
-        write_json(adapter, {**load(adapter), "base_model_name_or_path": parent_of(Figures(run), names)})
+        parent = names.base if parent_role(Figures(run, run.root)) == "base" else names.checkpoints
+        write_json(adapter, {**load(adapter), "base_model_name_or_path": parent})
     write_training_files(run, repo, training)
     write_scores(run, repo, model, repo_id, names.data)
-    write_card(repo, *model_card(run, kind, names, licence=licence))
+    write_card(repo, settings_of_run(kind, names, licence), run)
 
 
 def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
     """The mixes: recipe, packed rows in training order and manifest of each, one config per mix."""
-    figures = Figures(run)
     mixes = run.phase_folders()
     if not mixes:
         raise HubError(f"{run.root / run.data}: no built mix; finish the data stage first.")
-    configs = []
     (repo / "recipes").mkdir()
     for mix in mixes:
         files.copy_allowed(mix, repo / "data" / mix.name, ("*.arrow", MANIFEST_NAME, SOURCES_NAME), run=run.root)
-        config = {"config_name": mix.name, "data_files": [{"split": "train", "path": f"data/{mix.name}/*.arrow"}]}
-        configs.append({**config, "default": True} if mix == mixes[-1] else config)
         recipe = load(mix / "manifest.json").get("recipe")
         if recipe is not None:
             text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
             (repo / "recipes" / f"{mix.name}.yaml").write_text(files.without_run_path(text, run.root), encoding="utf-8")
-    (repo / LICENCE_FILE).write_text(run_licence_text(), encoding="utf-8")
-    write_card(repo, run_dataset_card(figures, names, mixes=mixes, configs=configs), figures)
+    configs = {mix.name: f"data/{mix.name}/*.arrow" for mix in mixes}
+    write_card(repo, settings_of_run("phases", names, licence, configs=configs), run)
 
 
 def write_training_files(run: RunFiles, repo: Path, folder: str) -> None:
@@ -202,11 +195,6 @@ def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str, dataset_id
         files.copy_text(scores, repo / "scores.json", run=run.root)
         url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
         write_eval_results(repo / "scores.json", repo, dataset_id=dataset_id, source_url=url)
-
-
-def write_card(repo: Path, text: str, figures: Figures) -> None:
-    (repo / "README.md").write_text(text, encoding="utf-8")
-    write_json(repo / PROVENANCE_NAME, figures.provenance())
 
 
 def write_json(path: Path, content: Any) -> None:

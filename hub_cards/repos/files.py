@@ -30,6 +30,7 @@ CARD_FILES = (
     INDEX_NAME,
     "manifest.json",
     "provenance.json",
+    *(f"provenance/{'*/' * depth}*" for depth in range(6)),
     "scores.json",
     "metrics.jsonl",
     "heldout.jsonl",

@@ -1,7 +1,7 @@
 """The files of a finished run that cards and repos are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_recipes.manifest import MANIFEST_NAME
@@ -11,19 +11,19 @@ from hub_cards.errors import HubError
 
 @dataclass(frozen=True)
 class RunFiles:
-    """A run's folder, and the names of the folders in it that hold the result of each stage.
+    """A run's folder, and the names of the folders in it that hold the result of each stage, of those that it has.
 
     `tuned`: the stages that made the instruct model of the merged one, in order, by the names of their scores; the
     last is the instruct model.
     """
 
     root: Path
-    corpus: str
-    data: str
-    pretrain: str
-    merged: str
-    tuned: Mapping[str, str]
-    scores: str
+    corpus: str = ""
+    data: str = ""
+    pretrain: str = ""
+    merged: str = ""
+    tuned: Mapping[str, str] = field(default_factory=dict)
+    scores: str = ""
 
     @property
     def pretrain_manifest(self) -> str:
@@ -45,7 +45,7 @@ class RunFiles:
 
     def phase_folders(self) -> list[Path]:
         """Built mixes of the run, in training order."""
-        return _in_training_order(self.root / self.data, MANIFEST_NAME)
+        return _in_training_order(self.root / self.data, MANIFEST_NAME) if self.data else []
 
     def phase_models(self) -> list[Path]:
         """Exported models at phase ends, in training order; HubError when there is none."""

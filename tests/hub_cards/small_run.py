@@ -13,7 +13,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from data_recipes.manifest import write_manifest
 from data_recipes.recipes.phases import phase_folder
 from eval.tasks.base import score_row
+from hub_cards.cards.card import write_card
+from hub_cards.cards.settings import CardSettings
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from yulanmini.run_layout import card_files
 
 SHAPE = {
     "vocab_size": 64,
@@ -59,10 +62,22 @@ def write_mix(folder: Path, run: Path) -> None:
         folder,
         kind="packed-rows",
         inputs={},
-        config={},
-        counts={"rows": 4, "tokens": 32, "documents": 5},
+        config={"packing": "concat", "missing": []},
+        counts={"rows": 4, "tokens": 32, "documents": 5, "padding": 0},
         context_length=8,
-        subsets=[{"name": "web", "domain": "web-en", "tokens": 32}],
+        tokenizer={"fingerprint": 4 * "0123456789abcdef", "vocab_size": 64, "eos_id": 2, "location": str(run / "tok")},
+        subsets=[{"name": "web", "domain": "web-en", "source": "web", "rows": 4, "tokens": 32}],
+        sources=[
+            {
+                "name": "web",
+                "fingerprint": 4 * "fedcba9876543210",
+                "revision": None,
+                "licence": None,
+                "epochs": None,
+                "drops": {"malformed JSON": 3},
+                "entry": {"path": str(run.resolve() / "01-corpus" / "train" / "web-en.jsonl")},
+            }
+        ],
         recipe={"name": folder.name, "context_length": 8, "subsets": [{"name": "web", "tokens": 32}]},
     )
 
@@ -158,3 +173,11 @@ def write_stage(folder: Path, run: Path) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     counts = {"dialogues": 4000, "trained_on_tokens": 777_000, "steps": 250}
     write_manifest(folder, kind="sft", inputs={}, config=config, counts=counts)
+
+
+def card_of(run: Path, kind: str, folder: Path) -> str:
+    """The card of the run's base or instruct model, written into a folder of its own."""
+    folder.mkdir(exist_ok=True)
+    links = {"base": "someone/tiny", "checkpoints": "someone/tiny-checkpoints", "data": "someone/tiny-data"}
+    write_card(folder, CardSettings(kind, f"someone/tiny-{kind}", links), card_files(run))
+    return (folder / "README.md").read_text()

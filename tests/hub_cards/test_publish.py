@@ -134,8 +134,8 @@ def test_a_repo_with_an_error_never_leaves(hub, command, repo_copy):
 def test_the_verbs_say_what_they_found(command, published, small_run, tmp_path):
     card = command("card", small_run, "--model", "base", "--repo-id", "someone/tiny")
     assert card.stdout == (published / "tiny" / "README.md").read_text()
-    stage = command("card", small_run / "08-on-policy", "--repo-id", "someone/tiny", "--json")
-    assert json.loads(stage.stdout)["card"] == (published / "tiny-instruct" / "README.md").read_text()
+    again = command("card", published / "tiny-instruct", "--json")
+    assert json.loads(again.stdout)["card"] == (published / "tiny-instruct" / "README.md").read_text()
     assert command("card", small_run).returncode == 2
     assert command("check", published / "tiny", "--run", small_run).returncode == 0
     layout = command("layout", small_run, tmp_path / "hub", "--repo-id", "me/mine", "--json")

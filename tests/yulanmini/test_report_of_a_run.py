@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from eval.demonstration import kind_of
-from hub_cards.cards.model_card import model_card
-from hub_cards.repos.names import Names
+from hub_cards.cards.card import write_card
+from hub_cards.cards.settings import CardSettings
 from yulanmini.report import collect
 from yulanmini.report.scores import samples
 from yulanmini.report.sections import commands
@@ -83,11 +83,11 @@ def test_the_question_on_page_and_cards_gets_the_answer_that_was_scored(
     [chat] = [shown["code"] for shown in commands(collect(run)) if "pipeline" in shown["code"]]
     assert printed(chat).strip().startswith(asked["on-policy"]["output"])
     for model, folder in (("base", MERGED), ("on-policy", ON_POLICY)):
-        names = Names.parse("someone/tiny")
-        kind = "base" if model == "base" else "instruct"
-        card, _ = model_card(card_files(run), kind, names, licence="mit")
-        code = card.split("```python\n")[1].split("```")[0]
-        answer = printed(code.replace(names.base if model == "base" else names.instruct, folder))
+        repo = tmp_path / model
+        repo.mkdir()
+        write_card(repo, CardSettings("base" if model == "base" else "instruct", "someone/tiny"), card_files(run))
+        code = (repo / "README.md").read_text().split("```python\n")[1].split("```")[0]
+        answer = printed(code.replace("someone/tiny", folder))
         # An answer is scored without the space around it.
         assert "".join((asked[model]["text"] + asked[model]["output"]).split()) in "".join(answer.split())
 

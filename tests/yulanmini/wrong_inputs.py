@@ -419,6 +419,9 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("nodir", "nodir"),
         ("folder", "folder"),
         ("reproduction --model bass", "base"),
+        ("reproduction --model base --write", "--write"),
+        ("reproduction --model base", "04-pretrain"),
+        ("reproduction --model base --repo-id tiny", "tiny"),
         ("file.txt", "file.txt"),
     ],
     "hub layout": [

@@ -1,13 +1,13 @@
 """`yulanmini hub`: cards, offline checks, and publishing."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from yulanmini.commands.hub_publish import RepoTypeOption, publish
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
-from yulanmini.run_layout import MERGED, ON_POLICY, card_files
+from yulanmini.run_layout import card_files
 
 app = new_group()
 app.command(epilog="Example: yulanmini hub publish hub/me/tiny --repo-id me/tiny --private --dry-run")(publish)
@@ -18,22 +18,30 @@ def hub() -> None:
     """Write cards from a run's own figures, check repos without a network, publish them."""
 
 
-@app.command(epilog="Example: yulanmini hub card runs/tiny --model instruct --repo-id me/tiny > README.md")
+@app.command(epilog="Example: yulanmini hub card hub/me/tiny-instruct --write")
 def card(
-    run: Annotated[Path, typer.Argument(help=f"Run folder of `yulanmini reproduce`, or its {MERGED} or {ON_POLICY}.")],
-    model: Annotated[str | None, typer.Option(help="base or instruct; not needed for a stage's folder.")] = None,
-    repo_id: Annotated[str, typer.Option(help="Repo id of the base model; links are derived from it.")] = (
-        "your-name/yulanmini"
-    ),
-    licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",
+    folder: Annotated[Path, typer.Argument(help="Folder of one repo, or a run of `yulanmini reproduce`.")],
+    write: Annotated[bool, typer.Option("--write", help="Write README.md and provenance.json anew.")] = False,
+    model: Annotated[Literal["base", "instruct"] | None, typer.Option(help="Which model, of a run.")] = None,
+    repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME of the base model, of a run.")] = "your-name/yulanmini",
     as_json: AsJson = False,
 ) -> None:
-    """Print a model card whose every number is read from the run."""
-    from hub_cards.cards.model_card import card_of
+    """Print a repo's card as the files in its provenance/ give it, with the owner's own words; or one made of a run."""
+    from hub_cards.cards.card import card_of_run, render_again, write_again
+    from hub_cards.cards.settings import settings_of_run
+    from hub_cards.errors import HubError
+    from hub_cards.repos.names import Names
 
-    text, figures = card_of(card_files(run), model, repo_id, licence=licence)
+    if model is None:
+        text, provenance = write_again(folder) if write else render_again(folder)
+    elif write:
+        raise HubError("--write is for the folder of a repo; `yulanmini hub layout` makes repos of a run.")
+    else:
+        text, provenance = card_of_run(card_files(folder), settings_of_run(model, Names.parse(repo_id)))
     if as_json:
-        emit_json({"card": text, "provenance": figures.provenance()})
+        emit_json({"card": text, "provenance": provenance})
+    elif write:
+        say(f"wrote {folder / 'README.md'}")
     else:
         print(text, end="")
 
