@@ -31,6 +31,7 @@ FLOORS = {
         ("tokens",),
         ("rows",),
         ("packing",),
+        ("forecast",),
     ),
     "train": (
         ("errors",),

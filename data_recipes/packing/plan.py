@@ -70,7 +70,6 @@ def plan_mixes(request: BuildRequest) -> list[PlannedMix]:
 
     A recipe that comes `after` one that is not in the chain continues where that one's folder in `out` stopped.
     """
-    chain = request.chain
     tokenizer, seed, root = request.loaded_tokenizer, request.base_seed, request.store_folder
     encoder, note = choose_encoder(tokenizer, dropout=request.dropout, seed=seed)
     stores: dict[str, TokenStore | DataError] = {}
@@ -93,30 +92,39 @@ def plan_mixes(request: BuildRequest) -> list[PlannedMix]:
                 raise found
             return found
 
-        planned: list[PlannedMix] = []
-        for index, recipe in enumerate(chain):
-            subsets, subset_stores, left_out = readable_subsets(recipe, store_of, request.missing)
-            rows = row_quotas(
-                [subset.tokens for subset in subsets],
-                [subset.domain for subset in subsets],
-                recipe.context_length,
+        return share_out(request, store_of, lambda recipe: drawn_by(request, recipe))
+
+
+def share_out(
+    request: BuildRequest, store_of: Callable[[Source], TokenStore], start_of: Callable[[Recipe], Drawn]
+) -> list[PlannedMix]:
+    """The rows of every recipe of the chain: `store_of` a source, or `SourceMissing`; `start_of` a recipe whose
+    predecessor is not in the chain."""
+    chain = request.chain
+    planned: list[PlannedMix] = []
+    for index, recipe in enumerate(chain):
+        subsets, subset_stores, left_out = readable_subsets(recipe, store_of, request.missing)
+        rows = row_quotas(
+            [subset.tokens for subset in subsets],
+            [subset.domain for subset in subsets],
+            recipe.context_length,
+        )
+        if sum(rows) == 0:
+            raise DataError(
+                f"{recipe.name}: {recipe.tokens:,} tokens are less than half a row of {recipe.context_length:,}; "
+                "ask for more tokens, or a larger --scale."
             )
-            if sum(rows) == 0:
-                raise DataError(
-                    f"{recipe.name}: {recipe.tokens:,} tokens are less than half a row of {recipe.context_length:,}; "
-                    "ask for more tokens, or a larger --scale."
-                )
-            previous = predecessor(chain, index)
-            start = NOTHING_DRAWN
-            if previous is None and recipe.after is not None:
-                start = drawn_by(request, recipe)
-            lengths = start.context_lengths if previous is None else planned[previous].context_lengths
-            length = recipe.context_length
-            # After phases of a shorter context, documents that did not fit one of their rows come first.
-            long = next((shorter + 1 for shorter in reversed(lengths) if shorter < length), None)
-            lengths = (*lengths, length)
-            planned.append(PlannedMix(recipe, subsets, subset_stores, left_out, rows, long, previous, start, lengths))
-        return planned
+        previous = predecessor(chain, index)
+        start = NOTHING_DRAWN
+        if previous is None and recipe.after is not None:
+            start = start_of(recipe)
+        lengths = start.context_lengths if previous is None else planned[previous].context_lengths
+        length = recipe.context_length
+        # After phases of a shorter context, documents that did not fit one of their rows come first.
+        long = next((shorter + 1 for shorter in reversed(lengths) if shorter < length), None)
+        lengths = (*lengths, length)
+        planned.append(PlannedMix(recipe, subsets, subset_stores, left_out, rows, long, previous, start, lengths))
+    return planned
 
 
 def predecessor(chain: Sequence[Recipe], index: int) -> int | None:

@@ -24,6 +24,10 @@ Packing = Literal["concat", "best_fit"]
 Missing = Literal["fail", "skip", "substitute"]
 
 
+class NoPredecessor(DataError):
+    """What a recipe comes `after` is neither built nor a recipe that can be found."""
+
+
 @dataclass(frozen=True)
 class BuildRequest:
     """What to build, and how; everything that is left out has a default.

@@ -187,6 +187,16 @@ def _opened(source: Source) -> tuple[Shards, str | None, Any, list[Mapping[str, 
 
 def _streamed(source: Source, path: str, *, revision: str | None, start: str, **files: Any) -> tuple[Shards, list[Any]]:
     """The split of a dataset, streamed, with its files as they are called below `start`, and its first rows."""
+    builder, urls = _split_files(source, path, revision, **files)
+    dataset = builder.as_streaming_dataset(split=_split(source))
+    names = [url.removeprefix(start).lstrip("/") for url in urls]
+    if len(names) != dataset.num_shards:  # such as archives of several files
+        names = [f"{source.config or 'default'}/{_split(source)}/{number:05d}" for number in range(dataset.num_shards)]
+    return StreamedShards(dataset, names), list(dataset.take(FIRST_ROWS))
+
+
+def _split_files(source: Source, path: str, revision: str | None, **files: Any) -> tuple[Any, list[str]]:
+    """datasets' builder of the split, and the addresses of its files; reads no data."""
     from datasets import load_dataset_builder
 
     files = files or {"name": source.config, "data_files": _files(source)}
@@ -195,12 +205,14 @@ def _streamed(source: Source, path: str, *, revision: str | None, start: str, **
         # After any failure datasets falls back to its cache of the id, whichever commit that is of.
         raise ConnectionError(f"the files of commit {revision} could not be listed")
     split = _split(source)
-    dataset = builder.as_streaming_dataset(split=split)
-    urls: Sequence[Any] = next((urls for name, urls in builder.config.data_files.items() if str(name) == split), ())
-    names = [str(url).removeprefix(start).lstrip("/") for url in urls]
-    if len(names) != dataset.num_shards:  # such as archives of several files
-        names = [f"{source.config or 'default'}/{split}/{number:05d}" for number in range(dataset.num_shards)]
-    return StreamedShards(dataset, names), list(dataset.take(FIRST_ROWS))
+    return builder, [str(url) for name, urls in builder.config.data_files.items() if str(name) == split for url in urls]
+
+
+def selected_files(source: Source, commit: str) -> list[str]:
+    """The files of a Hub dataset at a commit that the entry's config and split select, by datasets' own rules."""
+    urls = _split_files(source, str(source.hub), commit)[1]
+    # Behind "::" is the archive that a file is in; the id is another where the dataset has moved.
+    return sorted({re.sub(r"^hf://datasets/[^@]+@[^/]+/", "", url.rpartition("::")[2]) for url in urls})
 
 
 def _cached(source: Source) -> tuple[Shards, str | None, Any, list[Any]]:

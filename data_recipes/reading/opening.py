@@ -26,9 +26,14 @@ def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None,
     """
     if source.path is not None:
         return LocalSupply(source, examine(source, workers=workers, memory=memory))
+    check_access(source)
+    return HubSupply.find(source, seed=seed)
+
+
+def check_access(source: Source) -> None:
+    """`SourceMissing` where the entry itself says that there is nothing to read."""
     if source.readable == "no":
         raise SourceMissing(f"{source.label}: {WHY_NOT[source.access]}{f' ({source.note})' if source.note else ''}.")
-    return HubSupply.find(source, seed=seed)
 
 
 def fetch_documents(entry: Mapping[str, Any], file_name: str, rows: Collection[int]) -> dict[int, str]:

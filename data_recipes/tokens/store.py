@@ -32,6 +32,11 @@ from data_recipes.tokens.units import NewUnit, UnitFolder, UnitRecord
 FORMAT = 2
 
 
+def store_label(source: Source) -> str:
+    """What the name of a source's folder begins with, before the `-` and its fingerprint."""
+    return re.sub(r"[^\w.]+", "-", Path(source.label).name).strip("-.")[:40] or "source"
+
+
 @dataclass
 class TokenStore:
     """The tokens of one source under one tokenizer and seed."""
@@ -77,8 +82,7 @@ class TokenStore:
                 shuffled_blocks.SHUFFLE_TOKENS,
             ]
         )
-        label = re.sub(r"[^\w.]+", "-", Path(self.source.label).name).strip("-.")[:40] or "source"
-        return f"{label}-{identity[:16]}"
+        return f"{store_label(self.source)}-{identity[:16]}"
 
     @property
     def folder(self) -> Path:

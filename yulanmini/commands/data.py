@@ -8,6 +8,7 @@ import typer
 from yulanmini.commands.data_build import build
 from yulanmini.commands.data_clean import clean
 from yulanmini.commands.data_instruct import instruct
+from yulanmini.commands.data_plan import plan
 from yulanmini.commands.data_sources import sources
 from yulanmini.commands.data_synthesize import synthesize
 from yulanmini.commands.data_topic import train_topic
@@ -27,6 +28,9 @@ app.command(
     epilog="Example: yulanmini data instruct mixture.yaml --endpoint http://localhost:8000/v1 --out dialogues    "
     "or: yulanmini data instruct published --out dialogues --dry-run"
 )(instruct)
+app.command(
+    epilog="Example: yulanmini data plan 1-27 --workers 64    or: yulanmini data plan my-anneal.yaml --rate 50 --json"
+)(plan)
 app.command(
     epilog="Example: yulanmini data synthesize math-documents --in seeds.jsonl --out math --endpoint "
     "http://localhost:8000/v1 --model Qwen/Qwen2.5-7B-Instruct    "

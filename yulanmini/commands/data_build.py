@@ -77,29 +77,10 @@ def build(
 
 def _show_plan(request: "BuildRequest", as_json: bool) -> None:
     from data_recipes.packing.build import check_places
-    from data_recipes.packing.plan import plan_mixes, without_earlier
+    from yulanmini.commands.data_plan import show_plan
 
     check_places(request)
-    planned = without_earlier(plan_mixes(request), request)
-    rows = [
-        {
-            "recipe": item.recipe.key,
-            "subset": subset.name,
-            "domain": subset.domain,
-            "source": store.source.label,
-            "quota_tokens": subset.tokens,
-            "rows": count,
-            "input_bytes": store.supply.input_bytes,
-        }
-        for item in planned
-        for subset, store, count in zip(item.subsets, item.subset_stores, item.rows, strict=True)
-    ]
-    left_out = [{"recipe": item.recipe.key, **entry} for item in planned for entry in item.left_out]
-    if as_json:
-        emit_json({"subsets": rows, "missing": left_out})
-        return
-    emit_records(["recipe", "subset", "domain", "source", "tokens asked=quota_tokens", "rows"], rows)
-    _say_left_out(left_out)
+    show_plan(request, online=None, rate=None, as_json=as_json, refuse=True)
 
 
 def _show_built(request: "BuildRequest", as_json: bool) -> None:
