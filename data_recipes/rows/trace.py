@@ -5,6 +5,7 @@ with the row's ids. Where the source is gone or has changed, the row's tokens ar
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,11 @@ class Tracer:
             self._tokenizer = loaded
         return self._tokenizer
 
+    @cached_property
+    def _dropout(self) -> DropoutEncoder:
+        rate = self.rows.manifest["config"]["bpe_dropout"]
+        return DropoutEncoder(self.tokenizer.backend, rate=rate, seed=self.rows.manifest["seed"])
+
     def _text(self, whole: str | None, piece: dict[str, int], ids: np.ndarray) -> tuple[str, str]:
         span = None if whole is None else self._span(whole, piece, ids)
         return (self.tokenizer.decode(ids), "tokens") if span is None else (span, "source")
@@ -138,8 +144,7 @@ class Tracer:
             if key not in self._located:  # a long document has pieces in many rows
                 self._located[key] = self.tokenizer.locate(whole, bos=config["bos"])
             return self._located[key].span(start, end, ids=ids)
-        encoder = DropoutEncoder(self.tokenizer.backend, rate=config["bpe_dropout"], seed=self.rows.manifest["seed"])
-        encoded = encoder.encode([whole])[0]
+        encoded = self._dropout.encode([whole])[0]
         return self.tokenizer.span_by_decoding(whole, encoded, start, end, ids=ids, bos=config["bos"])
 
 

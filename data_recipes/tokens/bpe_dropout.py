@@ -1,34 +1,31 @@
 """BPE-dropout (Provilkov et al. 2020) that gives the same ids every time.
 
 `tokenizers` draws its dropout from the thread's own random numbers, which nobody can seed. Here the merges are
-done again, with numbers that follow from the build's seed and the text, so that a document is cut up in the
-same way whenever and wherever it is tokenised. Normaliser, pre-tokeniser and vocabulary are the tokenizer's.
+done again (`merges.py`: the same distribution), with numbers that follow from the build's seed and the text: the state
+of a document's generator begins as the xxh3 of its UTF-8 under the seed, so that a document is cut up in the same way
+whenever and wherever it is tokenised. Words are made in compiled code where the tokenizer's form is known
+(`words.py`), else by the tokenizer itself.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
-import numba
 import numpy as np
+import xxhash
 
 from data_recipes.errors import DataError
-from data_recipes.ordering import seed_of
 from data_recipes.reading.documents import LongText, chunks_of
+from data_recipes.tokens.merges import PADDING, Chance, Merges, Words
+from data_recipes.tokens.probes import PROBES, Mismatch, sample_places
 from data_recipes.tokens.seams import seams_of
-
-PROBE = (
-    "The price rose from 1,024.5 to 98765;  naïve café 天地玄黄，宇宙洪荒。 🙂\n\tdef f(x):\n        return x ** 2\n"
-)
+from data_recipes.tokens.words import form_of
 
 
 class DropoutEncoder:
     """Encodes with each possible merge left out, at each step, with chance `rate`."""
 
-    name = "seeded BPE-dropout"
-
-    def __init__(self, backend: Any, *, rate: float, seed: int) -> None:
+    def __init__(self, backend: Any, *, rate: float, seed: int, compiled_words: bool = True) -> None:
         if not 0 < rate < 1:
             raise DataError(f"BPE-dropout {rate}; expected a rate above 0 and below 1.")
         self.backend = backend
@@ -36,140 +33,90 @@ class DropoutEncoder:
         self.seed = seed
         seams = seams_of(backend)
         self.seams = seams if seams is not None and seams.between_words else None
-        model = json.loads(backend.to_str())["model"]
-        if model["type"] != "BPE":
-            raise DataError(f"BPE-dropout needs a BPE tokenizer; this one is {model['type']}.")
-        if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-            raise DataError("BPE-dropout: vocabularies with word-end or continuation marks are not supported.")
-        self.vocabulary: dict[str, int] = model["vocab"]
-        self.byte_fallback = bool(model.get("byte_fallback"))
-        self.unknown = self.vocabulary.get(model.get("unk_token") or "")
-        pairs = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
-        left = np.array([self.vocabulary[first] for first, _ in pairs], dtype=np.int64)
-        right = np.array([self.vocabulary[second] for _, second in pairs], dtype=np.int64)
-        merged = np.array([self.vocabulary[first + second] for first, second in pairs], dtype=np.int64)
-        self.keys, self.ranks = _hash_table((left << 32) | right)
-        self.merged = merged
-        if self._ids(PROBE, 0.0, 0)[0].tolist() != backend.encode(PROBE, add_special_tokens=False).ids:
+        described = json.loads(backend.to_str())
+        try:
+            self.merges = Merges(described["model"], rate=rate)
+        except DataError as error:
+            raise DataError(f"BPE-dropout: {error}") from error
+        self.form = form_of(described, self.merges) if compiled_words else None
+        self.characters = self.merges.characters()
+        described["model"]["ignore_merges"] = False  # as with dropout in `tokenizers`: a word is merged, not looked up
+        self.plain = type(backend).from_str(json.dumps(described))
+        self.plain.encode_special_tokens = True
+        if self._differing(PROBES) is not None and self.form is not None:
+            self.form = None
+        if self._differing(PROBES[:1]) is not None:
             raise DataError("BPE-dropout: without dropout the ids are not this tokenizer's own; it is not supported.")
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
-        ids = [np.concatenate([np.empty(0, np.uint32), *self.encode_long(text)]) for text in texts]
-        lengths = np.array([len(one) for one in ids], dtype=np.int64)
-        return np.concatenate(ids) if ids else np.empty(0, np.uint32), lengths
+        encoded = [text.encode() for text in texts]
+        chance = self._chance([xxhash.xxh3_64_intdigest(one, self._seed) for one in encoded])
+        return self._ids(texts, encoded, chance)
 
     def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
         """The ids of one document, one stretch after the other: the random numbers continue from part to part."""
-        digest = hashlib.blake2b()
+        digest = xxhash.xxh3_64(seed=self._seed)
         for chunk in chunks_of(text):
             digest.update(chunk.encode())
-        state = seed_of(self.seed, digest.hexdigest())
+        chance = self._chance([digest.intdigest()])
         for part in [str(text)] if self.seams is None else self.seams.parts(chunks_of(text)):
-            ids, state = self._ids(part, self.rate, state)
-            yield ids
+            yield self._ids([part], [part.encode()], chance)[0]
+
+    def without_dropout(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode`, with every merge done."""
+        return self._ids(texts, [text.encode() for text in texts], None)
 
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
-        """Nothing to compare with: `tokenizers`' own dropout differs every time. Decoding is tested instead."""
+        """Compare what a sample gives without dropout: `tokenizers`' own dropout differs every time."""
+        differing = self._differing([texts[place] for place in sample_places(texts)])
+        if self.form is not None and differing is not None:
+            raise Mismatch(f"without dropout its ids differ from those of tokenizers for {differing[:40]!r}")
 
-    def _ids(self, text: str, rate: float, state: int) -> tuple[np.ndarray, int]:
-        normalized = self.backend.normalizer.normalize_str(text) if self.backend.normalizer else text
-        if self.backend.pre_tokenizer:
-            words = [word for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(normalized)]
-        else:
-            words = [normalized]
-        symbols: list[int] = []
-        starts = [0]
-        for word in words:
-            for character in word:
-                self._append(character, symbols)
-            starts.append(len(symbols))
-        return _merge_words(
-            np.array(symbols, dtype=np.int64),
-            np.array(starts, dtype=np.int64),
-            self.keys,
-            self.ranks,
-            self.merged,
-            np.uint64(min(int(rate * 2**64), 2**64 - 1)),
-            np.uint64(state),
+    def _differing(self, texts: list[str]) -> str | None:
+        """The first text whose ids without dropout are not the tokenizer's."""
+        for text in texts:
+            if self.without_dropout([text])[0].tolist() != self.plain.encode(text, add_special_tokens=False).ids:
+                return text
+        return None
+
+    @property
+    def name(self) -> str:
+        return "seeded BPE-dropout" + ("" if self.form is not None else " on the words of tokenizers")
+
+    @property
+    def reference(self) -> "DropoutEncoder":
+        return DropoutEncoder(self.backend, rate=self.rate, seed=self.seed, compiled_words=False)
+
+    @property
+    def _seed(self) -> int:
+        return self.seed & 0xFFFFFFFFFFFFFFFF
+
+    def _chance(self, states: list[int]) -> Chance:
+        return Chance(np.array(states, dtype=np.uint64), np.zeros((len(states), 2), dtype=np.int64))
+
+    def _ids(self, texts: list[str], encoded: list[bytes], chance: Chance | None) -> tuple[np.ndarray, np.ndarray]:
+        if self.form is not None:
+            return self.merges.ids(
+                self.form.words(encoded), self.form.characters, self.form.byte_ids, mark=self.form.mark, chance=chance
+            )
+        return self.merges.ids(self._words(texts), self.characters, self.merges.byte_ids, mark=-1, chance=chance)
+
+    def _words(self, texts: list[str]) -> Words:
+        """The words of texts as the tokenizer itself makes them, each character by itself in Python."""
+        words: list[bytes] = []
+        counts = []
+        for text in texts:
+            normalized = self.backend.normalizer.normalize_str(text) if self.backend.normalizer else text
+            if self.backend.pre_tokenizer:
+                made = [word.encode() for word, _ in self.backend.pre_tokenizer.pre_tokenize_str(normalized)]
+            else:
+                made = [normalized.encode()]
+            words += made
+            counts.append(len(made))
+        return Words(
+            np.frombuffer(b"".join([*words, bytes(PADDING)]), dtype=np.uint8),
+            np.cumsum(np.fromiter(map(len, words), np.int64, len(words))),
+            np.array(counts, dtype=np.int64),
+            np.zeros(len(texts), dtype=np.bool_),
         )
-
-    def _append(self, character: str, symbols: list[int]) -> None:
-        found = self.vocabulary.get(character)
-        if found is not None:
-            symbols.append(found)
-        elif self.byte_fallback:
-            symbols += [self.vocabulary[f"<0x{byte:02X}>"] for byte in character.encode()]
-        elif self.unknown is not None:
-            symbols.append(self.unknown)
-
-
-def _hash_table(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """An open-addressing table of merge pairs: keys (-1: empty) and their ranks."""
-    size = 1 << max(4, int(2 * len(keys) + 1).bit_length())
-    table = np.full(size, -1, dtype=np.int64)
-    ranks = np.full(size, -1, dtype=np.int64)
-    _fill(keys, table, ranks)
-    return table, ranks
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _slot(key, size):  # pragma: no cover - compiled
-    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & (size - 1)
-
-
-@numba.njit(cache=True, nogil=True)
-def _fill(keys, table, ranks):  # pragma: no cover - compiled
-    for rank in range(len(keys)):
-        slot = _slot(keys[rank], len(table))
-        while table[slot] != -1 and table[slot] != keys[rank]:
-            slot = (slot + 1) & (len(table) - 1)
-        if table[slot] == -1:
-            table[slot] = keys[rank]
-            ranks[slot] = rank
-
-
-@numba.njit(cache=True, nogil=True)
-def _rank(left, right, table, ranks):  # pragma: no cover - compiled
-    key = (left << 32) | right
-    slot = _slot(key, len(table))
-    while table[slot] != -1:
-        if table[slot] == key:
-            return ranks[slot]
-        slot = (slot + 1) & (len(table) - 1)
-    return -1
-
-
-@numba.njit(cache=True, nogil=True)
-def _merge_words(symbols, starts, table, ranks, merged, drop_below, state):  # pragma: no cover - compiled
-    out = np.empty(len(symbols), dtype=np.uint32)
-    written = 0
-    for number in range(len(starts) - 1):
-        word = symbols[starts[number] : starts[number + 1]].copy()
-        size = len(word)
-        while size > 1:
-            best = -1
-            place = -1
-            for index in range(size - 1):
-                rank = _rank(word[index], word[index + 1], table, ranks)
-                if rank < 0:
-                    continue
-                if drop_below > 0:
-                    state += np.uint64(0x9E3779B97F4A7C15)
-                    value = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-                    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-                    if (value ^ (value >> np.uint64(31))) < drop_below:
-                        continue
-                if best < 0 or rank < best:
-                    best = rank
-                    place = index
-            if place < 0:
-                break
-            word[place] = merged[best]
-            for index in range(place + 1, size - 1):
-                word[index] = word[index + 1]
-            size -= 1
-        for index in range(size):
-            out[written + index] = word[index]
-        written += size
-    return out[:written], state

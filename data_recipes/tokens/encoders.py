@@ -3,33 +3,37 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from data_recipes.errors import first_line
-from data_recipes.reading.documents import LongText, chunks_of
-from data_recipes.tokens.bpe_dropout import PROBE, DropoutEncoder
+from data_recipes.errors import DataError, first_line
+from data_recipes.reading.documents import LongText
+from data_recipes.tokens.bpe_dropout import DropoutEncoder
+from data_recipes.tokens.merges import Merges
+from data_recipes.tokens.probes import Mismatch, probes_of, sample_places
+from data_recipes.tokens.seams import BYTE, members
 from data_recipes.tokens.tokenizer import LoadedTokenizer
+from data_recipes.tokens.words import digits_of, form_of, is_digit_cut
 
-# From each unit about so many characters of whole documents are encoded twice; `tokenizers` does 2 MB/s a core.
-CHECKED_CHARACTERS = 8_000
-PROBES = [
-    PROBE,
-    "  leading and trailing  \n\n\n\ttabs\t\t",
-    "don't I'll we've they'RE 'tis",
-    "x" * 300 + "0" * 300,
-    "ﬁ Ａ１ é é ̈ \u200b\u200d\u3000。 नमस्ते สวัสดี مرحبا 👩‍👩‍👧‍👦 🇨🇳",
-    "\r\n\r\nline\rend\x0b\x0c\x85\u2028\u2029",
-    "a\x00b\x01\x7f\ufffd\U0010ffff",
-    "1234567890 3.14159 1e-15 0x1F ½ ² ٣",
-]
+SLOW_DROPOUT = (
+    "BPE-dropout: the words of this tokenizer's form are made by tokenizers, under the interpreter's lock; "
+    "docs/data.md has the forms for which that is fast"
+)
 
 
 class Encoder(Protocol):
     """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As manifests and notes have it."""
+        ...
+
+    @property
+    def reference(self) -> "Encoder":
+        """The slower one that gives the same ids, for a unit for which this one is wrong."""
+        ...
 
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encode without special tokens."""
@@ -65,6 +69,10 @@ class HuggingFaceEncoder(_ByParts):
     def __init__(self, tokenizer: LoadedTokenizer) -> None:
         self.tokenizer = tokenizer
 
+    @property
+    def reference(self) -> "HuggingFaceEncoder":
+        return self
+
     def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         return self.tokenizer.encode(texts)
 
@@ -72,40 +80,16 @@ class HuggingFaceEncoder(_ByParts):
         """Nothing to do: this is what the others are compared with."""
 
 
-class Mismatch(Exception):
-    """gigatoken's ids differ from those of `tokenizers`."""
+class _Compared(_ByParts):
+    """A back end that a sample of every unit is encoded by twice: the other time by `tokenizers`."""
 
-
-class GigatokenEncoder(_ByParts):
-    """gigatoken, with a sample of every unit compared with `tokenizers`.
-
-    It is given the tokenizer without its control tokens: their spelling in a text is ordinary text here.
-    """
-
-    name = "gigatoken"
-
-    def __init__(self, tokenizer: LoadedTokenizer) -> None:
-        import gigatoken
-
-        self.tokenizer = tokenizer
-        description = json.loads(tokenizer.backend.to_str())
-        control = [token for token in description["added_tokens"] if token["special"]]
-        description["added_tokens"] = [token for token in description["added_tokens"] if not token["special"]]
-        self.engine = gigatoken.Tokenizer.from_json(json.dumps(description))
-        probes = [*PROBES, *(f"a{token['content']}b {token['content']}" for token in control)]
-        ids, lengths = self.encode(probes)
-        self._compare(probes, ids, lengths)
-
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        # One thread: the units are what runs in parallel.
-        layout = self.engine.encode_batch(texts, parallel=False).layout
-        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
-        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
-        return ids, np.diff(offsets)
+    @property
+    def reference(self) -> HuggingFaceEncoder:
+        return HuggingFaceEncoder(self.tokenizer)
 
     def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         ends = np.cumsum(lengths)
-        chosen = list(_sample(texts))
+        chosen = list(sample_places(texts))
         if chosen:
             own = np.concatenate([ids[ends[place] - lengths[place] : ends[place]] for place in chosen])
             self._compare([texts[place] for place in chosen], own, lengths[chosen])
@@ -115,38 +99,101 @@ class GigatokenEncoder(_ByParts):
             return
         reference, reference_lengths = self.tokenizer.encode(texts)
         if not (np.array_equal(reference, ids) and np.array_equal(reference_lengths, lengths)):
-            differing = next(
-                text for text in texts if not np.array_equal(self.tokenizer.encode([text])[0], self.encode([text])[0])
+            ends, own_ends = np.cumsum(reference_lengths), np.cumsum(lengths)
+            same = (
+                np.array_equal(reference[end - length : end], ids[own_end - own : own_end])
+                for end, length, own_end, own in zip(ends, reference_lengths, own_ends, lengths, strict=True)
             )
+            differing = texts[list(same).index(False)]
             raise Mismatch(f"its ids differ from those of tokenizers for {differing[:40]!r}")
 
 
-def _sample(texts: list[str]) -> Iterator[int]:
-    """Documents from all over a batch, of `CHECKED_CHARACTERS` together, each of a quarter of that at most."""
-    held = 0
-    for place in range(0, len(texts), max(1, len(texts) // 16)):
-        if len(texts[place]) <= CHECKED_CHARACTERS // 4:
-            yield place
-            held += len(texts[place])
-        if held >= CHECKED_CHARACTERS:
-            return
+class GigatokenEncoder(_Compared):
+    """gigatoken, which does byte-level BPE, and BPE with byte fallback where nothing cuts the text into words.
+
+    It is given the tokenizer without its control tokens (their spelling in a text is ordinary text here), and without
+    the rule that sets digits apart where that rule changes no id.
+    """
+
+    name = "gigatoken"
+
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        import gigatoken
+
+        self.tokenizer = tokenizer
+        description = json.loads(tokenizer.backend.to_str())
+        description["added_tokens"] = [token for token in description["added_tokens"] if not token["special"]]
+        description["pre_tokenizer"] = without_digit_cuts(description)
+        self.engine = gigatoken.Tokenizer.from_json(json.dumps(description))
+        probes = probes_of(tokenizer)
+        self._compare(probes, *self.encode(probes))
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        # One thread: the units are what runs in parallel.
+        layout = self.engine.encode_batch(texts, parallel=False).layout
+        offsets = np.asarray(layout.offsets.data, dtype=np.int64)
+        ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
+        return ids, np.diff(offsets)
 
 
-def sample_of(text: str | LongText) -> list[str]:
-    """What a long document begins with, as texts short enough to be compared."""
-    head = next(iter(chunks_of(text)))[:CHECKED_CHARACTERS]
-    size = CHECKED_CHARACTERS // 4
-    return [head[start : start + size] for start in range(0, len(head), size)]
+class CompiledEncoder(_Compared):
+    """Our own words and merges, for forms that gigatoken does not do: byte fallback with words or digits cut."""
+
+    name = "compiled BPE"
+
+    def __init__(self, tokenizer: LoadedTokenizer) -> None:
+        self.tokenizer = tokenizer
+        description = json.loads(tokenizer.backend.to_str())
+        if description["model"].get("ignore_merges"):
+            raise DataError("whole words that are tokens are not looked up.")
+        self.merges = Merges(description["model"])
+        form = form_of(description, self.merges)
+        if form is None:
+            raise DataError("its normaliser and pre-tokenizer are of no known form.")
+        self.form = form
+        probes = probes_of(tokenizer)
+        self._compare(probes, *self.encode(probes))
+
+    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        return self.merges.ids(
+            self.form.words([text.encode() for text in texts]),
+            self.form.characters,
+            self.form.byte_ids,
+            mark=self.form.mark,
+        )
+
+
+def without_digit_cuts(description: dict[str, Any]) -> dict[str, Any] | None:
+    """The pre-tokenizer of a tokenizer, less rules at its end that only set digits apart, if no id depends on them.
+
+    None does where no merge has a digit on either side, and none has a byte: nothing ever joins a digit, cut or not.
+    """
+    cutters = members(description["pre_tokenizer"], "pretokenizers")
+    model = description["model"]
+    left = list(cutters)
+    while left and is_digit_cut(left[-1]):
+        left.pop()
+    digits = {chr(point) for one in cutters[len(left) :] for point in digits_of(one)}
+    merges = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model.get("merges", ()))
+    if (
+        len(left) == len(cutters)
+        or model["type"] != "BPE"
+        or model.get("ignore_merges")
+        or any(BYTE.fullmatch(side) or not digits.isdisjoint(side) for merge in merges for side in merge)
+    ):
+        return description["pre_tokenizer"]
+    return {"type": "Sequence", "pretokenizers": left} if len(left) > 1 else (left[0] if left else None)
 
 
 def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> tuple[Encoder, str | None]:
-    """The encoder for a build, and why it is not the fastest, if it is not."""
+    """The encoder for a build, and why it is not a fast one, if it is not."""
     if dropout:
-        return DropoutEncoder(tokenizer.backend, rate=dropout, seed=seed), None
-    try:
-        return GigatokenEncoder(tokenizer), None
-    except Mismatch as error:
-        note = f"tokenised with tokenizers, not gigatoken: {error}"
-    except Exception as error:  # the library refuses tokenizers that it does not support in many ways
-        note = f"tokenised with tokenizers, not gigatoken: {first_line(error):.160}"
-    return HuggingFaceEncoder(tokenizer), note
+        encoder = DropoutEncoder(tokenizer.backend, rate=dropout, seed=seed)
+        return encoder, None if encoder.form is not None else SLOW_DROPOUT
+    refused = []
+    for back_end in (GigatokenEncoder, CompiledEncoder):
+        try:
+            return back_end(tokenizer), None
+        except Exception as error:  # gigatoken refuses tokenizers that it does not support in many ways
+            refused.append(f"not {back_end.name}: {first_line(error):.160}")
+    return HuggingFaceEncoder(tokenizer), f"tokenised with tokenizers, {'; '.join(refused)}"

@@ -72,8 +72,8 @@ def seams_of(backend: Any) -> Seams | None:
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
         return None
     within = "".join(token["content"] for token in added)
-    normalizers = _members(described["normalizer"], "normalizers")
-    pre_tokenizers = _members(described["pre_tokenizer"], "pretokenizers")
+    normalizers = members(described["normalizer"], "normalizers")
+    pre_tokenizers = members(described["pre_tokenizer"], "pretokenizers")
     prefix, replaced = "", {}
     for one in normalizers:
         if one["type"] == "Prepend":
@@ -99,7 +99,8 @@ def seams_of(backend: Any) -> Seams | None:
     return seams if _holds(seams, backend) else None
 
 
-def _members(described: Any, key: str) -> list[dict[str, Any]]:
+def members(described: Any, key: str) -> list[dict[str, Any]]:
+    """The normalisers or pre-tokenizers that one of tokenizer.json is made of."""
     if described is None:
         return []
     return described[key] if described["type"] == "Sequence" else [described]

@@ -25,7 +25,8 @@ from data_recipes.reading.supply import Supply
 from data_recipes.recipes.source import Source
 from data_recipes.tokens import blocks as shuffled_blocks
 from data_recipes.tokens.blocks import EncodedBatch, LongDocument, arrange, blocks
-from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder, Mismatch, sample_of
+from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder
+from data_recipes.tokens.probes import Mismatch, sample_of
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 from data_recipes.tokens.units import NewUnit, UnitFolder, UnitRecord
 
@@ -150,12 +151,14 @@ class TokenStore:
         return record
 
     def _made(self, number: int) -> UnitRecord:
-        """Tokenise a unit, and again with `tokenizers` if the fast back end is wrong."""
-        reference = HuggingFaceEncoder(self.tokenizer)
+        """Tokenise a unit, and again with the reference if the fast back end is wrong."""
+        encoder = self.encoder or HuggingFaceEncoder(self.tokenizer)
         try:
-            return self._tokenise(number, self.encoder or reference, self.encoder_note)
+            return self._tokenise(number, encoder, self.encoder_note)
         except Mismatch as error:
-            return self._tokenise(number, reference, f"unit {number} tokenised with tokenizers, not gigatoken: {error}")
+            slower = encoder.reference
+            note = f"unit {number} tokenised with {slower.name}, not {encoder.name}: {error}"
+            return self._tokenise(number, slower, note)
 
     def _tokenise(self, number: int, encoder: Encoder, note: str | None) -> UnitRecord:
         drops: Counter[str] = Counter()

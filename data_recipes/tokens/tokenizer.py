@@ -73,6 +73,11 @@ class LoadedTokenizer:
         if group:
             yield group
 
+    @property
+    def control_tokens(self) -> list[str]:
+        """Their spelling in a text is ordinary text."""
+        return [token.content for token in self.backend.get_added_tokens_decoder().values() if token.special]
+
     @cached_property
     def seams(self) -> Seams | None:
         """Where a long text can be cut; None: nowhere."""
@@ -153,6 +158,9 @@ def load_tokenizer(location: str | Path) -> LoadedTokenizer:
     backend.encode_special_tokens = True
     # It only adds special tokens and trims offsets; a trace needs offsets that leave no character out.
     backend.post_processor = None
+    # Its own dropout cannot be seeded: a build that wants any asks for it, and gets `bpe_dropout.py`.
+    if getattr(backend.model, "dropout", None):
+        backend.model.dropout = None
     config: dict[str, Any] = {}
     for name in reversed(TOKENIZER_FILES[1:]):
         if name in files:

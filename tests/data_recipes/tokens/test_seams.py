@@ -7,25 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_text import WORDS, make_documents
+from tokenizer_forms import CORPUS, SHREDS
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from data_recipes.reading import documents
 from data_recipes.reading.documents import LongText
 from data_recipes.tokens import seams, tokenizer, train
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
-from data_recipes.tokens.encoders import PROBES, GigatokenEncoder, HuggingFaceEncoder, choose_encoder
+from data_recipes.tokens.encoders import GigatokenEncoder, HuggingFaceEncoder, choose_encoder
 from data_recipes.tokens.tokenizer import LoadedTokenizer, load_tokenizer
 
-# What stands at seams: letters, signs, spaces of all kinds and lengths, digits, special tokens, runs without a space.
-SHREDS = [
-    *("a", "the", "Quick", "don't", "I'LL", "天地", "玄", "é", "e\u0301", "नमस्ते", "👩‍👩‍👧", "ﬁ", "がぎ", "한국", "Ж"),
-    *(" ", "  ", "     ", "\t", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", "\u3000", "\u00a0", "\u2028", "\x0b", "\x00"),
-    *("1", "2024", "3.14", "１２", "½", ",", ".", "...", ";", "(", ")", "，", "。", "！", "“", "”", "'", "’", "_", "-"),
-    *("</s>", "<s>", "<pad>", "<think>", "x" * 40, "=" * 20, "天" * 30, "0" * 30, "▁", "▁▁a", "<0x0A>"),
-]
 TEXTS = st.lists(st.sampled_from(SHREDS), min_size=1, max_size=60).map("".join)
-CORPUS = [text for domain in WORDS for text in make_documents(domain, 200)] + PROBES + ["".join(SHREDS)] * 3
 
 
 def byte_level(folder: Path, regex: str | None) -> None:

@@ -15,7 +15,8 @@ from data_recipes.reading.formats import read_parts
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.reader import PackedRows
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
-from data_recipes.tokens.encoders import PROBES, GigatokenEncoder, HuggingFaceEncoder, Mismatch, choose_encoder
+from data_recipes.tokens.encoders import GigatokenEncoder, HuggingFaceEncoder, choose_encoder
+from data_recipes.tokens.probes import PROBES, Mismatch
 from data_recipes.tokens.tokenizer import load_tokenizer
 
 TEXTS = [text for domain in ("web-en", "web-zh", "code") for text in make_documents(domain, 100)]

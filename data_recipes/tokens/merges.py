@@ -1,0 +1,398 @@
+"""The merges of BPE in compiled code, without the GIL: the ids of `tokenizers`, with its dropout where asked for.
+
+A word's merges are done as `tokenizers` does them: a queue of candidates by rank and place, from which one is taken
+at a time. With dropout each one taken is put aside with chance `rate`, and those put aside come back with the next
+one that is not. So what matters of a word without a dropped candidate is its ids and how many candidates were taken:
+both are kept for the commonest words, and the random numbers say how many candidates are taken before the next one
+is dropped. Words in between cost a look-up, and the distribution is that of a throw for every candidate.
+"""
+
+import threading
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+from data_recipes.errors import DataError
+
+CODE_POINTS = 0x110000
+CACHED_WORDS = 1 << 16  # of 64 bytes each, for every thread
+CACHED_BYTES, CACHED_IDS = 32, 6
+PADDING = CACHED_BYTES  # zero bytes after the texts, so that eight can be read at any place
+NEVER = np.int64(2**62)
+_LOW = 0xFFFFFFFF
+
+
+# Nothing is allocated within, so that no array needs its references counted: that halves the time.
+compiled = numba.njit(cache=True, nogil=True, _nrt=False)
+
+
+class Words(NamedTuple):
+    """Texts as words: the UTF-8 of all of them (uint8, `PADDING` zeros after it), where each word ends (int64), how
+    many words each text has (int64) and whether the tokenizer's mark comes before the first of them (bool)."""
+
+    data: np.ndarray
+    ends: np.ndarray
+    counts: np.ndarray
+    marked: np.ndarray
+
+
+class Chance(NamedTuple):
+    """Random numbers for each text: `states` (uint64); `gaps` (int64 `[texts, 2]`): so many candidates are kept, and
+    whether the one after them is dropped. Both move on with the text."""
+
+    states: np.ndarray
+    gaps: np.ndarray
+
+
+class Merges:
+    """Vocabulary and merges of a BPE model of `tokenizers` (its description as in tokenizer.json)."""
+
+    def __init__(self, model: dict[str, Any], *, rate: float = 0.0) -> None:
+        if model["type"] != "BPE":
+            raise DataError(f"needs a BPE tokenizer; this one is {model['type']}.")
+        if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+            raise DataError("vocabularies with word-end or continuation marks are not supported.")
+        self.vocabulary: dict[str, int] = model["vocab"]
+        pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
+        sides = np.array(
+            [[self.vocabulary[first], self.vocabulary[second]] for first, second in pairs], dtype=np.int64
+        ).reshape(-1, 2)
+        merged = np.array([self.vocabulary[first + second] for first, second in pairs], dtype=np.int64)
+        self.pairs = np.full((1 << max(4, int(2 * len(pairs) + 1).bit_length()), 2), -1, dtype=np.int64)
+        _fill_pairs(self.pairs, sides, merged)
+        self.byte_ids = np.full(256, -1, dtype=np.int32)
+        if model.get("byte_fallback"):
+            self.byte_ids[:] = [self.vocabulary.get(f"<0x{byte:02X}>", -1) for byte in range(256)]
+        self.unknown = self.vocabulary.get(model.get("unk_token") or "", -1)
+        self.thresholds = _thresholds(rate)
+        self._of_thread = threading.local()
+
+    def characters(self) -> np.ndarray:
+        """The id of each code point (int32), -1 where it has none and its bytes stand for it."""
+        table = np.full(CODE_POINTS, -1 if self.byte_ids.min() >= 0 else self.unknown, dtype=np.int32)
+        for token, number in self.vocabulary.items():
+            if len(token) == 1:
+                table[ord(token)] = number
+        return table
+
+    def ids(
+        self, words: Words, characters: np.ndarray, byte_ids: np.ndarray, *, mark: int, chance: Chance | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of all texts one after the other (uint32) and the number of each text's (int64)."""
+        cache = getattr(self._of_thread, "cache", None)
+        if cache is None:
+            cache = self._of_thread.cache = np.zeros((CACHED_WORDS, 8), dtype=np.uint64)
+        out = np.empty(len(words.data) - PADDING + len(words.counts), dtype=np.uint32)
+        lengths = np.zeros(len(words.counts), dtype=np.int64)
+        dropping = chance is not None
+        states, gaps = chance or (np.empty(0, np.uint64), np.empty((0, 2), np.int64))
+        longest = int(np.diff(words.ends, prepend=0).max(initial=0)) + 1
+        room, heap = np.empty((4, longest), np.int64), np.empty((2, 2 * longest), np.int64)
+        written = _encode_words(
+            *words,
+            characters,
+            byte_ids,
+            mark,
+            self.pairs,
+            cache,
+            dropping,
+            self.thresholds,
+            states,
+            gaps,
+            np.full(2, NEVER),
+            room,
+            heap,
+            out,
+            lengths,
+        )
+        return out[:written].copy(), lengths
+
+
+def _thresholds(rate: float) -> np.ndarray:
+    """Of how many random numbers of 64 bits the next k + 1 candidates are kept: (1 - rate) ** (k + 1), exactly."""
+    if not rate:
+        return np.empty(0, np.uint64)
+    count = max(1, min(4_096, int(8 / rate)))
+    kept, scale, table = 1 - Fraction(rate), 2**64, []
+    power = scale
+    for _ in range(count):
+        power = min(power * kept.numerator // kept.denominator, scale - 1)
+        table.append(power)
+    return np.array(table, dtype=np.uint64)
+
+
+@compiled
+def _slot_of_pair(key, size):  # pragma: no cover - compiled
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(24)) & (size - 1)
+
+
+@compiled
+def _fill_pairs(pairs, sides, merged):  # pragma: no cover - compiled
+    """Open addressing: the pair, and its rank with the id that it becomes. Of a pair given twice the last counts."""
+    size = len(pairs)
+    for rank in range(len(sides)):
+        key = (sides[rank, 0] << 32) | sides[rank, 1]
+        slot = _slot_of_pair(key, size)
+        while pairs[slot, 0] != -1 and pairs[slot, 0] != key:
+            slot = (slot + 1) & (size - 1)
+        pairs[slot, 0] = key
+        pairs[slot, 1] = (np.int64(rank) << 32) | merged[rank]
+
+
+@compiled
+def _merge_of(left, right, pairs):  # pragma: no cover - compiled
+    """Rank and new id of a pair, -1 if it is none."""
+    key = (np.int64(left) << 32) | np.int64(right)
+    slot = _slot_of_pair(key, len(pairs))
+    while True:
+        found = pairs[slot, 0]
+        if found == key:
+            return pairs[slot, 1]
+        if found == -1:
+            return np.int64(-1)
+        slot = (slot + 1) & (len(pairs) - 1)
+
+
+@compiled
+def _draw(state, gap, thresholds):  # pragma: no cover - compiled
+    """One random number (splitmix64): so many more candidates are kept, and whether the next is dropped."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    value = (state[0] ^ (state[0] >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    low, high = 0, len(thresholds)
+    while low < high:
+        middle = (low + high) >> 1
+        if value < thresholds[middle]:
+            low = middle + 1
+        else:
+            high = middle
+    gap[0] += low
+    gap[1] = 0 if low == len(thresholds) else 1
+
+
+@compiled
+def _push(heap, size, key):  # pragma: no cover - compiled
+    place = size
+    while place > 0:
+        parent = (place - 1) >> 1
+        if heap[parent] < key:
+            break
+        heap[place] = heap[parent]
+        place = parent
+    heap[place] = key
+    return size + 1
+
+
+@compiled
+def _sift(heap, size):  # pragma: no cover - compiled
+    """Put the last of `size + 1` keys in the place of the first, which was taken."""
+    key = heap[size]
+    place = 0
+    while True:
+        child = 2 * place + 1
+        if child >= size:
+            break
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if key < heap[child]:
+            break
+        heap[place] = heap[child]
+        place = child
+    heap[place] = key
+
+
+@compiled
+def _merge(room, heap, size, pairs, thresholds, state, gap):  # pragma: no cover - compiled
+    """Merge the `size` symbols in `room[0]`; what is left is in its first places. Returns its number and how many
+    candidates were taken."""
+    symbols, following, before, candidate = room[0], room[1], room[2], room[3]
+    count, aside, taken = 0, 0, 0
+    for place in range(size):
+        following[place] = place + 1
+        before[place] = place - 1
+        candidate[place] = -1
+        if place + 1 < size:
+            found = _merge_of(symbols[place], symbols[place + 1], pairs)
+            candidate[place] = found
+            if found >= 0:
+                count = _push(heap[0], count, (found >> 32 << 32) | place)
+    while count:
+        top = heap[0, 0]
+        count -= 1
+        _sift(heap[0], count)
+        taken += 1
+        while gap[0] == 0 and gap[1] == 0:
+            _draw(state, gap, thresholds)
+        if gap[0] == 0:
+            gap[1] = 0
+            heap[1, aside] = top
+            aside += 1
+            continue
+        gap[0] -= 1
+        while aside:
+            aside -= 1
+            count = _push(heap[0], count, heap[1, aside])
+        place = top & _LOW
+        found = candidate[place]
+        if found < 0 or found >> 32 != top >> 32:
+            continue  # of a pair that is no more: it was thrown for all the same, as `tokenizers` does
+        gone = following[place]
+        after = following[gone]
+        symbols[place] = found & _LOW
+        following[place] = after
+        candidate[gone] = -1
+        candidate[place] = -1
+        if after < size:
+            before[after] = place
+            found = _merge_of(symbols[place], symbols[after], pairs)
+            candidate[place] = found
+            if found >= 0:
+                count = _push(heap[0], count, (found >> 32 << 32) | place)
+        previous = before[place]
+        if previous >= 0:
+            found = _merge_of(symbols[previous], symbols[place], pairs)
+            candidate[previous] = found
+            if found >= 0:
+                count = _push(heap[0], count, (found >> 32 << 32) | previous)
+    place, left = 0, 0
+    while place < size:
+        symbols[left] = symbols[place]
+        left += 1
+        place = following[place]
+    return left, taken
+
+
+@compiled
+def _eight(data, start, length):  # pragma: no cover - compiled
+    """Up to eight bytes of a word as one number."""
+    value = np.uint64(0)
+    for byte in range(8):
+        value |= np.uint64(data[start + byte]) << np.uint64(8 * byte)
+    if length < 8:
+        value &= (np.uint64(1) << np.uint64(8 * max(length, 0))) - np.uint64(1)
+    return value
+
+
+@compiled
+def _symbols(data, start, end, characters, byte_ids, symbols, size):  # pragma: no cover - compiled
+    """The ids of a word's characters, or of the bytes of those that have none; added after the first `size`."""
+    place = start
+    while place < end:
+        first = np.int64(data[place])
+        if first < 0x80:
+            width, point = 1, first
+        elif first < 0xE0:
+            width, point = 2, (first & 0x1F) << 6 | (np.int64(data[place + 1]) & 0x3F)
+        elif first < 0xF0:
+            width = 3
+            point = (first & 0x0F) << 12 | (np.int64(data[place + 1]) & 0x3F) << 6 | (np.int64(data[place + 2]) & 0x3F)
+        else:
+            width = 4
+            point = (first & 0x07) << 18 | (np.int64(data[place + 1]) & 0x3F) << 12
+            point |= (np.int64(data[place + 2]) & 0x3F) << 6 | (np.int64(data[place + 3]) & 0x3F)
+        number = np.int64(characters[point])
+        if number >= 0:
+            symbols[size] = number
+            size += 1
+        else:
+            for byte in range(place, place + width):
+                number = np.int64(byte_ids[data[byte]])
+                if number >= 0:
+                    symbols[size] = number
+                    size += 1
+        place += width
+    return size
+
+
+@compiled
+def _encode_words(
+    data, ends, counts, marked, characters, byte_ids, mark, pairs, cache, dropping, thresholds, states, gaps, no_gap,
+    room, heap, out, lengths,
+):  # fmt: skip  # pragma: no cover - compiled
+    shift = np.uint64(64)
+    while (np.uint64(1) << (np.uint64(64) - shift)) < np.uint64(len(cache)):
+        shift -= np.uint64(1)
+    written, word, start = 0, 0, np.int64(0)
+    for text in range(len(counts)):
+        begun = written
+        state, gap = (states[text : text + 1], gaps[text]) if dropping else (states, no_gap)
+        for number in range(counts[text]):
+            end = ends[word]
+            word += 1
+            size = end - start
+            first = number == 0 and marked[text]
+            if size == 1 and not first:
+                identity = np.int64(characters[data[start]])
+                identity = identity if identity >= 0 else np.int64(byte_ids[data[start]])
+                if identity >= 0:
+                    out[written] = identity
+                    written += 1
+                start = end
+                continue
+            if not dropping:
+                no_gap[0] = NEVER
+            cached = size <= CACHED_BYTES and not first
+            slot, one, two, three, four = np.int64(0), np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+            if cached:
+                one = _eight(data, start, size)
+                if size > 8:
+                    two = _eight(data, start + 8, size - 8)
+                    if size > 16:
+                        three = _eight(data, start + 16, size - 16)
+                        if size > 24:
+                            four = _eight(data, start + 24, size - 24)
+                mixed = one * np.uint64(0x9E3779B97F4A7C15) ^ (two + np.uint64(size)) * np.uint64(0xC2B2AE3D27D4EB4F)
+                mixed ^= three * np.uint64(0x165667B19E3779F9) ^ four * np.uint64(0x27D4EB2F165667C5)
+                slot = np.int64(((mixed ^ (mixed >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)) >> shift)
+                line = cache[slot]
+                about = np.int64(line[4])
+                known = line[0] == one and line[1] == two and line[2] == three and line[3] == four
+                known = known and about & 0xFF == size
+                if not known and dropping:  # what the word is without dropout
+                    left = _symbols(data, start, end, characters, byte_ids, room[0], 0)
+                    no_gap[0] = NEVER
+                    left, taken = _merge(room, heap, left, pairs, thresholds, states, no_gap)
+                    known = _remember(line, one, two, three, four, size, room[0], left, taken)
+                    about = np.int64(line[4]) if known else about
+                if known:
+                    taken = about >> 16
+                    while gap[0] < taken and gap[1] == 0:
+                        _draw(state, gap, thresholds)
+                    if gap[0] >= taken:
+                        gap[0] -= taken
+                        for place in range((about >> 8) & 0xFF):
+                            packed = line[5 + (place >> 1)] >> np.uint64(32 * (place & 1))
+                            out[written] = np.uint32(packed & np.uint64(_LOW))
+                            written += 1
+                        start = end
+                        continue
+            left = 0
+            if first:
+                room[0, 0] = mark
+                left = 1
+            left = _symbols(data, start, end, characters, byte_ids, room[0], left)
+            left, taken = _merge(room, heap, left, pairs, thresholds, state, gap)
+            if cached and not dropping:
+                _remember(cache[slot], one, two, three, four, size, room[0], left, taken)
+            for place in range(left):
+                out[written] = room[0, place]
+                written += 1
+            start = end
+        lengths[text] = written - begun
+    return written
+
+
+@compiled
+def _remember(line, one, two, three, four, size, ids, count, taken):  # pragma: no cover - compiled
+    """Keep a word in place of another, if it has few enough ids."""
+    if count > CACHED_IDS:
+        return False
+    line[0], line[1], line[2], line[3] = one, two, three, four
+    line[4] = np.uint64(size | count << 8 | taken << 16)
+    line[5], line[6], line[7] = np.uint64(0), np.uint64(0), np.uint64(0)
+    for place in range(count):
+        line[5 + (place >> 1)] |= np.uint64(ids[place]) << np.uint64(32 * (place & 1))
+    return True
