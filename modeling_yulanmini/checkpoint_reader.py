@@ -21,8 +21,6 @@ from tokenizers import Tokenizer
 from modeling_yulanmini.configuration_yulanmini import CheckpointError, YuLanMiniConfig, refuse_unsafe_keys
 
 CONFIG_NAME = "config.json"
-WEIGHTS_NAME = "model.safetensors"
-INDEX_NAME = "model.safetensors.index.json"
 # 16 Mi elements: 128 MiB in float64, large enough that the disk and not Python sets the pace.
 BLOCK_ELEMENTS = 1 << 24
 # What a tokenizer is made of, as far as transformers writes or reads it.
@@ -60,13 +58,13 @@ class StoredTensor:
 
 
 class ModelFolder:
-    """A local folder with `config.json` and safetensors weights, one file or sharded.
+    """A local folder with `config.json` and safetensors weights, one file or sharded. `stem`: how their names begin.
 
     Raises `CheckpointError` when the folder, its config, its index or a shard's header is missing or broken; the
     numbers themselves are checked as they are read.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, stem: str = "model") -> None:
         self.path = Path(path)
         if not self.path.is_dir():
             raise CheckpointError(
@@ -74,15 +72,15 @@ class ModelFolder:
             )
         self.config: dict[str, Any] = read_json(self.path / CONFIG_NAME)
         refuse_unsafe_keys(self.config, where=str(self.path / CONFIG_NAME))
-        self.tensors: dict[str, StoredTensor] = self._read_headers()
+        self.tensors: dict[str, StoredTensor] = self._read_headers(stem)
 
-    def _read_headers(self) -> dict[str, StoredTensor]:
-        index_path = self.path / INDEX_NAME
-        single = self.path / WEIGHTS_NAME
+    def _read_headers(self, stem: str) -> dict[str, StoredTensor]:
+        index_path = self.path / f"{stem}.safetensors.index.json"
+        single = self.path / f"{stem}.safetensors"
         if not index_path.is_file():
             if not single.is_file():
                 raise CheckpointError(
-                    f"{self.path}: neither {WEIGHTS_NAME} nor {INDEX_NAME}. "
+                    f"{self.path}: neither {single.name} nor {index_path.name}. "
                     "Only safetensors are read; convert other weight files with transformers first."
                 )
             return read_header(single)
@@ -95,7 +93,7 @@ class ModelFolder:
             if not isinstance(name, str) or Path(name).name != name:
                 raise CheckpointError(f"{index_path}: shard {name!r} is not a file name in this folder.")
             if not (self.path / name).is_file():
-                raise CheckpointError(f"{self.path / name}: missing, though {INDEX_NAME} names it.")
+                raise CheckpointError(f"{self.path / name}: missing, though {index_path.name} names it.")
             tensors |= read_header(self.path / name)
         places = {name: stored.file.name for name, stored in tensors.items()}
         for name in sorted(places.keys() | weight_map.keys()):
@@ -245,7 +243,12 @@ def read_config(path: Path) -> YuLanMiniConfig:
 
 def packaged_checksums() -> dict[str, str]:
     """SHA-256 of the package's own two files of remote code, by name: what a user may pin."""
-    return {name: sha256_of(Path(__file__).parent / name) for name in REMOTE_FILES}
+    return {path.name: sha256_of(path) for path in packaged_code()}
+
+
+def packaged_code() -> list[Path]:
+    """The package's own two files of remote code."""
+    return [Path(__file__).with_name(name) for name in REMOTE_FILES]
 
 
 def differing_files(folder: str | Path) -> list[str]:

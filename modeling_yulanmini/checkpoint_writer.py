@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, INDEX_NAME, ModelFolder, assemble
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder, assemble
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 
 # What models are written in, by the name in commands and configs.
@@ -129,17 +129,27 @@ def write_model(
 ) -> None:
     """Write a whole model into `folder`: `config.json`, copies of `files`, and the weights.
 
-    The weights are `model.safetensors`, or numbered shards with an index. `progress` is the name of the bar. Raises
-    `CheckpointError` if a producer's rows do not make the announced shape, `OSError` (disk full) with file and tensors.
+    `progress` is the name of the bar. Raises what `write_tensors` raises.
     """
     write_json(folder / CONFIG_NAME, config)
     for path in files:
         shutil.copyfile(path, folder / path.name)
+    write_tensors(folder, tensors, progress=progress)
+
+
+def write_tensors(
+    folder: Path, tensors: Sequence[TensorToWrite], *, stem: str = "model", progress: str | None = None
+) -> None:
+    """Write tensors into `folder`: `STEM.safetensors`, or numbered shards with an index.
+
+    Raises `CheckpointError` if a producer's rows do not make the announced shape, `OSError` (disk full) with file and
+    tensors.
+    """
     by_name = {tensor.name: tensor for tensor in tensors}
     split = split_state_dict_into_shards_factory(
         by_name,
         get_storage_size=lambda tensor: tensor.nbytes,
-        filename_pattern="model{suffix}.safetensors",
+        filename_pattern=stem + "{suffix}.safetensors",
         max_shard_size=MAX_SHARD_BYTES,
     )
     total = sum(tensor.nbytes for tensor in tensors)
@@ -159,7 +169,10 @@ def write_model(
                 what = f"{file}: tensors {names[0]} to {names[-1]} cannot be written ({error})"
                 raise OSError(int(number[1]) if number else errno.EIO, what, str(folder / file)) from error
     if split.is_sharded:
-        write_json(folder / INDEX_NAME, {"metadata": split.metadata, "weight_map": split.tensor_to_filename})
+        write_json(
+            folder / f"{stem}.safetensors.index.json",
+            {"metadata": split.metadata, "weight_map": split.tensor_to_filename},
+        )
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

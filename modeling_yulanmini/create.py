@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, REMOTE_FILES, read_config
+from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, packaged_code, read_config
 from modeling_yulanmini.checkpoint_writer import (
     DTYPES,
     TensorToWrite,
@@ -59,8 +59,7 @@ def create_model(
     with new_folder(dst) as out:
         to_write = initial_tensors(config, seed=seed, dtype=DTYPES[dtype])
         content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
-        files = [Path(__file__).with_name(name) for name in REMOTE_FILES]
-        write_model(out, content, to_write, files=files, progress="create" if progress else None)
+        write_model(out, content, to_write, files=packaged_code(), progress="create" if progress else None)
     total = sum(tensor.nbytes for tensor in to_write)
     return {"parameters": total // DTYPES[dtype].itemsize, "bytes": total, "seed": seed, "dtype": dtype}
 

@@ -31,6 +31,7 @@ from train.annealing.start import Start, read_start
 from train.checkpoints.export import export_checkpoint
 from train.checkpoints.import_deepspeed import import_optimizer
 from train.checkpoints.sharded import TRAINER_FILE, read_trainer
+from train.checkpoints.training_state import import_training_state, is_training_state
 from train.config_file import resolved, settings_text
 from train.curriculum.plan import PhaseRows
 from train.errors import TrainError
@@ -73,7 +74,7 @@ class Annealing:
         rows = self._rows()
         states = None
         if request.optimizer != "none" and self.start.has_states:
-            states = self.start.path if self.start.is_run else self.out / STATES
+            states = self.start.path if self.start.states is None else self.out / STATES
         self.run: AnnealingRun = plan_run(
             self.start, rows, request.wishes, data=self.data, run=self.out / RUN, states=states
         )
@@ -175,15 +176,17 @@ class Annealing:
 
     def _import_states(self) -> None:
         states = self.out / STATES
-        if self.start.universal is None or self.run.config.init is None or self.run.config.init.path != states:
+        source = self.start.states
+        if source is None or self.run.config.init is None or self.run.config.init.path != states:
             return
         if (states / TRAINER_FILE).is_file():
             read_trainer(states)  # damaged: says what
             return
-        say("[2/4] optimizer states: DeepSpeed's, as a checkpoint of this trainer")
-        import_optimizer(
-            self.start.universal, states, config=self.start.config, tokenizer=self.start.tokenizer, progress=True
-        )
+        say("[2/4] optimizer states: as a checkpoint of this trainer")
+        if is_training_state(source):
+            import_training_state(source, states, progress=True)
+        else:
+            import_optimizer(source, states, config=self.start.config, tokenizer=self.start.tokenizer, progress=True)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -249,6 +249,8 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("folder new --model model", "folder"),
         ("folder new --model modle", "model"),
         ("folder folder --model model", "folder"),
+        ("model new", "--model"),
+        ("model new --run", "training_state.json"),
     ],
     "model dynamics": [
         ("modle --out new", "model"),
@@ -342,6 +344,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("file.txt new", "file.txt"),
         ("run/checkpoints/step-00000002 folder", "folder"),
         ("run/checkpoints/step-00000002 new --dtype int8", "float32"),
+        ("run/checkpoints/step-00000002 new --dtype bfloat16 --optimizer", "--dtype"),
         ("broken-checkpoint new", "broken-checkpoint"),
         ("truncated-checkpoint new", "truncated-checkpoint"),
     ],

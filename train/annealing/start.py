@@ -19,6 +19,7 @@ from modeling_yulanmini import YuLanMiniConfig
 from modeling_yulanmini.checkpoint_reader import CONFIG_NAME, ModelFolder, read_config, read_json
 from train.checkpoints.import_deepspeed import global_step, parameter_folder, read_tensor
 from train.checkpoints.sharded import TRAINER_FILE, checkpoints_in, read_trainer
+from train.checkpoints.training_state import is_training_state, last_rate, read_training_state
 from train.config import OptimizerSettings, ParametrizationSettings
 from train.errors import TrainError
 
@@ -28,8 +29,9 @@ SCALED_UP = 1e-3  # how closely a logged rate must be the published one over m_w
 
 @dataclass(frozen=True)
 class Start:
-    """`rate` is the base rate at the checkpoint, known from `rate_source`; `universal` DeepSpeed's states beside a
-    model, `is_run` a checkpoint of a run, which has its own; `sections` a run's settings by section."""
+    """`rate` is the base rate at the checkpoint, known from `rate_source`; `is_run` a checkpoint of a run, or one that
+    was published; `sections` a run's settings by section. `states`: the folder with optimizer states that are to be
+    turned into a checkpoint: DeepSpeed's beside a model, or the published checkpoint itself."""
 
     path: Path
     config: YuLanMiniConfig
@@ -37,7 +39,7 @@ class Start:
     step: int | None
     rate: float
     rate_source: str
-    universal: Path | None
+    states: Path | None
     is_run: bool
     sections: dict[str, Any]
     fingerprint: str
@@ -45,7 +47,7 @@ class Start:
     @property
     def has_states(self) -> bool:
         """Whether AdamW's moments can go on from where they were."""
-        return self.is_run or self.universal is not None
+        return self.is_run or self.states is not None
 
     @property
     def model(self) -> str | dict[str, Any]:
@@ -63,7 +65,7 @@ def read_start(path: Path, *, optimizer: str = "auto", tokenizer: Path | None = 
 
     TrainError or CheckpointError for a merged model, another tokenizer's embedding, states of another step.
     """
-    if (path / TRAINER_FILE).is_file():
+    if (path / TRAINER_FILE).is_file() or is_training_state(path):
         found = _of_run(path, tokenizer)
         if optimizer not in ("auto", "none"):
             raise TrainError(f"--optimizer {optimizer}: {path} is a checkpoint of a run and has states of its own.")
@@ -85,7 +87,9 @@ def read_start(path: Path, *, optimizer: str = "auto", tokenizer: Path | None = 
 
 
 def _of_run(path: Path, tokenizer: Path | None) -> Start:
-    trainer = read_trainer(path)
+    published = is_training_state(path)
+    state = read_training_state(path, content=False) if published else {"trainer": read_trainer(path)}
+    trainer = {"tokenizer": str(path), "files": state.get("files"), **state["trainer"]}
     identity = trainer.get("identity", {})
     sections = {
         key: value
@@ -93,7 +97,9 @@ def _of_run(path: Path, tokenizer: Path | None) -> Start:
         if key in ("tokens_per_step", "parametrization", "optimizer")
     }
     rate, source = sections.get("optimizer", {}).get("lr", OptimizerSettings().lr), "the run's config"
-    if (logged := _logged_rate(path.parent.parent / "metrics.jsonl", trainer["step"])) is not None:
+    if published and (last := last_rate(state)) is not None:
+        rate, source = last, "the optimizer's groups"
+    elif (logged := _logged_rate(path.parent.parent / "metrics.jsonl", trainer["step"])) is not None:
         rate, source = logged, "the run's log"
     folder = tokenizer or Path(trainer["tokenizer"])
     theirs, ours = identity.get("tokenizer"), load_tokenizer(folder).fingerprint
@@ -109,7 +115,7 @@ def _of_run(path: Path, tokenizer: Path | None) -> Start:
         step=trainer["step"],
         rate=rate,
         rate_source=source,
-        universal=None,
+        states=path if published else None,
         is_run=True,
         sections=sections,
         fingerprint=fingerprint_of({key: trainer.get(key) for key in ("fingerprint", "step", "files")}),
@@ -152,7 +158,7 @@ def _of_folder(path: Path, optimizer: str, tokenizer: Path | None) -> Start:
         step=step,
         rate=rate,
         rate_source=source,
-        universal=universal,
+        states=universal,
         is_run=False,
         sections={"parametrization": {"base_width": base_width}},
         fingerprint=fingerprint_of({"config": folder.config, "files": sizes, "step": step}),

@@ -7,6 +7,7 @@ from data_recipes.errors import listed
 from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME
 from train.checkpoints.sharded import check_contents, load_state, read_trainer
+from train.checkpoints.training_state import is_training_state
 from train.config_file import resolved, settings_text
 from train.errors import TrainError
 from train.run.inputs import changes, check_init, holds_model
@@ -60,7 +61,10 @@ def _begin(run: Run) -> None:
         check_contents(init.path, read_trainer(init.path), run.world)
         load_state(init.path, run.model, run.optimizer if init.optimizer else None)
     elif init is not None and init.optimizer:
-        raise TrainError(f"init.optimizer: {init.path} is a model folder and holds no optimizer state.")
+        advice = "holds no optimizer state."
+        if is_training_state(init.path):
+            advice = "its optimizer state must be a checkpoint: `yulanmini model import-optimizer` makes one of it."
+        raise TrainError(f"init.optimizer: {init.path} is a model folder; {advice}")
     run.count_from(0)
     _cut_back(run, -1)
     run.save()

@@ -171,19 +171,37 @@ def gguf(
 
 @app.command(
     "import-optimizer",
-    epilog="Example: yulanmini model import-optimizer global_step243198_universal imported --model before-annealing",
+    epilog="Example: yulanmini model import-optimizer global_step243198_universal imported --model before-annealing    "
+    "or, of our own: yulanmini model import-optimizer phase20-step194526-tokens797B-optimizer runs/mine --run",
 )
 def import_optimizer(
-    src: Annotated[Path, typer.Argument(help="DeepSpeed universal checkpoint, the folder with zero/ in it.")],
+    src: Annotated[
+        Path, typer.Argument(help="A branch NAME-optimizer, or a DeepSpeed universal checkpoint (zero/ in it).")
+    ],
     dst: Destination,
-    model: Annotated[Path, typer.Option(help="Model folder published beside it: config and tokenizer.")],
+    model: Annotated[
+        Path | None, typer.Option(help="Model folder published beside DeepSpeed's: config and tokenizer.")
+    ] = None,
+    run: Annotated[
+        bool,
+        typer.Option("--run", help="DST becomes a run's folder, which `train pretrain` goes on with at that step."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Turn a published optimizer state into a checkpoint to resume from (`init: {path: DST, optimizer: true}`)."""
+    """Turn a published optimizer state into a checkpoint to train on from (`init: {path: DST, optimizer: true}`)."""
     from modeling_yulanmini.create import config_from
     from train.checkpoints.import_deepspeed import import_optimizer as import_universal
+    from train.checkpoints.training_state import import_training_state, is_training_state
+    from train.errors import TrainError
+    from train.run.imported import import_as_run
 
-    result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)
+    if is_training_state(src):
+        result = (import_as_run if run else import_training_state)(src, dst, progress=True)
+    elif run or model is None:
+        missing = "no training_state.json in it, so it is not the state of a run." if run else "expected --model DIR."
+        raise TrainError(f"{src}: {missing} A DeepSpeed universal checkpoint needs --model and takes no --run.")
+    else:
+        result = import_universal(src, dst, config=config_from(model), tokenizer=model, progress=True)
     message = f"Wrote {dst}: step {result['step']:,}, {result['parameters']:,} parameters with their AdamW state"
     emit_result(message, result, as_json)
 

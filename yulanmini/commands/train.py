@@ -79,6 +79,9 @@ def export(
     checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of a run: RUN/checkpoints/step-N.")],
     dst: Annotated[Path, typer.Argument(help="New model folder; must not exist.")],
     dtype: Annotated[str, typer.Option(help="Dtype of the stored weights: float32 or bfloat16.")] = "float32",
+    optimizer: Annotated[
+        bool, typer.Option("--optimizer", help="With the optimizer's state, for `model import-optimizer`.")
+    ] = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -86,13 +89,18 @@ def export(
     from data_recipes.manifest import check_new_folder
     from train.checkpoints.export import export_checkpoint
     from train.checkpoints.sharded import read_trainer
+    from train.checkpoints.training_state import write_training_state
     from train.errors import TrainError
 
+    if optimizer and dtype != "float32":
+        raise TrainError(f"--dtype {dtype} with --optimizer: the state goes with the weights as they are trained.")
     if dtype not in ("float32", "bfloat16"):
         raise TrainError(f"--dtype {dtype}: expected float32 or bfloat16.")
     check_new_folder(dst)
     step = read_trainer(checkpoint)["step"]
-    if not dry_run:
+    if not dry_run and optimizer:
+        write_training_state(checkpoint, dst, progress=True)
+    elif not dry_run:
         export_checkpoint(checkpoint, dst, dtype=dtype)
     message = f"{'would write' if dry_run else 'Wrote'} the model of step {step:,} to {dst}"
     emit_result(message, {"step": step, "path": str(dst), "dtype": dtype}, as_json)
