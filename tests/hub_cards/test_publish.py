@@ -1,38 +1,31 @@
 """`yulanmini hub` from the command line, against a Hub on the loopback interface."""
 
 import json
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from loopback_hub import TOKEN, LoopbackHub
 
 from hub_cards.checks.check import check_repo
+from hub_cards.loopback.hub import LoopbackHub
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
 def hub():
-    server = LoopbackHub()
-    yield server
-    server.close()
+    with LoopbackHub(orgs=("org",)) as server:
+        yield server
 
 
 @pytest.fixture
 def command(hub, tmp_path):
     """A function that runs `yulanmini hub ...` with nothing of this machine's account."""
 
-    def call(*arguments: str | Path, token: str | None = TOKEN) -> subprocess.CompletedProcess:
-        names = ("PATH", "HOME", "LD_LIBRARY_PATH", "OMP_NUM_THREADS")
-        environment = {name: os.environ[name] for name in names if name in os.environ}
-        environment |= {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            **({"HF_TOKEN": token} if token else {}),
-        }
+    def call(*arguments: str | Path, token: str | None = None) -> subprocess.CompletedProcess:
+        environment = hub.environment(tmp_path / "hf", token=token) | {"PYTHONPATH": str(REPOSITORY)}
         return subprocess.run(
             [sys.executable, "-m", "yulanmini.cli", "hub", *map(str, arguments)],
             env=environment,
@@ -44,82 +37,90 @@ def command(hub, tmp_path):
     return call
 
 
-def content(folder: Path, *, without_revisions: bool = False) -> dict[str, bytes]:
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {name: data for name, data in files.items() if not (without_revisions and name.startswith("revisions/"))}
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def theirs(hub: LoopbackHub, repo_type: str, repo_id: str, revision: str = "main") -> dict[str, bytes]:
+    files = hub.files(repo_type, repo_id, revision)
+    del files[".gitattributes"]
+    return files
 
 
 def test_main_and_every_revision_arrive_byte_for_byte(hub, command, published):
     folder = published / "tiny-checkpoints"
-    done = command("publish", folder, "--repo-id", "someone/tiny-checkpoints", "--private", "--json")
+    done = command("publish", folder, "--repo-id", "org/tiny-checkpoints", "--private", "--json")
     assert done.returncode == 0, done.stderr
-    branches = hub.repos["models/someone/tiny-checkpoints"]
-    assert branches["main"] == content(folder, without_revisions=True)
+    repo = hub.repo("model", "org/tiny-checkpoints")
     revisions = sorted(path.name for path in (folder / "revisions").iterdir())
-    assert sorted(branches) == ["main", *revisions]
+    assert sorted(repo.branches) == ["main", *revisions]
     for name in revisions:
-        assert content(folder / "revisions" / name).items() <= branches[name].items()
-    assert hub.private["someone/tiny-checkpoints"]
-    assert [item["branch"] for item in json.loads(done.stdout)["branches"]] == ["main", *revisions]
-    assert TOKEN not in done.stdout + done.stderr
-
-
-def test_a_failed_commit_is_told_and_the_same_command_goes_on_without_sending_weights_again(hub, command, published):
-    folder = published / "tiny-checkpoints"
-    arguments = ("publish", folder, "--repo-id", "someone/tiny-checkpoints")
-    first, *others = sorted(path.name for path in (folder / "revisions").iterdir())
-    weights = (folder / "revisions" / first / "model.safetensors").read_bytes()
-    hub.fail = [("POST", f"/commit/{first}")]
-    failed = command(*arguments)
-    assert failed.returncode == 2
-    assert "the disk of the loopback hub is full" in failed.stderr
-    assert "The same command resumes the upload" in failed.stderr
-    assert "Traceback" not in failed.stderr
-    branches = hub.repos["models/someone/tiny-checkpoints"]
-    assert branches[first]["model.safetensors"] != weights
-    assert not set(others) & set(branches)
-    hub.requests.clear()
-    assert command(*arguments).returncode == 0
-    assert branches[first]["model.safetensors"] == weights
-    assert set(others) < set(branches)
-    sent = [path for method, path in hub.requests if method == "PUT"]
-    assert len(sent) == len(others) - 1  # the first was there, and the last is the same as main
+        assert theirs(hub, "model", repo.id, name) == content(folder / "revisions" / name)
+    own = {name: data for name, data in content(folder).items() if not name.startswith("revisions/")}
+    assert theirs(hub, "model", repo.id) == own
+    assert repo.private
+    *others, last = [item["branch"] for item in json.loads(done.stdout)["branches"]]
+    assert (sorted(others), last) == (revisions, "main")
+    assert sorted(repo.tags) == sorted(name.partition("-step")[0] for name in revisions)
+    assert hub.token not in done.stdout + done.stderr
 
 
 def test_one_revision_can_be_sent_alone(hub, command, published):
     folder = published / "tiny-checkpoints"
-    name = sorted(path.name for path in (folder / "revisions").iterdir())[0]
-    assert command("publish", folder, "--repo-id", "someone/tiny", "--revision", name).returncode == 0
-    assert hub.repos["models/someone/tiny"]["main"] == {}
-    assert hub.repos["models/someone/tiny"][name] == content(folder / "revisions" / name)
-    unknown = command("publish", folder, "--repo-id", "someone/tiny", "--revision", "phase99")
-    assert unknown.returncode == 2
-    assert "no such revision" in unknown.stderr
+    name, *others = sorted(path.name for path in (folder / "revisions").iterdir())
+    arguments = ("publish", folder, "--repo-id", "someone/tiny", "--revision")
+    assert command(*arguments, name).returncode == 0
+    assert theirs(hub, "model", "someone/tiny") == {}
+    assert theirs(hub, "model", "someone/tiny", name) == content(folder / "revisions" / name)
+    for wrong in ([], ["--dry-run"]):
+        unknown = command(*arguments, name.replace("tokens", "token"), *wrong)
+        assert unknown.returncode == 2
+        assert f"no such branch in {folder}. Did you mean '{name}'?" in unknown.stderr
+    alone = command(*arguments, "main")
+    assert alone.returncode == 2
+    assert all(other in alone.stderr for other in others)
 
 
-def test_a_dataset_goes_to_a_dataset_repo(hub, command, published):
-    done = command("publish", published / "tiny-data", "--repo-id", "someone/tiny-data")
+def test_all_repos_of_a_run_are_published_with_a_collection_that_links_them(hub, command, small_run, tmp_path):
+    run = shutil.copytree(small_run, tmp_path / "run")
+    planned = command("publish-run", run, "--org", "org", "--name", "small", "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert hub.repos() == []
+    assert sorted(content(run)) == sorted(content(small_run))
+    done = command("publish-run", run, "--org", "org", "--name", "small", "--private", "--json")
     assert done.returncode == 0, done.stderr
-    assert hub.repos["datasets/someone/tiny-data"]["main"] == content(published / "tiny-data")
-    assert f"{hub.url}/datasets/someone/tiny-data" in done.stderr
+    for repo_type, repo_id in hub.repos():
+        assert hub.repo(repo_type, repo_id).private
+        for file in json.loads(planned.stdout)["files"]:
+            if file["repo"] == repo_id:
+                assert len(hub.files(repo_type, repo_id, file["branch"])[file["file"]]) == file["bytes"]
+    (collection,) = hub.state.collections.values()
+    assert collection.private
+    assert collection.title == "small"
+    assert sorted(item["id"] for item in collection.items) == sorted(repo_id for _, repo_id in hub.repos())
 
 
 def test_a_dry_run_sends_nothing_and_needs_no_token(hub, command, published):
-    done = command("publish", published / "tiny", "--repo-id", "someone/tiny", "--dry-run", "--json", token=None)
+    done = command("publish", published / "tiny", "--repo-id", "someone/tiny", "--dry-run", "--json", token="")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["sent"] is False
+    shown = json.loads(done.stdout)
+    assert shown["sent"] is False
+    assert {file["file"]: file["bytes"] for file in shown["files"]} == {
+        name: len(data) for name, data in content(published / "tiny").items()
+    }
+    assert "what is on the Hub was not looked at" in done.stderr
     assert hub.requests == []
 
 
 @pytest.mark.parametrize(
-    ("token", "message"), [(None, "no access token; run `hf auth login`"), ("wrong", "Invalid credentials")]
+    ("token", "message"), [("", "no access token; run `hf auth login`"), ("wrong", "is the token of `hf auth login`")]
 )
 def test_without_a_good_token_nothing_is_made(hub, command, published, token, message):
     done = command("publish", published / "tiny", "--repo-id", "someone/tiny", token=token)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert hub.repos == {}
+    assert hub.repos() == []
 
 
 def test_a_repo_with_an_error_never_leaves(hub, command, repo_copy):

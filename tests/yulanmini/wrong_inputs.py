@@ -459,9 +459,14 @@ WRONG_INPUTS: dict[str, list[Row]] = {
     "hub publish": [
         ("nodir --repo-id me/tiny", "nodir"),
         ("file.txt --repo-id me/tiny", "file.txt"),
-        ("llama --repo-id tiny", "tiny"),
-        ("llama --repo-id me/tiny --revision nothing", "README.md"),
-        ("llama --repo-id me/tiny --repo-type space", "model"),
+        ("llama --repo-id me/tiny", "hub layout"),
+        ("llama --repo-id me/tiny --revison main", "--revision"),
+    ],
+    "hub publish-run": [
+        ("nodir --org me", "nodir"),
+        ("file.txt --org me", "file.txt"),
+        ("reproduction --org me/you", "NAMESPACE/NAME"),
+        ("reproduction --org me --nmae tiny", "--name"),
     ],
     "chat": [
         ("lama --prompt Hello", "llama"),

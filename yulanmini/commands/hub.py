@@ -5,12 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from yulanmini.commands.hub_publish import RepoTypeOption, publish
+from yulanmini.commands.hub_publish import RepoTypeOption, publish, publish_run
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
 from yulanmini.run_layout import card_files
 
 app = new_group()
 app.command(epilog="Example: yulanmini hub publish hub/me/tiny --repo-id me/tiny --private --dry-run")(publish)
+app.command("publish-run", epilog="Example: yulanmini hub publish-run runs/tiny --org me --private --dry-run")(
+    publish_run
+)
 
 
 @app.callback()

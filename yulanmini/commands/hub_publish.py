@@ -1,36 +1,171 @@
-"""`yulanmini hub publish`: sending a repo to the Hub."""
+"""`yulanmini hub publish` and `publish-run`: sending repos to the Hub."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, say
+from yulanmini.run_layout import HUB, card_files
+
+if TYPE_CHECKING:
+    from hub_cards.publishing.plan import Plan
+    from hub_cards.publishing.publish import Published
+    from hub_cards.repos.folder import Repo
+
+PUBLISHED = "published"  # where in a run its repos are laid out under the names that they are published by
 
 RepoTypeOption = Annotated[
     Literal["model", "dataset"] | None, typer.Option(help="By default a folder with config.json is a model.")
 ]
+PrivateOption = Annotated[
+    bool | None,
+    typer.Option("--private/--public", help="Who may see it; an existing repo is changed. Neither: as it is."),
+]
+ForeignOption = Annotated[
+    bool, typer.Option("--replace-foreign", help="Replace files that others put on its branches.")
+]
+NoDownloadOption = Annotated[
+    bool, typer.Option("--no-download", help="Afterwards compare hashes only; by default all files are fetched again.")
+]
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="Folder of one repo; its revisions/ become branches.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of one laid-out repo; its revisions/ become branches.")],
     repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME on the Hub.")],
-    private: Annotated[bool, typer.Option(help="Make a new repo private.")] = False,
-    revision: Annotated[str | None, typer.Option(help="Send this branch only.")] = None,
-    repo_type: RepoTypeOption = None,
+    private: PrivateOption = None,
+    revision: Annotated[str | None, typer.Option(help="Publish this branch only.")] = None,
+    replace_foreign: ForeignOption = False,
+    no_download: NoDownloadOption = False,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Send a repo to the Hub, `main` and every revision; the same command resumes after a failure."""
-    from hub_cards.publishing.upload import publish as publish_repo
-    from hub_cards.publishing.upload import repo_url
+    """Check a repo and publish it, whole branches only, `main` last; given again after a failure it goes on."""
+    from hub_cards.publishing.publish import Asked, check_asked, plan_publish
+    from hub_cards.publishing.publish import publish as publish_repo
 
-    branches = publish_repo(folder, repo_id, repo_type=repo_type, private=private, revision=revision, dry_run=dry_run)
+    asked = Asked(private, revision, replace_foreign, not no_download)
+    repo = checked(folder)
+    check_asked(repo, repo_id, asked)
+    if dry_run:
+        show_plans({repo_id: plan_publish(repo, repo_id, asked)}, as_json)
+    else:
+        show_published([publish_repo(repo, repo_id, asked)], as_json)
+
+
+def publish_run(
+    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
+    org: Annotated[str, typer.Option(help="Namespace on the Hub: an organization, or yourself.")],
+    name: Annotated[str | None, typer.Option(help=f"Name of the base model's repo; by default as in {HUB}.")] = None,
+    private: PrivateOption = None,
+    replace_foreign: ForeignOption = False,
+    no_download: NoDownloadOption = False,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Publish all repos of a run, and a collection of them: data, checkpoints by phase, models."""
+    from hub_cards.publishing.publish import Asked, check_asked
+    from hub_cards.publishing.several import plan_run
+    from hub_cards.publishing.several import publish_run as publish_repos
+    from hub_cards.repos.names import Names
+
+    asked = Asked(private, None, replace_foreign, not no_download)
+    names = Names.parse(f"{org}/{name or base_name(run)}")
+    with laid_out(run, names, keep=not dry_run) as repos:
+        for repo_id, repo in repos.items():
+            check_asked(repo, repo_id, asked)
+        if dry_run:
+            show_plans(plan_run(repos, asked), as_json)
+            return
+        done = publish_repos(repos, asked, title=names.name)
+    show_published(done.repos, as_json, collection=done.collection)
+
+
+def checked(folder: Path) -> "Repo":
+    """A laid-out repo that has no errors."""
+    from data_recipes.errors import DataError, listed
+    from hub_cards.checks.check import check_repo
+    from hub_cards.errors import HubError
+    from hub_cards.repos.folder import open_repo
+
+    try:
+        repo = open_repo(folder)  # first: what was recorded before the check is what is sent after it
+    except DataError as error:
+        raise HubError(f"{error} A repo is what `yulanmini hub layout` writes.") from error
+    errors = [finding for finding in check_repo(folder) if finding.severity == "error"]
+    if errors:
+        found = listed([f"{error.place}: {error.message}" for error in errors])
+        raise HubError(
+            f"{folder}: not published, because the check found\n{found}\nSee `yulanmini hub check {folder}`."
+        )
+    return repo
+
+
+def base_name(run: Path) -> str:
+    """The name of the base model's repo that the run itself has chosen; else that of its folder."""
+    suffix = "-checkpoints"
+    found = sorted(path.name for path in (run / HUB).glob(f"*/*{suffix}"))
+    return found[0].removesuffix(suffix) if found else run.resolve().name
+
+
+@contextmanager
+def laid_out(run: Path, names: Any, *, keep: bool) -> Iterator[Mapping[str, "Repo"]]:
+    """The repos of a run under the names that they are published by; gone again at the end unless they are kept."""
+    import tempfile
+
+    from hub_cards.layout.run_repos import publish_local
+
+    files = card_files(run)
+    files.check_finished()
+    with nullcontext(run / PUBLISHED) if keep else tempfile.TemporaryDirectory(prefix=".published-", dir=run) as out:
+        done = publish_local(files, Path(out), namespace=names.namespace, name=names.name)
+        yield {one.folder.relative_to(out).as_posix(): checked(one.folder) for one in done}
+
+
+def show_plans(plans: "Mapping[str, Plan]", as_json: bool) -> None:
+    """Every file, size, repo, branch and tag, and what would become of each commit."""
+    branches: list[dict[str, Any]] = []
+    files: list[dict[str, Any]] = []
+    for repo_id, plan in plans.items():
+        for change in plan.changes:
+            place = {"repo": repo_id, "branch": change.branch.name}
+            will, tag = (change.will, plan.tag_will(change)) if plan.seen else ("not looked at", "")
+            files += [
+                {**place, "file": path, "bytes": file.size, "will": "send" if path in change.add else "keep"}
+                for path, file in sorted(change.branch.files.items())
+            ]
+            files += [{**place, "file": path, "bytes": None, "will": "delete"} for path in change.delete]
+            sizes = {"files": len(change.branch.files), "bytes": change.branch.size, "send": change.to_send}
+            commit = {"will": will, "tag": plan.tag_name(change), "tag_will": tag, "parent": change.head}
+            branches.append({**place, **commit, **sizes})
+        for note in plan.notes:
+            say(note)
     if as_json:
-        sent = [{"branch": item.name, "files": item.files, "bytes": item.size} for item in branches]
-        emit_json({"repo_id": repo_id, "sent": not dry_run, "branches": sent})
+        emit_json({"sent": False, "branches": branches, "files": files})
         return
-    title = f"{'would send' if dry_run else 'sent'} to {repo_id}"
-    emit_records([f"{title}=name", "files", "bytes=size"], branches)
-    if not dry_run:
-        say(f"sent to {repo_url(folder, repo_id, repo_type)}")
+    emit_records(["repo", "branch", "files", "bytes", "send", "will", "tag", "tag will=tag_will"], branches)
+    emit_records(["repo", "branch", "file", "bytes", "will"], files)
+
+
+def show_published(repos: "list[Published]", as_json: bool, *, collection: str | None = None) -> None:
+    """What is on the Hub now."""
+    branches = [
+        {"repo": repo.repo_id, "branch": name, "commit": commit, "was": repo.done[name]}
+        for repo in repos
+        for name, commit in repo.commits.items()
+    ]
+    for repo in repos:
+        for note in repo.notes:
+            say(note)
+        say(f"published {'privately' if repo.private else 'for everyone'}: {repo.url}")
+    if collection:
+        say(f"collection: {collection}")
+    if as_json:
+        shown = [
+            {"repo": repo.repo_id, "url": repo.url, "private": repo.private, "notes": repo.notes} for repo in repos
+        ]
+        emit_json({"sent": True, "repos": shown, "branches": branches, "collection": collection})
+    else:
+        emit_records(["repo", "branch", "commit", "was"], branches)
