@@ -62,11 +62,11 @@ def generated_stores(work: Path, tokens: int, sources: int) -> list[Any]:
 def plan_of(stores: list[Any], tokens: int, packing: str) -> Any:
     from data_recipes.packing.plan import STRATEGIES
     from data_recipes.packing.stream import Position
-    from data_recipes.packing.writer import PhasePlan
+    from data_recipes.packing.writer import PhasePlan, rows_per_shard
 
     rows = tokens // 4096 // len(stores)
     draws = [
         STRATEGIES[packing](store, Position(), rows, 4096, seed=number, long=None)
         for number, store in enumerate(stores)
     ]
-    return PhasePlan(draws, 4096, stores, pad_id=102)
+    return PhasePlan(draws, 4096, stores, pad_id=102, shard_rows=rows_per_shard(4096))

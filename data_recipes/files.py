@@ -8,15 +8,16 @@ again.
 
 import fcntl
 import io
+import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import naming_full_disk
-from data_recipes.manifest import HASHES, HashName, matches_hash, sha256_file
+from data_recipes.manifest import HASHES, HashName, fingerprint_of, matches_hash, sha256_file
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -36,17 +37,41 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+def write_checked(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a file by what JSON makes of `content`, with a fingerprint of it."""
+    write_whole(path, json.dumps({"fingerprint": fingerprint_of(content), **content}, ensure_ascii=False) + "\n")
+
+
+def read_checked(path: Path) -> dict[str, Any] | None:
+    """What `write_checked` has written; None where there is no such file, or it is damaged."""
+    try:
+        content = json.loads(path.read_text())
+        fingerprint = content.pop("fingerprint")
+        return content if fingerprint == fingerprint_of(content) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 @contextmanager
-def only_process(lock: Path, busy: Exception) -> Iterator[None]:
+def only_process(lock: Path, busy: Exception, *, among_others: bool = False) -> Iterator[None]:
     """Hold a lock on a file, made if it is not there, which ends with the process; raises `busy` where another process
-    holds it."""
+    holds it. `among_others`: with others that say so too."""
     with lock.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if among_others else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
             raise busy from None
         except OSError:  # a file system without locks
             pass
+        yield
+
+
+@contextmanager
+def one_at_a_time(lock: Path) -> Iterator[None]:
+    """Wait for a lock on a file, made if it is not there, and hold it."""
+    with lock.open("a") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

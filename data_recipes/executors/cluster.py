@@ -70,12 +70,8 @@ def _hand_to_slurm(kind: Any, stages: Sequence[Stage], tasks: int, settings: dic
     if shutil.which("sbatch") is None:
         raise DataError("--executor slurm: there is no 'sbatch' here. Give the command on a machine of the cluster.")
     jobs_file = folder / JOBS_FILE
-    waiting = _in_queue(jobs_file.read_text().split()) if jobs_file.is_file() else []
-    if waiting:
-        raise DataError(
-            f"{folder}: jobs {', '.join(waiting)} of this work are still in Slurm's queue. Wait for them (squeue --me) "
-            "or cancel them (scancel), then give the command again."
-        )
+    if jobs_file.is_file():
+        _refuse_waiting(jobs_file)
     settings.setdefault("env_command", _environment())
     previous, submitted = None, list[str]()
     for stage in stages:
@@ -94,6 +90,21 @@ def _hand_to_slurm(kind: Any, stages: Sequence[Stage], tasks: int, settings: dic
             previous = job
             write_whole(jobs_file, "\n".join(submitted))
     return not submitted
+
+
+def check_not_in_queue(folder: Path) -> None:
+    """`DataError` where jobs that any command has submitted with a `folder` inside this one are yet to end."""
+    for jobs_file in sorted(folder.glob(f"*/{JOBS_FILE}")):
+        _refuse_waiting(jobs_file)
+
+
+def _refuse_waiting(jobs_file: Path) -> None:
+    waiting = _in_queue(jobs_file.read_text().split())
+    if waiting:
+        raise DataError(
+            f"{jobs_file.parent}: jobs {', '.join(waiting)} of this work are still in Slurm's queue. Wait for them "
+            "(squeue --me) or cancel them (scancel), then give the command again."
+        )
 
 
 def _in_queue(jobs: list[str]) -> list[str]:

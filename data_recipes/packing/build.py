@@ -8,7 +8,7 @@ number of workers, interrupted or not.
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data_recipes.errors import DataError, listed
+from data_recipes.executors.cluster import check_not_in_queue
 from data_recipes.files import only_process
 from data_recipes.manifest import (
     claim_folder,
@@ -28,12 +29,16 @@ from data_recipes.manifest import (
 from data_recipes.packing.phase_manifest import details_of, file_tables, identity_of
 from data_recipes.packing.plan import PlannedPhase, plan_phases
 from data_recipes.packing.request import BuildRequest
-from data_recipes.packing.writer import PhasePlan, write_rows
+from data_recipes.packing.writer import PhasePlan, rows_per_shard, write_rows
 from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.layout import KIND, SOURCES_NAME, write_for_datasets
 from data_recipes.tokens.units import maps
 
 PHASES_KIND, STORE_KIND = "packed-phases", "token-store"
+LOCK_NAME = ".build.lock"
+# Below OUT: what tasks of an executor leave for each other, and of these the marks of what is done.
+WORK = "work"
+JOBS = f"{WORK}/jobs"
 
 
 def build_phases(recipes: Sequence[Recipe], out: Path, **options: Any) -> list[Path]:
@@ -46,9 +51,8 @@ def build(request: BuildRequest) -> list[Path]:
     check_places(request)
     claim_folder(request.out, kind=PHASES_KIND)
     claim_folder(request.store_folder, kind=STORE_KIND)
-    # Two builds must not write into each other's shards.
-    busy = DataError(f"{request.out}: another build is writing here. Wait for it, or choose another --out.")
-    with only_process(request.out / ".build.lock", busy), closing(maps):
+    check_not_in_queue(request.out / JOBS)
+    with only_process(request.out / LOCK_NAME, busy(request)), closing(maps):
         phases = plan_phases(request)
         folders = [request.out / phase.recipe.folder for phase in phases]
         identities = [identity_of(phase, request) for phase in phases]
@@ -60,6 +64,11 @@ def build(request: BuildRequest) -> list[Path]:
         return folders
 
 
+def busy(request: BuildRequest) -> DataError:
+    """Two builds must not write into each other's shards."""
+    return DataError(f"{request.out}: another build is writing here. Wait for it, or choose another --out.")
+
+
 def check_places(request: BuildRequest) -> None:
     """`DataError` where a build could not write, or has no tokenizer; writes nothing."""
     folder_state(request.out, kind=PHASES_KIND)
@@ -69,25 +78,59 @@ def check_places(request: BuildRequest) -> None:
 
 def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path, identity: dict[str, Any]) -> None:
     """Write one planned phase; shards that a killed run has finished are kept."""
+    plan = row_plan(phase, request)
+    partial = begin_folder(folder, identity)
+    total = plan.rows * plan.context_length
+    quiet = None if request.progress and total >= 2**22 else True
+    with tqdm(desc=folder.name, total=total, unit="tok", unit_scale=True, disable=quiet) as bar:
+        hashes = write_rows(plan, partial, workers=request.threads, progress=bar)
+    details = details_of(phase, request.loaded_tokenizer)
+    finish_folder(folder, hashes, identity=identity, details=details, files=file_tables(phase))
+
+
+def row_plan(phase: PlannedPhase, request: BuildRequest) -> PhasePlan:
+    """What the rows of a planned phase are written from."""
     tokenizer = request.loaded_tokenizer
     pad_id = tokenizer.eos_id if tokenizer.pad_id is None else tokenizer.pad_id
-    plan = PhasePlan(phase.draws, phase.recipe.context_length, phase.stores, pad_id)
-    partial = folder.parent / f".{folder.name}.partial"
+    length = phase.recipe.context_length
+    return PhasePlan(phase.draws, length, phase.stores, pad_id, rows_per_shard(length))
+
+
+def partial_of(folder: Path) -> Path:
+    """Where a phase is written until it is finished."""
+    return folder.parent / f".{folder.name}.partial"
+
+
+def begin_folder(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """The place where the shards of a phase are written; shards of another phase of this name go."""
+    partial = partial_of(folder)
     fingerprint = fingerprint_of(identity)
     note = partial / ".identity"
     if partial.exists() and (not note.is_file() or note.read_text() != fingerprint):
         shutil.rmtree(partial)
     partial.mkdir(exist_ok=True)
     note.write_text(fingerprint)
-    total = plan.rows * plan.context_length
-    quiet = None if request.progress and total >= 2**22 else True
-    with tqdm(desc=folder.name, total=total, unit="tok", unit_scale=True, disable=quiet) as bar:
-        hashes = write_rows(plan, partial, workers=request.threads, progress=bar)
-    (partial / SOURCES_NAME).write_text(json.dumps(file_tables(phase), ensure_ascii=False, indent=1) + "\n")
-    write_for_datasets(partial, title=phase.recipe.folder, shards=sorted(hashes), fingerprint=fingerprint)
+    for left_over in partial.glob(".*.partial"):
+        left_over.unlink()
+    return partial
+
+
+def finish_folder(
+    folder: Path,
+    hashes: Mapping[str, Mapping[str, Any]],
+    *,
+    identity: Mapping[str, Any],
+    details: Mapping[str, Any],
+    files: Sequence[Mapping[str, Any]],
+) -> None:
+    """Give a phase, all of whose shards are written, what lies beside them, and its name."""
+    partial = partial_of(folder)
+    (partial / SOURCES_NAME).write_text(json.dumps(files, ensure_ascii=False, indent=1) + "\n")
+    fingerprint = fingerprint_of(identity)
+    write_for_datasets(partial, title=folder.name, shards=sorted(hashes), fingerprint=fingerprint)
     for hidden in partial.glob(".*"):
         hidden.unlink()
-    write_manifest(partial, kind=KIND, known_hashes=hashes, **identity, **details_of(phase, tokenizer))
+    write_manifest(partial, kind=KIND, known_hashes=hashes, **identity, **details)
     fsync_tree(partial)
     partial.rename(folder)
 

@@ -20,7 +20,7 @@ from data_recipes.packing.stream import (
     long_first,
     split_by_unit,
 )
-from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.stored import StoredTokens
 
 # Rows of a subset are shuffled, and with best-fit packed, within windows of this many tokens: what a window spans
 # is read at random. At least so many rows, so that the last ones of a window, half empty, do not lower the fill.
@@ -52,7 +52,7 @@ def in_slot_order(parts: Sequence[Stretches]) -> Stretches:
 class Draw(ABC):
     """The rows of one subset. `position` and `after`: the source's ledger before and after it; `tokens` drawn."""
 
-    store: TokenStore
+    store: StoredTokens
     position: Position
     after: Position
     rows: int
@@ -70,7 +70,7 @@ class Draw(ABC):
 
 
 def concat(
-    store: TokenStore, position: Position, rows: int, context_length: int, *, seed: int, long: int | None
+    store: StoredTokens, position: Position, rows: int, context_length: int, *, seed: int, long: int | None
 ) -> "ConcatDraw":
     """Documents one after the other, cut at the context length: the original's packing."""
     tokens = rows * context_length
@@ -109,7 +109,7 @@ def _between(spans: Spans, offsets: np.ndarray, tokens: int) -> tuple[Spans, np.
 
 
 def best_fit_draw(
-    store: TokenStore, position: Position, rows: int, context_length: int, *, seed: int, long: int | None
+    store: StoredTokens, position: Position, rows: int, context_length: int, *, seed: int, long: int | None
 ) -> "BestFitDraw":
     """Whole documents, each row filled by the best fit; only what is longer than a row is cut, into full rows.
 
@@ -134,7 +134,7 @@ def best_fit_draw(
 
 
 def _fitting_pieces(
-    store: TokenStore, position: Position, rows: int, context_length: int, first: LongFirst | None
+    store: StoredTokens, position: Position, rows: int, context_length: int, first: LongFirst | None
 ) -> Spans:
     """As many pieces, from the position on, as best-fit packs into exactly `rows` rows."""
     spans, _ = draw_spans(store, position, rows * context_length, first)
@@ -154,7 +154,7 @@ def _fitting_pieces(
     return Spans(pieces.start[:count], pieces.stop[:count])
 
 
-def _ends_inside(store: TokenStore, stop: int, length: int, context_length: int) -> bool:
+def _ends_inside(store: StoredTokens, stop: int, length: int, context_length: int) -> bool:
     """Whether a piece shorter than a row ends before its document does."""
     if length == context_length:
         return False

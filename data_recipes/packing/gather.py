@@ -8,7 +8,7 @@ import numpy as np
 
 from data_recipes.packing.draw import Stretches
 from data_recipes.packing.stream import groups_of, plain
-from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.stored import StoredTokens
 from data_recipes.tokens.units import drop_pages
 
 
@@ -33,7 +33,7 @@ class Rows:
 
 
 def gather(
-    stores: Sequence[TokenStore],
+    stores: Sequence[StoredTokens],
     store_of: np.ndarray,
     stretches: Stretches,
     rows: int,

@@ -19,13 +19,16 @@ ROWS_AT_ONCE = 65_536
 ROW_BITS = 40
 
 
-def overlaps(subsets: Sequence[Subset], draws: Sequence[Draw]) -> list[dict[str, Any]]:
-    """`{"subsets": [a, b], "files", "documents"}` for each two subsets that have drawn the same documents."""
+def overlaps(subsets: Sequence[Subset], stores: Sequence[TokenStore], draws: Sequence[Draw]) -> list[dict[str, Any]]:
+    """`{"subsets": [a, b], "files", "documents"}` for each two subsets that have drawn the same documents.
+
+    `stores` and `draws` are those of each subset.
+    """
     found = []
     drawn: dict[int, np.ndarray] = {}
-    numbers = _file_numbers([draw.store for draw in draws])
+    numbers = _file_numbers(stores)
     for one, other in combinations(range(len(draws)), 2):
-        first, second = draws[one].store, draws[other].store
+        first, second = stores[one], stores[other]
         if first.key == second.key:
             continue
         shared = np.intersect1d(numbers[first.key], numbers[second.key])
@@ -33,7 +36,7 @@ def overlaps(subsets: Sequence[Subset], draws: Sequence[Draw]) -> list[dict[str,
             continue
         for index in (one, other):
             if index not in drawn:
-                drawn[index] = documents_drawn(draws[index], numbers[draws[index].store.key])
+                drawn[index] = documents_drawn(draws[index], numbers[stores[index].key])
         twice = np.intersect1d(drawn[one], drawn[other], assume_unique=True)
         if len(twice):
             files = len(np.unique(twice >> ROW_BITS))

@@ -10,6 +10,7 @@ from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.stream import total_tokens
 from data_recipes.packing.writer import rows_per_shard
 from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.stored import StoredTokens
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 
 
@@ -76,7 +77,7 @@ def details_of(phase: PlannedPhase, tokenizer: LoadedTokenizer) -> dict[str, Any
         "ledger_out": {key: position.as_json() for key, position in sorted(phase.ledger_out.items())},
         "consumed": dict(sorted(phase.consumed.items())),
         "context_lengths": list(phase.context_lengths),
-        "overlaps": overlaps(phase.subsets, phase.draws),
+        "overlaps": overlaps(phase.subsets, phase.subset_stores, phase.draws),
         "recipe": recipe.model_dump(mode="json", exclude_defaults=True),
     }
 
@@ -98,7 +99,7 @@ def _subset_table(phase: PlannedPhase) -> list[dict[str, Any]]:
                 "rows": draw.rows,
                 "tokens": draw.rows * draw.context_length,
                 "documents": draw.documents(),
-                "epochs": _epochs(draw.store, so_far[draw.store.key]),
+                "epochs": _epochs(phase, draw.store, so_far[draw.store.key]),
                 "sft": subset.sft,
             }
         )
@@ -112,9 +113,9 @@ def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
             "fingerprint": store.supply.fingerprint,
             "revision": store.supply.revision,
             "licence": store.source.licence,
-            "epochs": _epochs(store, phase.consumed[store.key]),
-            "drops": store.drops(),
-            "notes": [*store.supply.notes, *store.notes()],
+            "epochs": _epochs(phase, store, phase.consumed[store.key]),
+            "drops": store.drops(phase.reach[store.key]),
+            "notes": [*store.supply.notes, *store.notes(phase.reach[store.key])],
             "store": store.key,
             "entry": store.source.model_dump(mode="json", exclude_defaults=True),
             "location": str(store.source.location) if store.source.path is not None else None,
@@ -123,10 +124,11 @@ def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
     ]
 
 
-def _epochs(store: TokenStore, consumed: int) -> float | None:
-    """Epochs of a source so far, by tokens; None where its size is not known yet (below 1)."""
+def _epochs(phase: PlannedPhase, store: StoredTokens, consumed: int) -> float | None:
+    """Epochs of a source so far, by tokens; None where the phase needs no knowledge of its size (below 1)."""
     total = total_tokens(store)
-    return round(consumed / total, 6) if store.complete and total else None
+    known = store.complete and len(store.first_units(phase.reach[store.key])) == store.unit_count
+    return round(consumed / total, 6) if known and total else None
 
 
 def file_tables(phase: PlannedPhase) -> list[dict[str, Any]]:

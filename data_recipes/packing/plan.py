@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -54,12 +55,16 @@ class PlannedMix:
 
 @dataclass(frozen=True)
 class PlannedPhase(PlannedMix):
-    """A mix with its draws, and the position of each of its sources before and after (by the store's key)."""
+    """A mix with its draws, and the position of each of its sources before and after (by the store's key).
+
+    `reach`: the first so many tokens of each source are all that the draws so far can have looked at.
+    """
 
     draws: Sequence[Draw]
     ledger_in: Ledger
     ledger_out: Ledger
     consumed: Mapping[str, int]
+    reach: Mapping[str, int]
 
 
 AnyMix = TypeVar("AnyMix", bound=PlannedMix)
@@ -80,7 +85,7 @@ def plan_mixes(request: BuildRequest) -> list[PlannedMix]:
             key = source.model_dump_json() + str(source._folder)
             if key not in stores:
                 try:
-                    supply = open_supply(source, workers=request.threads, memory=root / ".file-hashes.json", seed=seed)
+                    supply = open_supply(source, workers=request.threads, memory=request.hash_memory, seed=seed)
                     opened = TokenStore(supply, tokenizer, root, seed, request.bos, request.dropout, encoder, note)
                     # The same files may be given by two paths: they are one source, with one position.
                     stores[key] = same.setdefault(opened.key, opened)
@@ -157,22 +162,22 @@ def tokens_needed(planned: Sequence[PlannedMix]) -> dict[str, tuple[TokenStore, 
     needs: dict[str, tuple[TokenStore, int]] = {}
     for item, _, store, before, tokens in planned_tokens(planned):
         if tokens > 0:
-            reach = before + tokens * (1 if item.long is None else LONG_HORIZON + 1)
-            needs[store.key] = (store, max(reach, needs.get(store.key, (store, 0))[1]))
+            needs[store.key] = (store, max(reach_of(item, before, tokens), needs.get(store.key, (store, 0))[1]))
     return needs
+
+
+def reach_of(item: PlannedMix, before: int, tokens: int) -> int:
+    """How far into its source a draw of `tokens` can look that begins before token `before`."""
+    return before + tokens * (1 if item.long is None else LONG_HORIZON + 1)
 
 
 def plan_phases(request: BuildRequest) -> list[PlannedPhase]:
     """Tokenise what the mixes need, refuse what there is not enough of, and plan every draw; without `before`."""
     planned = plan_mixes(request)
-    needs = tokens_needed(planned)
-    # One unit gives an estimate of the whole source: a clear shortfall need not wait until all are tokenised.
-    capped = {store.key for _, subset, store, *_ in planned_tokens(planned) if subset.max_epochs is not None}
-    first_units = {key: (store, 1) for key, (store, _) in needs.items() if key in capped}
-    fill_stores(first_units, workers=request.threads, progress=False)
-    check_epochs(planned)
-    fill_stores(needs, workers=request.threads, progress=request.progress)
-    check_epochs(planned)
+    # The first units give an estimate of the whole source: a clear shortfall need not wait until all are tokenised.
+    check = partial(check_epochs, planned)
+    fill_stores(tokens_needed(planned), workers=request.threads, progress=request.progress, after_round=check)
+    check()
     phases: list[PlannedPhase] = []
     for item in planned:
         phases.append(_plan_draws(item, None if item.previous is None else phases[item.previous], request))
@@ -189,6 +194,7 @@ def _plan_draws(item: PlannedMix, before: PlannedPhase | None, request: BuildReq
     ledger: dict[str, Position] = dict(before.ledger_out if before else item.start.positions)
     consumed: dict[str, int] = dict(before.consumed if before else item.start.consumed)
     start = dict(ledger)
+    reach: dict[str, int] = {}
     draws: list[Draw] = []
     for subset, store, rows in zip(item.subsets, item.subset_stores, item.rows, strict=True):
         # Two subsets of one source draw one after the other: the second starts where the first has stopped.
@@ -202,8 +208,10 @@ def _plan_draws(item: PlannedMix, before: PlannedPhase | None, request: BuildReq
         )
         draws.append(draw)
         ledger[store.key] = draw.after
+        looked_at = reach_of(item, consumed.get(store.key, 0), rows * item.recipe.context_length)
+        reach[store.key] = max(looked_at, reach.get(store.key, 0))
         consumed[store.key] = consumed.get(store.key, 0) + draw.tokens
-    return PlannedPhase(**vars(item), draws=draws, ledger_in=start, ledger_out=ledger, consumed=consumed)
+    return PlannedPhase(**vars(item), draws=draws, ledger_in=start, ledger_out=ledger, consumed=consumed, reach=reach)
 
 
 def check_epochs(planned: Sequence[PlannedMix]) -> None:

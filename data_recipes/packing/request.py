@@ -3,10 +3,10 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from data_recipes.errors import DataError
 from data_recipes.manifest import MANIFEST_NAME, read_manifest
@@ -70,6 +70,10 @@ class BuildRequest:
         if self.bos and self.loaded_tokenizer.bos_id is None:
             raise DataError(f"{self.loaded_tokenizer.location}: BOS is asked for, but the tokenizer has no bos_token.")
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is loaded when it is needed: a task loads it itself."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     @cached_property
     def loaded_tokenizer(self) -> LoadedTokenizer:
         if self.tokenizer is not None:
@@ -91,6 +95,11 @@ class BuildRequest:
     @property
     def store_folder(self) -> Path:
         return self.store or self.out / "store"
+
+    @property
+    def hash_memory(self) -> Path:
+        """What all builds from the store remember of the hashes of source files."""
+        return self.store_folder / ".file-hashes.json"
 
     @property
     def threads(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.stored import StoredTokens
 
 # A phase that prefers long documents looks for them in this many times the tokens it needs.
 LONG_HORIZON = 8
@@ -63,7 +63,7 @@ class LongFirst:
     horizon: int
 
 
-def long_first(store: TokenStore, position: Position, tokens: int, long: int | None) -> LongFirst | None:
+def long_first(store: StoredTokens, position: Position, tokens: int, long: int | None) -> LongFirst | None:
     """How far a draw of `tokens` tokens looks for long documents: never beyond the epoch."""
     if long is None or tokens == 0:
         return None
@@ -76,7 +76,7 @@ def long_first(store: TokenStore, position: Position, tokens: int, long: int | N
     return LongFirst(long, horizon)
 
 
-def draw_spans(store: TokenStore, position: Position, tokens: int, first: LongFirst | None) -> tuple[Spans, Position]:
+def draw_spans(store: StoredTokens, position: Position, tokens: int, first: LongFirst | None) -> tuple[Spans, Position]:
     """The next `tokens` tokens of a source, and the position after them: long documents first if `first`, then the
     stream in its own order."""
     drawn: list[Spans] = []
@@ -97,7 +97,7 @@ def draw_spans(store: TokenStore, position: Position, tokens: int, first: LongFi
     return Spans(*(np.concatenate([getattr(one, name) for one in drawn]) for name in ("start", "stop"))), position
 
 
-def _plain_spans(store: TokenStore, position: Position, tokens: int) -> tuple[Spans, Position]:
+def _plain_spans(store: StoredTokens, position: Position, tokens: int) -> tuple[Spans, Position]:
     """The stream from a position on, without the long documents that are used already."""
     start = position.tokens
     if position.long_tokens <= start:
@@ -115,7 +115,7 @@ def _one(start: int, stop: int) -> Spans:
     return Spans(np.array([start], dtype=np.int64), np.array([stop], dtype=np.int64))
 
 
-def long_documents(store: TokenStore, start: int, stop: int, long: int) -> Spans:
+def long_documents(store: StoredTokens, start: int, stop: int, long: int) -> Spans:
     """The documents of at least `long` tokens in a stretch of the stream, clipped to it."""
     starts, stops = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for first, ends in _document_ends(store, start, stop):
@@ -126,7 +126,7 @@ def long_documents(store: TokenStore, start: int, stop: int, long: int) -> Spans
     return Spans(np.concatenate(starts), np.concatenate(stops))
 
 
-def _document_ends(store: TokenStore, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
+def _document_ends(store: StoredTokens, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Unit by unit, where the unit begins in the stream and where each of its documents ends."""
     while start < stop:
         unit, inside, room = (int(column[0]) for column in locate(store, np.array([start], dtype=np.int64)))
@@ -146,7 +146,7 @@ class UnitSpans:
     unit_begin: np.ndarray
 
 
-def split_by_unit(store: TokenStore, spans: Spans) -> UnitSpans:
+def split_by_unit(store: StoredTokens, spans: Spans) -> UnitSpans:
     """The spans unit by unit, in order."""
     span = np.arange(len(spans.start), dtype=np.int64)
     start, left = spans.start, spans.lengths
@@ -165,12 +165,12 @@ def split_by_unit(store: TokenStore, spans: Spans) -> UnitSpans:
     return UnitSpans(*(column[order] for column in columns))
 
 
-def count_documents(store: TokenStore, spans: Spans) -> int:
+def count_documents(store: StoredTokens, spans: Spans) -> int:
     """Documents that the spans have a token of, each span on its own."""
     return int(_per_unit(store, split_by_unit(store, spans))[1].sum())
 
 
-def document_pieces(store: TokenStore, spans: Spans) -> Spans:
+def document_pieces(store: StoredTokens, spans: Spans) -> Spans:
     """The spans cut where one document ends and the next begins."""
     cut = split_by_unit(store, spans)
     # Counted first, so that the pieces of every unit can be written straight to their places.
@@ -186,7 +186,7 @@ def document_pieces(store: TokenStore, spans: Spans) -> Spans:
     return Spans(starts, stops)
 
 
-def _per_unit(store: TokenStore, cut: UnitSpans) -> tuple[np.ndarray, np.ndarray]:
+def _per_unit(store: StoredTokens, cut: UnitSpans) -> tuple[np.ndarray, np.ndarray]:
     """For each unit span the number of its first document in the unit, and how many it has."""
     first = np.empty(len(cut.unit), np.int64)
     counts = np.empty(len(cut.unit), np.int64)
@@ -225,12 +225,12 @@ def _cut_at(ends, start, stop, begin, first, target, starts, stops):  # pragma: 
             place += 1
 
 
-def total_tokens(store: TokenStore) -> int:
+def total_tokens(store: StoredTokens) -> int:
     """Tokens of the finished units: those of an epoch once the store is complete."""
     return sum(record.tokens for record in store.records.values())
 
 
-def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def unit_ends(store: StoredTokens, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     """The finished units in an epoch's order, and where each ends in that epoch (int64)."""
     # Looked up for every unit of a draw: computed each time, a phase of 5,000 units would take hours.
     key = (epoch, len(store.records))
@@ -245,7 +245,7 @@ def unit_ends(store: TokenStore, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     return store.ends[key]
 
 
-def locate(store: TokenStore, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def locate(store: StoredTokens, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each position of the stream: the unit, the token in it, and how many tokens follow in that unit."""
     # Every epoch has the same length, though its units come in another order; an unfinished source has no second one.
     if store.complete:

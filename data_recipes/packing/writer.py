@@ -5,23 +5,23 @@ A shard's content follows from the plan alone, so it does not matter who writes 
 the last), `subset` (int32) and `documents` (source, file and row numbers of `sources.json`, and token span).
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 
-from data_recipes.files import HashedFile, matches_record, write_whole
+from data_recipes.files import HashedFile, matches_record, read_checked, write_checked
 from data_recipes.packing.draw import Draw, Stretches, in_slot_order
 from data_recipes.packing.gather import Rows, gather
 from data_recipes.packing.mixing import interleave, occurrences
 from data_recipes.rows.layout import schema_of, shard_name
-from data_recipes.tokens.store import TokenStore
+from data_recipes.tokens.stored import StoredTokens
 from data_recipes.tokens.units import maps
 
 SHARD_TOKENS = 16 * 2**20
@@ -34,12 +34,14 @@ def rows_per_shard(context_length: int) -> int:
 
 @dataclass(frozen=True)
 class PhasePlan:
-    """Which draw each row comes from. `draws[i]` is subset i's; `stores` holds each store once."""
+    """Which draw each row comes from. `draws[i]` is subset i's; `stores` holds each store once. `shard_rows`: rows of a
+    shard."""
 
     draws: Sequence[Draw]
     context_length: int
-    stores: Sequence[TokenStore]
+    stores: Sequence[StoredTokens]
     pad_id: int
+    shard_rows: int
 
     @cached_property
     def order(self) -> np.ndarray:
@@ -53,7 +55,15 @@ class PhasePlan:
 
     @property
     def rows(self) -> int:
-        return len(self.order)
+        return sum(draw.rows for draw in self.draws)
+
+    @property
+    def shards(self) -> int:
+        return -(-self.rows // self.shard_rows)
+
+    def rows_of(self, shard: int) -> range:
+        """The rows of a shard."""
+        return range(shard * self.shard_rows, min(self.rows, (shard + 1) * self.shard_rows))
 
     def assemble(self, start: int, stop: int) -> Rows:
         """Rows `start` to `stop` of the phase."""
@@ -76,50 +86,47 @@ class PhasePlan:
         )
 
 
+Count = Callable[[int], object]
+
+
 def write_rows(plan: PhasePlan, folder: Path, *, workers: int, progress: Any) -> dict[str, dict[str, Any]]:
     """Write every shard that is not there yet; returns the hash and size of each by name."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        shards = -(-plan.rows // rows_per_shard(plan.context_length))
-        futures = [pool.submit(_write_shard, plan, folder, number, progress) for number in range(shards)]
+        futures = [pool.submit(write_shard, plan, folder, number, progress.update) for number in range(plan.shards)]
         try:
-            return dict(future.result() for future in futures)
+            return {shard_name(number): future.result() for number, future in enumerate(futures)}
         except BaseException:
             for future in futures:
                 future.cancel()
             raise
 
 
-def _write_shard(plan: PhasePlan, folder: Path, number: int, progress: Any) -> tuple[str, dict[str, Any]]:
+def write_shard(plan: PhasePlan, folder: Path, number: int, count: Count = lambda tokens: None) -> dict[str, Any]:
+    """Write a shard unless it is there; returns its hash and size. `count` is told of tokens as they are written."""
     name = shard_name(number)
     path = folder / name
-    done = folder / f".{name}.json"
-    size = rows_per_shard(plan.context_length)
-    first = number * size
-    last = min(plan.rows, first + size)
-    record = _read_record(done)
+    rows = plan.rows_of(number)
+    record = read_checked(note_of(folder, name))
     if record is not None and matches_record(path, record):
-        progress.update((last - first) * plan.context_length)
-        return name, record
-    partial = folder / f".{name}.partial"
+        count(len(rows) * plan.context_length)
+        return record
+    partial = folder / f".{name}.{uuid4().hex}.partial"  # nobody else's, even if a task runs twice
     schema = schema_of(plan.context_length)
     step = max(1, BATCH_TOKENS // plan.context_length)
     with HashedFile(partial) as sink, pa.PythonFile(sink, "w") as stream, pa.ipc.new_stream(stream, schema) as writer:
-        for start in range(first, last, step):
-            stop = min(last, start + step)
+        for start in rows[::step]:
+            stop = min(rows.stop, start + step)
             writer.write_batch(record_batch(plan.assemble(start, stop), plan.order[start:stop], schema))
             maps.release()
-            progress.update((stop - start) * plan.context_length)
+            count((stop - start) * plan.context_length)
     partial.replace(path)
-    write_whole(done, json.dumps(sink.record))
-    return name, sink.record
+    write_checked(note_of(folder, name), sink.record)
+    return sink.record
 
 
-def _read_record(done: Path) -> dict[str, Any] | None:
-    """The record that an earlier run has left of a shard; None also if the machine crashed while it was written."""
-    try:
-        return json.loads(done.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
+def note_of(folder: Path, name: str) -> Path:
+    """Where the record of a shard is kept until the phase is finished."""
+    return folder / f".{name}.json"
 
 
 def record_batch(rows: Rows, subsets: np.ndarray, schema: pa.Schema) -> pa.RecordBatch:

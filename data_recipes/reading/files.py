@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_recipes.errors import DataError
-from data_recipes.files import write_whole
+from data_recipes.files import one_at_a_time, write_whole
 from data_recipes.manifest import fingerprint_of
 from data_recipes.reading.formats import FORMATS, format_of, named_format
 from data_recipes.reading.source_file import COMPRESSED, PIECE_BYTES, Part, SourceFile, hash_piece
@@ -134,38 +135,64 @@ def examine(source: Source, *, workers: int = 1, memory: Path | None = None) -> 
     """List and hash the files of a path source. `memory`: a JSON file that remembers hashes of large files."""
     paths = list_files(source)
     root = source.location if source.location.is_dir() else source.location.parent
-    known = json.loads(memory.read_text()) if memory is not None and memory.is_file() else {}
-    fresh: dict[str, list] = {}
+    known = read_memory(memory) if memory is not None else {}
+    fresh: Memory = {}
 
     def look(path: Path) -> SourceFile:
-        format = format_of(path)
-        state = _state_of(path)
         key = str(path.resolve())
-        if key in known and known[key][0] == state:
-            size, newlines, pieces = known[key][1:]
-        else:
-            # The lines of a compressed file cannot be counted before it is decompressed.
-            counts_lines = format.has_lines and path.suffix.lower() not in COMPRESSED
-            size, newlines, pieces = _hash_and_count(path, counts_lines)
-        if size >= REMEMBERED_BYTES and _state_of(path) == state:
-            fresh[key] = [state, size, newlines, pieces]
+        entry = known[key] if is_known(path, known) else hash_file(path)
+        size, newlines, pieces = entry[1:]
+        if size >= REMEMBERED_BYTES:
+            fresh[key] = entry
         name = path.relative_to(root).as_posix()
-        return SourceFile(name, path, size, format, tuple(newlines), tuple(pieces))
+        return SourceFile(name, path, size, format_of(path), tuple(newlines), tuple(pieces))
 
     with ThreadPoolExecutor(max(1, workers)) as pool:
         files = list(pool.map(look, paths))
     if memory is not None and any(known.get(key) != value for key, value in fresh.items()):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(memory, json.dumps({**known, **fresh}))
+        remember(memory, fresh)
     return files
 
 
-def _state_of(path: Path) -> list[int]:
+# Of each file, by its path, its state and what hashing it has found.
+Memory = dict[str, list[Any]]
+
+
+def read_memory(memory: Path) -> Memory:
+    """What earlier builds have found of files; nothing where there is no such file, or it is damaged."""
+    try:
+        known = json.loads(memory.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def remember(memory: Path, fresh: Memory) -> None:
+    """Add to the memory; what another process has added meanwhile stays."""
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time(memory.with_name(f"{memory.name}.lock")):
+        write_whole(memory, json.dumps({**read_memory(memory), **fresh}))
+
+
+def is_known(path: Path, known: Memory) -> bool:
+    """Whether a file is as it was when it was hashed."""
+    return known.get(str(path.resolve()), [None])[0] == state_of(path)
+
+
+def hash_file(path: Path) -> list[Any]:
+    """What the memory keeps of a file: its state, and what `_hash_and_count` finds."""
+    if abs(time.time() - path.stat().st_ctime) < CLOCK_TICK:
+        time.sleep(CLOCK_TICK)  # from now on a change gets another time
+    state = state_of(path)
+    # The lines of a compressed file cannot be counted before it is decompressed.
+    counts_lines = format_of(path).has_lines and path.suffix.lower() not in COMPRESSED
+    found = _hash_and_count(path, counts_lines)
+    return [state if state_of(path) == state else None, *found]
+
+
+def state_of(path: Path) -> list[int]:
     """Changes whenever the file does: it has the time, too, that `cp -p` and `touch -d` cannot set back."""
     stat = path.stat()
-    if stat.st_size >= REMEMBERED_BYTES and abs(time.time() - stat.st_ctime) < CLOCK_TICK:
-        time.sleep(CLOCK_TICK)  # from now on a change gets another time
-        stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 

@@ -301,6 +301,10 @@ FORMATS: dict[str, Format] = {
     suffix: format for format in (Json.FORMS["lines"], Json(), Parquet(), Arrow()) for suffix in format.suffixes
 }
 
+FORMAT_NAMES: dict[str, Format] = {
+    format.name: format for format in (*FORMATS.values(), *Json.FORMS.values(), PLAIN_TEXT)
+}
+
 
 def named_format(path: Path) -> Format:
     """The format by a file's name alone."""

@@ -7,11 +7,12 @@ by seed. A unit is a pure function of its input, the tokenizer and the seed, so 
 processes that share a store makes it.
 """
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -27,10 +28,16 @@ from data_recipes.tokens import blocks as shuffled_blocks
 from data_recipes.tokens.blocks import EncodedBatch, LongDocument, arrange, blocks
 from data_recipes.tokens.encoders import Encoder, HuggingFaceEncoder
 from data_recipes.tokens.probes import Mismatch, sample_of
+from data_recipes.tokens.stored import StoredTokens
 from data_recipes.tokens.tokenizer import LoadedTokenizer
 from data_recipes.tokens.units import NewUnit, UnitFolder, UnitRecord
 
 FORMAT = 2
+# By so many units it is estimated how many a source needs; fewer where fewer surely do.
+MEASURED_UNITS = 32
+# 32 MiB of zstandard are seldom more than this.
+TOKENS_OF_LARGE_UNIT = 32 * 2**20
+MARGIN = 1.02
 
 
 def store_label(source: Source) -> str:
@@ -39,8 +46,8 @@ def store_label(source: Source) -> str:
 
 
 @dataclass
-class TokenStore:
-    """The tokens of one source under one tokenizer and seed."""
+class TokenStore(StoredTokens):
+    """The tokens of one source under one tokenizer and seed, and how to make more of them."""
 
     supply: Supply
     tokenizer: LoadedTokenizer
@@ -51,10 +58,14 @@ class TokenStore:
     encoder: Encoder | None = None
     encoder_note: str | None = None
     records: dict[int, UnitRecord] = field(default_factory=dict)
-    # Order and ends of the units, by epoch and number of finished units: see `packing.stream.unit_ends`.
     ends: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
+    # A task that only makes units need not read the records of all others.
+    look: InitVar[bool] = True
+
+    def __post_init__(self, look: bool) -> None:
+        if not look:
+            return
         number = 0
         while self.supply.unit_count is None or number < self.supply.unit_count:
             record = self.units.read(number)
@@ -67,6 +78,18 @@ class TokenStore:
     @property
     def source(self) -> Source:
         return self.supply.source
+
+    @property
+    def fingerprint(self) -> str:
+        return self.supply.fingerprint
+
+    @property
+    def unit_count(self) -> int | None:
+        return self.supply.unit_count
+
+    @property
+    def sequential(self) -> bool:
+        return self.supply.sequential
 
     @cached_property
     def key(self) -> str:
@@ -97,46 +120,38 @@ class TokenStore:
     def dtype(self) -> np.dtype:
         return np.dtype("<u2" if self.tokenizer.vocab_size <= 2**16 else "<u4")
 
-    @property
-    def complete(self) -> bool:
-        """Whether every unit is tokenised, so that the source's size is known and a second epoch can begin."""
-        return len(self.records) == self.supply.unit_count
-
-    def unit_order(self, epoch: int) -> np.ndarray:
-        """The order in which the units come in an epoch (int64): by seed, but the first time through a stream."""
-        count = self.supply.unit_count
-        if count is None or (epoch == 0 and self.supply.sequential):
-            return np.arange(len(self.records) if count is None else count, dtype=np.int64)
-        return permutation(count, seed_of("units", self.seed, self.supply.fingerprint, epoch))
-
-    @property
-    def available(self) -> int:
-        """Tokens of the units finished without a gap, in the order of epoch 0."""
-        total = 0
-        for number in self.unit_order(0):
-            if int(number) not in self.records:
-                break
-            total += self.records[int(number)].tokens
-        return total
-
-    def tokens_of(self, number: int) -> np.ndarray:
-        """A unit's ids, memory-mapped. `DataError` if what an earlier run has left of it is damaged."""
-        return self.units.tokens(number, self.records[number])
-
-    def documents_of(self, number: int) -> np.ndarray:
-        """A unit's document table, memory-mapped: int64 `[3, documents]` (end, file, row)."""
-        return self.units.documents(number, self.records[number])
-
-    def drops(self) -> dict[str, int]:
-        """Rows that gave no document, by reason, over the finished units."""
+    def drops(self, tokens: int) -> dict[str, int]:
+        """Rows that gave no document, by reason, in the units that hold the first `tokens` tokens."""
         total: Counter[str] = Counter()
-        for record in self.records.values():
-            total.update(record.drops)
+        for number in self.first_units(tokens):
+            total.update(self.records[number].drops)
         return dict(sorted(total.items()))
 
-    def notes(self) -> list[str]:
-        """How the units were made, where that is worth knowing, such as a back end that was given up."""
-        return sorted({note for record in self.records.values() for note in record.notes})
+    def notes(self, tokens: int) -> list[str]:
+        """How these units were made, where that is worth knowing, such as a back end that was given up."""
+        return sorted({note for number in self.first_units(tokens) for note in self.records[number].notes})
+
+    def units_wanted(self, tokens: int) -> list[int]:
+        """The units to tokenise next, so that the store holds the first `tokens` tokens; none when it does.
+
+        First a few, by which the number of the others is estimated. Each round follows from the units of the rounds
+        before it alone: the same ones are tokenised whoever does it, stopped in between or not.
+        """
+        order = self.unit_order(0)
+        count = self.supply.streams if self.sequential else min(MEASURED_UNITS, max(1, tokens // TOKENS_OF_LARGE_UNIT))
+        while tokens > 0:
+            if self.sequential and not self.complete:
+                order = np.arange(count)
+            missing = [int(number) for number in order[:count] if int(number) not in self.records]
+            if missing:
+                return missing
+            held = sum(self.records[int(number)].tokens for number in order[:count])
+            if held >= tokens or self.complete or (not self.sequential and count >= len(order)):
+                break
+            # Of streams one unit each: that all have ended shows at the end of such a round.
+            more = self.supply.streams if self.sequential else _estimate(count, held, tokens)
+            count += more
+        return []
 
     def _keep(self, number: int, record: UnitRecord) -> None:
         self.records[number] = record
@@ -213,19 +228,29 @@ class TokenStore:
             first = False
 
 
-def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progress: bool) -> None:
-    """Tokenise what each store still lacks to hold the tokens needed (or all it can give), units in order.
+def _estimate(count: int, held: int, tokens: int) -> int:
+    """How many units more are needed where `count` hold `held` tokens: a few too many rather than one round more."""
+    return max(1, math.ceil(MARGIN * (tokens - held) * count / held)) if held else count
 
-    How many units a round takes follows from finished ones only, so the result does not depend on `workers`.
-    """
+
+Needs = Mapping[str, tuple[TokenStore, int]]
+
+
+def wanted_units(needs: Needs) -> list[tuple[TokenStore, int]]:
+    """The next round: what each store still lacks to hold the tokens needed."""
+    return [(store, number) for store, tokens in needs.values() for number in store.units_wanted(tokens)]
+
+
+def fill_stores(needs: Needs, *, workers: int, progress: bool, after_round: Callable[[], None] = lambda: None) -> None:
+    """Tokenise what each store lacks to hold the tokens needed, or all it can give; `after_round` may stop it."""
     from tqdm import tqdm
 
     with (
         ThreadPoolExecutor(max(1, workers)) as pool,
         tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=None if progress else True) as bar,
     ):
-        while tasks := [task for store, need in needs.values() for task in _next_units(store, need)]:
-            futures = [pool.submit(store.tokenise_unit, number) for store, number in tasks]
+        while units := wanted_units(needs):
+            futures = [pool.submit(store.tokenise_unit, number) for store, number in units]
             try:
                 for future in futures:
                     bar.update(future.result().tokens)
@@ -233,29 +258,14 @@ def fill_stores(needs: dict[str, tuple[TokenStore, int]], *, workers: int, progr
                 for future in futures:
                     future.cancel()
                 raise
+            after_round()
     for store, _ in needs.values():
-        if store.complete and store.available == 0:
-            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in store.drops().items())
+        if store.complete and not any(record.tokens for record in store.records.values()):
+            drops = sum((Counter(record.drops) for record in store.records.values()), Counter[str]())
+            reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sorted(drops.items()))
             columns = ", ".join(store.supply.columns()[:20])
             raise DataError(
                 f"source '{store.source.label}' yields no text at all ({reasons or 'no rows'}). "
                 f"Check the text column, the template and the filters."
                 + (f" Its rows have the columns {columns}." if columns else "")
             )
-
-
-def _next_units(store: TokenStore, need: int) -> list[tuple[TokenStore, int]]:
-    missing_tokens = need - store.available
-    if missing_tokens <= 0 or store.complete:
-        return []
-    if store.supply.sequential:
-        streams = store.supply.streams
-        first = next(number for number in range(len(store.records) + 1) if number not in store.records)
-        # One of each stream at most, and no further than the last of them: that all have ended shows there.
-        row = range(first, first - first % streams + streams)
-        missing = [number for number in row if number not in store.records]
-    else:
-        missing = [int(number) for number in store.unit_order(0) if int(number) not in store.records]
-    # Slightly fewer than the estimate, so that no unit is tokenised without need.
-    per_unit = max(1, store.available / max(1, len(store.records))) if store.records else 8 * 2**20
-    return [(store, number) for number in missing[: max(1, int(0.95 * missing_tokens / per_unit))]]

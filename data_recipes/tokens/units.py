@@ -54,6 +54,11 @@ def read_record(path: Path) -> UnitRecord | None:
         return None
 
 
+def record_path(folder: Path, number: int) -> Path:
+    """Where the record of a unit is in its source's folder."""
+    return folder / f"{_stem(number)}.json"
+
+
 class UnitFolder:
     """The units of one source: `unit-N.tokens`, `unit-N.documents.npy`, `unit-N.json`."""
 
@@ -66,7 +71,7 @@ class UnitFolder:
 
     def read(self, number: int) -> UnitRecord | None:
         """The record of a finished unit; None where the unit is yet to be made, or made again."""
-        record = read_record(self.path / f"{_stem(number)}.json")
+        record = read_record(record_path(self.path, number))
         if record is None or not all(has_recorded_size(self.path / name, one) for name, one in record.files.items()):
             return None
         tokens = record.files.get(f"{_stem(number)}.tokens", {"bytes": None})
@@ -131,7 +136,7 @@ class UnitFolder:
         if path.is_file() and self._checked.get(name) == (state := _state_of(path)):
             return
         if not matches_record(path, record.files[name]):
-            (self.path / f"{_stem(number)}.json").unlink(missing_ok=True)
+            record_path(self.path, number).unlink(missing_ok=True)
             raise DataError(
                 f"{path}: its content is not what was written there. Run the same command again: the unit is "
                 "tokenised again."

@@ -47,11 +47,29 @@ def build(
     ] = False,
     seed: Annotated[int | None, typer.Option("--seed", help="Default: the recipe's.")] = None,
     workers: Annotated[int | None, typer.Option("--workers", help="Threads; default: all cores.")] = None,
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", help="Build by tasks on local processes, slurm or ray; the same bytes."),
+    ] = None,
+    tasks: Annotated[int, typer.Option("--tasks", help="With --executor: so many tasks at the same time.")] = 1,
+    executor_config: Annotated[
+        Path | None, typer.Option("--executor-config", help="Settings of the executor, a YAML file.")
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command resumes after a stop."""
+    """Build packed rows in training order: read, tokenise, draw, pack, mix. The same command resumes after a stop.
+
+    More than one machine: --executor slurm --tasks 500 --executor-config slurm.yaml, on a disk that all share.
+    """
+    from data_recipes.errors import DataError
+    from data_recipes.executors.run import check_executor
     from data_recipes.packing.request import BuildRequest, load_recipes
+
+    if executor is not None:
+        check_executor(executor, tasks, executor_config)
+    elif tasks != 1 or executor_config is not None:
+        raise DataError("--tasks and --executor-config go with --executor local, slurm or ray. Threads: --workers.")
 
     asked, before = load_recipes(
         recipes, out, scale=scale, tokens=tokens, context_length=context_length, corpus=corpus, alone=alone
@@ -72,7 +90,7 @@ def build(
     if dry_run:
         _show_plan(request, as_json)
     else:
-        _show_built(request, as_json)
+        _show_built(request, as_json, executor=executor, tasks=tasks, executor_config=executor_config)
 
 
 def _show_plan(request: "BuildRequest", as_json: bool) -> None:
@@ -83,14 +101,22 @@ def _show_plan(request: "BuildRequest", as_json: bool) -> None:
     show_plan(request, online=None, rate=None, as_json=as_json, refuse=True)
 
 
-def _show_built(request: "BuildRequest", as_json: bool) -> None:
+def _show_built(request: "BuildRequest", as_json: bool, *, executor: str | None, **on_executor: Any) -> None:
     from data_recipes.errors import DataError
     from data_recipes.manifest import read_manifest
     from data_recipes.packing.build import build as build_request
     from data_recipes.packing.ledger import drawn_again
+    from data_recipes.packing.on_executors import build_on
 
     try:
-        folders = build_request(request)
+        if executor is None:
+            folders = build_request(request)
+        else:
+            done = build_on(request, executor=cast(Any, executor), **on_executor)
+            if done is None:
+                say(f"handed to Slurm; the last job finishes {request.out}. The same command says how far it is.")
+                return
+            folders = done
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

@@ -18,16 +18,13 @@ from data_recipes.errors import DataError, listed, nearest
 from data_recipes.files import write_whole
 from data_recipes.manifest import fingerprint_of, read_manifest
 from data_recipes.reading.files import content_fingerprint, examine, list_files, units_of
-from data_recipes.reading.formats import FORMATS, PLAIN_TEXT, Json, unhashed
-from data_recipes.reading.source_file import Format, Part, SourceFile
+from data_recipes.reading.formats import FORMAT_NAMES, unhashed
+from data_recipes.reading.source_file import Part, SourceFile
 from data_recipes.recipes.source import Source
 
 HASHING_THREADS = 4
 REMEMBERED = "hashes.json"
 LOOKED_AT = 3
-FORMAT_NAMES: dict[str, Format] = {
-    format.name: format for format in (*FORMATS.values(), *Json.FORMS.values(), PLAIN_TEXT)
-}
 
 
 @dataclass(frozen=True)

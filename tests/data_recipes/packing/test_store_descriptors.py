@@ -33,7 +33,8 @@ for number in range(units):
         store.records[number] = unit.finish(characters=0, drops={}, place=None, notes=[])
 store = TokenStore(supply, tokenizer, work, 0)  # as a later run finds it: each file is hashed before it is used
 rows = units * unit_tokens // 64
-plan = PhasePlan([STRATEGIES[packing](store, Position(), rows, 64, seed=0, long=None)], 64, [store], pad_id=0)
+draws = [STRATEGIES[packing](store, Position(), rows, 64, seed=0, long=None)]
+plan = PhasePlan(draws, 64, [store], pad_id=0, shard_rows=256)
 (work / "rows").mkdir()
 write_rows(plan, work / "rows", workers=4, progress=SimpleNamespace(update=lambda _: None))
 ids = np.unique(plan.assemble(0, rows).input_ids)
