@@ -1,6 +1,7 @@
 """`.eval_results/*.yaml`: scores in the form that the Hub shows on a model's page.
 
-https://huggingface.co/docs/hub/eval-results. Each entry's notes give the protocol and the hash of the file it is from.
+https://huggingface.co/docs/hub/eval-results: only of data sets that the Hub has registered as benchmarks. The card's
+tables have the rest. Each entry's notes give the protocol and the hash of the file it is from.
 """
 
 from pathlib import Path
@@ -11,8 +12,10 @@ from huggingface_hub import EvalResultEntry, eval_result_entries_to_yaml
 
 from data_recipes.errors import nearest
 from data_recipes.manifest import sha256_file
-from eval.scores import SEPARATOR, finest, is_share
+from eval.harness.benchmark import all_benchmarks
+from eval.scores import is_share
 from hub_cards.cards.evidence import load
+from hub_cards.repos.names import registered_benchmarks
 
 FOLDER = ".eval_results"
 ENTRY_KEYS: dict[str, tuple[str, ...]] = {
@@ -22,30 +25,48 @@ ENTRY_KEYS: dict[str, tuple[str, ...]] = {
 }
 
 
-def write_eval_results(scores: Path, folder: Path, *, dataset_id: str, source_url: str) -> None:
-    """Write a file for each task of a scores.json below `folder`/.eval_results: an entry for each of its finest groups.
+def write_eval_results(scores: Path, folder: Path, *, source_url: str) -> None:
+    """Write what the Hub shows of a scores.json below `folder`/.eval_results; nothing where it would show nothing."""
+    for name, entries in results_of(scores, source_url=source_url).items():
+        path = folder / FOLDER / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump(entries, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    Shares are given in percent.
-    """
+
+def results_of(scores: Path, *, source_url: str) -> dict[str, list[dict[str, Any]]]:
+    """The content of each file: a score on all questions of a registered data set, in percent. A file for each way of
+    asking, as the Hub wants it; our own tasks are registered nowhere."""
     digest = sha256_file(scores)
-    entries: dict[str, list[EvalResultEntry]] = {}
-    for row in finest(load(scores)["rows"]):
-        unit, value = (" in percent", round(100 * row["value"], 2)) if is_share(row) else ("", round(row["value"], 4))
-        how = ", ".join([row["measure"] + unit, *filter(None, [row.get("protocol")]), f"count {row['count']}"])
-        entry = EvalResultEntry(
+    files: dict[str, list[dict[str, Any]]] = {}
+    for row in load(scores)["rows"]:
+        registered = registered_for(row["task"])
+        name = f"{row['task']}.yaml"
+        if registered is None or name in files or not is_share(row):
+            continue
+        dataset_id, entry = registered
+        if row["count"] != entry["questions"]:
+            continue
+        how = ", ".join(filter(None, [f"{row['measure']} in percent", row.get("protocol"), f"count {row['count']}"]))
+        result = EvalResultEntry(
             dataset_id=dataset_id,
-            task_id="-".join(row["group"].replace(SEPARATOR, " ").split()),
-            value=value,
+            task_id=entry["task_id"],
+            value=round(100 * row["value"], 2),
             source_url=source_url,
             source_name="scores.json",
             notes=f"{how}; scores.json sha256 {digest}",
         )
-        entries.setdefault(row["task"], []).append(entry)
-    for task, results in entries.items():
-        path = folder / FOLDER / f"{task}.yaml"
-        path.parent.mkdir(exist_ok=True)
-        text = yaml.safe_dump(eval_result_entries_to_yaml(results), sort_keys=False, allow_unicode=True)
-        path.write_text(text, encoding="utf-8")
+        files[name] = eval_result_entries_to_yaml([result])
+    return files
+
+
+def registered_for(task: str) -> tuple[str, dict[str, Any]] | None:
+    """The registered data set that a benchmark of ours reads as it is registered, and its entry; None for any other."""
+    benchmark = all_benchmarks().get(task)
+    for source in benchmark.data if benchmark else ():
+        entry = registered_benchmarks().get(source.repo)
+        if entry and (source.config, source.splits) == (entry["config"], [entry["split"]]):
+            return source.repo, entry
+    return None
 
 
 def shape_problems(content: Any) -> list[str]:

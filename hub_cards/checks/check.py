@@ -1,81 +1,98 @@
-"""Check a repo's folder before it goes anywhere, without a network: card, scores, weights, files, revisions.
+"""Check a repo's folder before it goes anywhere, without a network.
 
-The Hub's own check of a card is a request to its server; this one knows the same lists (vocabulary.yaml).
+Each check is a function from the repo to findings. All are in `CHECKS`, all run, and all that they find is told.
 """
 
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import yaml
-from huggingface_hub import get_token
-
-from hub_cards.cards.card import trace
-from hub_cards.cards.eval_results import FOLDER as EVAL_FOLDER
-from hub_cards.cards.eval_results import shape_problems
-from hub_cards.checks.header import card_problems
-from hub_cards.checks.weights import model_problems, revision_problems
-from hub_cards.errors import HubError
-from hub_cards.repos import files
-from hub_cards.repos.folder import INDEX_NAME, PROVENANCE_NAME, REVISIONS
+from data_recipes.errors import first_line
+from hub_cards.checks.branches import branches_and_index, branches_differ_as_they_should, weights_are_those_recorded
+from hub_cards.checks.config import configs_are_safe, remote_code_is_ours
+from hub_cards.checks.contents import no_pickles, nothing_private, texts_can_be_read
+from hub_cards.checks.generation import models_generate
+from hub_cards.checks.header import headers
+from hub_cards.checks.listing import allow_list, as_recorded, plain_files
+from hub_cards.checks.numbers import numbers_trace
+from hub_cards.checks.rows import configs_fit, rows_can_be_read
+from hub_cards.checks.scores import scores_are_of_benchmarks
+from hub_cards.checks.subject import Finding, Subject, error, open_subject
+from hub_cards.checks.tokenizer import tokenizers_fit
+from hub_cards.checks.weights import every_value_is_a_number, shards_complete, tensors_fit
+from hub_cards.repos.folder import RepoType
 from hub_cards.repos.run_files import RunFiles
 
-RepoType = Literal["model", "dataset"]
+CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    plain_files,
+    allow_list,
+    as_recorded,
+    no_pickles,
+    texts_can_be_read,
+    nothing_private,
+    headers,
+    scores_are_of_benchmarks,
+    numbers_trace,
+    configs_fit,
+    rows_can_be_read,
+    configs_are_safe,
+    remote_code_is_ours,
+    shards_complete,
+    tensors_fit,
+    every_value_is_a_number,
+    tokenizers_fit,
+    branches_and_index,
+    branches_differ_as_they_should,
+    weights_are_those_recorded,
+    models_generate,
+)
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Something about a repo. An error keeps it from being published, a warning does not."""
+class Report:
+    """What was found, each thing once, and how many seconds each check took."""
 
-    severity: Literal["error", "warning"]
-    place: str
-    message: str
+    findings: list[Finding]
+    seconds: dict[str, float]
 
-
-def repo_type_of(folder: Path) -> RepoType:
-    """A folder with a model's config is a model, any other a dataset."""
-    return "model" if (folder / "config.json").is_file() else "dataset"
+    @property
+    def errors(self) -> list[Finding]:
+        return [finding for finding in self.findings if finding.severity == "error"]
 
 
-def check_repo(folder: Path, *, repo_type: RepoType | None = None, run: RunFiles | None = None) -> list[Finding]:
-    """Everything that is wrong with a repo's folder. With `run`, each number on the card is looked up there again."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise HubError(f"{folder}: no such folder.")
+def check_repo(
+    folder: Path, *, repo_type: RepoType | None = None, run: RunFiles | None = None, **options: Any
+) -> list[Finding]:
+    """Everything that is wrong with a repo's folder. With `run`, what it holds is compared with the run as well."""
+    return run_checks(folder, repo_type=repo_type, run=run, **options).findings
+
+
+def run_checks(
+    folder: Path,
+    *,
+    repo_type: RepoType | None = None,
+    run: RunFiles | None = None,
+    generate: bool = True,
+    progress: bool = False,
+) -> Report:
+    """All checks of a repo. Raises HubError where there is no folder, or no finished run, to look at."""
     if run is not None:
         run.phase_models()
-    kind = repo_type or repo_type_of(folder)
-    findings = [Finding("error", "README.md", message) for message in card_problems(folder, kind)]
-    findings += file_findings(folder, kind)
-    for path in sorted((folder / EVAL_FOLDER).glob("*.yaml")):
-        place = path.relative_to(folder).as_posix()
+    repo = open_subject(folder, repo_type=repo_type, run=run, generate=generate, progress=progress)
+    findings: list[Finding] = []
+    seconds = {}
+    for check in CHECKS:
+        begin = time.perf_counter()
+        name = check.__name__
         try:
-            problems = shape_problems(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except yaml.YAMLError as error:
-            problems = [f"not valid YAML ({' '.join(str(error).split())})"]
-        findings += [Finding("error", place, problem) for problem in problems]
-    if kind == "model":
-        models = [folder, *sorted(path for path in (folder / REVISIONS).glob("*") if path.is_dir())]
-        findings += [Finding("error", *problem) for model in models for problem in model_problems(model, folder)]
-        findings += [Finding("error", INDEX_NAME, problem) for problem in revision_problems(folder)]
-    if run is not None and (folder / PROVENANCE_NAME).is_file():
-        findings += [Finding("error", PROVENANCE_NAME, problem) for problem in trace(folder, run)]
-    return findings
+            findings += check(repo)
+        except Exception as failure:  # a file that was made to break a check is not to pass it
+            findings.append(error(".", f"the check '{name}' could not be finished ({_said(failure)})"))
+        seconds[name] = round(time.perf_counter() - begin, 3)
+    return Report(list(dict.fromkeys(findings)), seconds)
 
 
-def file_findings(folder: Path, kind: RepoType) -> list[Finding]:
-    """Files that do not belong in a repo of this kind, and what must not be public in those that do."""
-    own = files.MODEL_FILES + files.ADAPTER_FILES if kind == "model" else files.DATASET_FILES
-    findings = []
-    token = get_token()
-    for path in files.repo_files(folder):
-        place = name = path.relative_to(folder).as_posix()
-        if kind == "model" and name.startswith(f"{REVISIONS}/"):
-            name = name.split("/", 2)[2] if name.count("/") > 1 else name
-        if not files.allowed(name, files.CARD_FILES + own):
-            findings.append(Finding("error", place, f"not on the list of files of a {kind} repo; remove it"))
-        if path.suffix in files.TEXT_SUFFIXES:
-            secrets, homes = files.scan(path, token=token)
-            findings += [Finding("error", place, message) for message in secrets]
-            findings += [Finding("warning", place, message) for message in homes]
-    return findings
+def _said(failure: Exception) -> str:
+    return f"{type(failure).__name__}: {first_line(failure)}"

@@ -71,11 +71,11 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
             continue
         with whole_folder(folder) as unfinished:
             write(run, unfinished, names, licence)
+            write_manifest(unfinished, kind=KIND, **made_from_of(run, repo_id, names, licence), counts={})
             errors = [finding for finding in check_repo(unfinished, run=run) if finding.severity == "error"]
             if errors:
                 listed = "; ".join(f"{error.place}: {error.message}" for error in errors[:5])
                 raise HubError(f"{repo_id} would not pass its own check: {listed}.")
-            write_manifest(unfinished, kind=KIND, **made_from_of(run, repo_id, names, licence), counts={})
         repos.append(LaidOut(folder, True, []))
     return repos
 
@@ -160,7 +160,7 @@ def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: 
         parent = names.base if parent_role(Figures(run, run.root)) == "base" else names.checkpoints
         write_json(adapter, {**load(adapter), "base_model_name_or_path": parent})
     write_training_files(run, repo, training)
-    write_scores(run, repo, model, repo_id, names.data)
+    write_scores(run, repo, model, repo_id)
     write_card(repo, settings_of_run(kind, names, licence), run)
 
 
@@ -188,13 +188,13 @@ def write_training_files(run: RunFiles, repo: Path, folder: str) -> None:
             shutil.copyfile(run.root / folder / name, repo / name)
 
 
-def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str, dataset_id: str) -> None:
+def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str) -> None:
     """scores.json as it is, and in the Hub's form; nothing where the model was not scored."""
     scores = run.root / run.scores_file(model)
     if scores.is_file():
         files.copy_text(scores, repo / "scores.json", run=run.root)
         url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
-        write_eval_results(repo / "scores.json", repo, dataset_id=dataset_id, source_url=url)
+        write_eval_results(repo / "scores.json", repo, source_url=url)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,6 +1,5 @@
-"""Which files may go into a repo, and copying them there: an allow-list, no links, no secrets, no machine's paths."""
+"""Which files may go into a repo, and copying them there: an allow-list, no links, no machine's paths."""
 
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -38,17 +37,21 @@ CARD_FILES = (
     ".eval_results/*.yaml",
     ".gitattributes",
 )
-DATASET_FILES = ("recipes/*.yaml", "data/*/*.arrow", "data/*/*.parquet", "data/*/*.json", "*/*.jsonl", "*/*/*.jsonl")
+TOKENIZER_FILES = tuple(
+    f"tokenizer/{name}"
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+)
+DATASET_FILES = (
+    "recipes/*.yaml",
+    "data/*/*.arrow",
+    "data/*/*.parquet",
+    "data/*/*.json",
+    "*/*.jsonl",
+    "*/*/*.jsonl",
+    "*/*.parquet",
+    *TOKENIZER_FILES,
+)
 TEXT_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".py", ".jinja")
-
-SECRETS = {
-    "a Hugging Face token": re.compile(r"\bhf_[A-Za-z0-9]{30,}\b"),
-    "a GitHub token": re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})\b"),
-    "an AWS key": re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "an API key": re.compile(r"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}\b"),
-    "a private key": re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----"),
-}
-HOME_FOLDER = re.compile(r"(?:/home|/Users)/[A-Za-z0-9._-]+/|/root/|[A-Z]:\\+Users\\+")
 
 
 def allowed(name: str, patterns: Iterable[str]) -> bool:
@@ -93,18 +96,3 @@ def copy_text(source: Path, target: Path, *, run: Path) -> None:
 
 def without_run_path(text: str, run: Path) -> str:
     return text.replace(str(run.resolve()), ".").replace(str(run.absolute()), ".")
-
-
-def scan(path: Path, *, token: str | None) -> tuple[list[str], list[str]]:
-    """(secrets, folders of a machine) that a text file mentions, as sentences that do not repeat the secret."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    secrets = []
-    for what, pattern in SECRETS.items():
-        match = pattern.search(text)
-        if match is not None:
-            line = text.count("\n", 0, match.start()) + 1
-            secrets.append(f"line {line} holds {what}; remove it, and revoke it if it was ever public")
-    if token and token in text:
-        secrets.append("holds your own access token; remove it")
-    match = HOME_FOLDER.search(text)
-    return secrets, [f"mentions a folder of a machine: {match[0]}"] if match else []

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
@@ -25,6 +26,11 @@ UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 def vocabulary() -> dict[str, list[str]]:
     """The words that the Hub knows: lists of licences, languages, tags and metadata keys by name."""
     return yaml.safe_load(Path(__file__).with_name("vocabulary.yaml").read_text(encoding="utf-8"))
+
+
+def registered_benchmarks() -> dict[str, dict[str, Any]]:
+    """Data sets whose scores the Hub shows: which task, configuration, split and number of questions is registered."""
+    return cast("dict[str, dict[str, Any]]", vocabulary()["registered_benchmarks"])
 
 
 @dataclass(frozen=True)

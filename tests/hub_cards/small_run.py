@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import torch
 import yaml
-from tokenizers import Tokenizer, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_recipes.manifest import write_manifest
+from data_recipes.manifest import sha256_file, write_manifest
 from data_recipes.recipes.phases import phase_folder
 from eval.tasks.base import score_row
 from hub_cards.cards.card import write_card
@@ -19,14 +19,20 @@ from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
 from yulanmini.run_layout import card_files
 
 SHAPE = {
-    "vocab_size": 64,
+    "vocab_size": 288,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
+    "tie_word_embeddings": True,
 }
+SPECIAL = ("<unk>", "<s>", "</s>", "<pad>")
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 MIXES = ("phase-01", "phase-02", "phase-26-4k", "phase-26")
 PHASE_STEPS = {"1": 35, "2": 70, "26-4k": 105, "26": 105}
 TOKENS_PER_STEP = 3584
@@ -46,9 +52,14 @@ def write_lines(path: Path, lines: list[dict]) -> None:
 
 def write_model(folder: Path, model: torch.nn.Module) -> None:
     model.save_pretrained(folder)
-    vocab = {f"t{number}": number for number in range(64)}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="t0"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="t2", pad_token="t3").save_pretrained(folder)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {word: number for number, word in enumerate([*SPECIAL, *letters])}
+    tokenizer = Tokenizer(models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    unk, bos, eos, pad = SPECIAL
+    special = {"unk_token": unk, "bos_token": bos, "eos_token": eos, "pad_token": pad}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, chat_template=TEMPLATE, **special).save_pretrained(folder)
 
 
 def write_mix(folder: Path, run: Path) -> None:
@@ -146,16 +157,18 @@ def write_small_run(run: Path) -> Path:
             "counts": {"steps": total, "tokens": total * TOKENS_PER_STEP, "parameters": 12_345},
         },
     )
-    llama = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    llama = LlamaForCausalLM(LlamaConfig(**SHAPE | {"tie_word_embeddings": False}))
     write_model(run / "05-merged", llama.to(torch.bfloat16))
+    result = {name: sha256_file(run / "05-merged" / name) for name in ("config.json", "model.safetensors")}
     write_json(
         run / "05-merged" / "merge_certificate.json",
         {
+            "result": {"sha256": result},
             "comparison": {
                 "tokens": 512,
                 "float32": {"max_abs_logit_difference": 2.4e-6, "max_abs_logit": 13.7, "limit": 1.4e-3},
                 "as_stored": {"max_abs_logit_difference": 0.02, "mean_kl": 3.1e-5, "argmax_agreement": 0.998},
-            }
+            },
         },
     )
     for stage in TUNED.values():

@@ -181,7 +181,7 @@ def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_
     from transformers import AutoTokenizer
 
     from data_recipes.tokens.tokenizer import load_tokenizer
-    from hub_cards.checks.header import card_problems
+    from hub_cards.checks.check import check_repo
 
     with pytest.raises(DataError, match=r"nowhere.*say where it is with --tokenizer"):
         publish(phases, tmp_path / "hub", tokenizer=str(tmp_path / "nowhere"), progress=False)
@@ -193,4 +193,4 @@ def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_
     body = (tmp_path / "hub" / "README.md").read_text()
     assert f"The tokenizer is `{tokenizer_dir.name}`" in body
     assert str(tokenizer_dir) not in body
-    assert card_problems(tmp_path / "hub", "dataset") == []
+    assert check_repo(tmp_path / "hub") == []

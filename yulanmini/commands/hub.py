@@ -86,18 +86,21 @@ def check(
         None
     ),
     repo_type: RepoTypeOption = None,
+    skip_generation: Annotated[bool, typer.Option(help="Do not load the models and have them write.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check card, scores, weights and files of a repo without a network; exit 2 when there is an error."""
-    from hub_cards.checks.check import check_repo
+    """Check card, numbers, weights, rows and files of a repo without a network; exit 2 when there is an error."""
+    from hub_cards.checks.check import run_checks
 
-    findings = check_repo(folder, repo_type=repo_type, run=card_files(run) if run else None)
-    errors = sum(finding.severity == "error" for finding in findings)
+    report = run_checks(
+        folder, repo_type=repo_type, run=card_files(run) if run else None, generate=not skip_generation, progress=True
+    )
     if as_json:
-        emit_json({"errors": errors, "findings": [vars(finding) for finding in findings]})
-    elif findings:
-        emit_records(["=severity", "where=place", "what=message"], findings)
+        findings = [vars(finding) for finding in report.findings]
+        emit_json({"errors": len(report.errors), "findings": findings, "seconds": report.seconds})
+    elif report.findings:
+        emit_records(["=severity", "where=place", "what=message"], report.findings)
     else:
         say(f"{folder}: no problems found")
-    if errors:
+    if report.errors:
         raise typer.Exit(2)
