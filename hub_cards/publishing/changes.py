@@ -81,7 +81,7 @@ def checked_content(file: RepoFile) -> bytes:
 def changed_since(file: RepoFile) -> HubError:
     """The error of a file that is not what the check saw."""
     return HubError(
-        f"{file.place}: changed since the repo was laid out and checked. Nothing of its branch was committed. "
+        f"{file.place}: changed since the repo was laid out and checked. Only what was checked is committed. "
         "Lay the repo out again, or put the file back."
     )
 
@@ -104,6 +104,8 @@ def check_places(repo: Repo, branches: list[Branch]) -> None:
             parts = PurePosixPath(path).parts
             if not all(FILE_NAME.fullmatch(part) for part in parts) or "/".join(parts) != path:
                 problems.append(f"{path!r}: not a name that may be published; rename it")
+            elif path == ATTRIBUTES:
+                problems.append(f"{path}: the Hub writes its own; remove it")
             elif set(parts) & set(FORBIDDEN_FOLDERS):
                 problems.append(f"{path}: the Hub takes no file of a folder {', '.join(FORBIDDEN_FOLDERS)}")
             else:

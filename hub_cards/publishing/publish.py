@@ -21,9 +21,12 @@ from hub_cards.publishing.changes import Change, check_places, chosen_branches
 from hub_cards.publishing.plan import Plan, look, unseen_plan
 from hub_cards.publishing.remote import HubFailure, RemoteRepo, persist
 from hub_cards.publishing.sending import Sender
-from hub_cards.publishing.turn import Turn
+from hub_cards.publishing.turn import Moved, Turn
 from hub_cards.publishing.verify import verify_content, verify_refs
 from hub_cards.repos.folder import CARD_NAME, MAIN, Branch, Repo
+
+# A publisher whose turn was taken has at most one change under way, which may come between a look and a commit.
+MOST_LOOKS = 3
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,11 @@ def publish(repo: Repo, repo_id: str, asked: Asked, *, api: HfApi | None = None,
         with quiet_client():
             result.private = persist(lambda: open_repo_on_hub(remote, repo, asked.private))
             plan = look(remote, repo, branches, replace_foreign=asked.replace_foreign)
+            if not plan.is_done:
+                plan = send_all(remote, repo, branches, asked, result, progress=progress)
             result.notes += plan.notes
             if plan.kept:
                 result.notes.append(f"on the Hub and not in {repo.folder}: {listed(plan.kept)}; left as they are")
-            if not plan.is_done:
-                send_all(remote, plan, result, progress=progress)
             for change in plan.changes:
                 result.commits.setdefault(change.branch.name, change.head or "")
                 result.done.setdefault(change.branch.name, "kept")
@@ -127,13 +130,39 @@ def open_repo_on_hub(remote: RemoteRepo, repo: Repo, private: bool | None) -> bo
     return there
 
 
-def send_all(remote: RemoteRepo, plan: Plan, result: Published, *, progress: bool) -> None:
-    """Carry out a plan, as long as it is this publisher's turn."""
+def send_all(
+    remote: RemoteRepo, repo: Repo, branches: list[Branch], asked: Asked, result: Published, *, progress: bool
+) -> Plan:
+    """Look and carry out what is to be done, as long as it is this publisher's turn; what was to be done."""
+    turn = Turn(remote, remote.first_commit())
+    try:
+        cleared = persist(turn.take)
+        if cleared:
+            result.notes.append(f"cleared what a publisher before left: {listed(cleared)}")
+        for looks in range(1, MOST_LOOKS + 1):
+            turn.refs()
+            plan = look(remote, repo, branches, replace_foreign=asked.replace_foreign)
+            try:
+                carry_out(plan, remote, turn, result, progress=progress)
+                break
+            except Moved:  # by a publisher who had asked for it before the turn was taken
+                if looks == MOST_LOOKS:
+                    raise
+            except HubFailure as failure:
+                if failure.status == 404:  # a staging branch is gone: has another taken the turn?
+                    turn.refs()
+                raise
+    finally:
+        turn.give_back()
+    return plan
+
+
+def carry_out(plan: Plan, remote: RemoteRepo, turn: Turn, result: Published, *, progress: bool) -> None:
+    """Make the branches that are not there, change the others, then `main`."""
     from tqdm import tqdm
 
-    turn = Turn(remote, remote.first_commit())
-    phases = [change for change in plan.changes if change.branch.name != MAIN]
     main = [change for change in plan.changes if change.branch.name == MAIN]
+    others = [change for change in plan.changes if change.branch.name != MAIN and change.head is not None]
     total = sum(change.to_send for change in plan.changes)
     with tqdm(desc="send", total=total, unit="B", unit_scale=True, delay=1, disable=None if progress else True) as bar:
         sender = Sender(remote, turn, bar)
@@ -143,13 +172,9 @@ def send_all(remote: RemoteRepo, plan: Plan, result: Published, *, progress: boo
             result.done[change.branch.name] = {"create": "created", "replace": "replaced", "keep": "kept"}[change.will]
 
         try:
-            cleared = persist(turn.take)
-            if cleared:
-                result.notes.append(f"cleared what a publisher before left: {listed(cleared)}")
-            for change in phases:
+            for change in plan.changes:
                 if change.head is None:
                     record(change, sender.make)
-            others = [change for change in phases if change.head is not None]
             for change in [*others, *main]:
                 persist(lambda: sender.prepare(change, change.branch.name))  # noqa: B023 -- called right here
             for change in others:
@@ -158,7 +183,6 @@ def send_all(remote: RemoteRepo, plan: Plan, result: Published, *, progress: boo
                 sender.check_whole(result.commits)
                 record(change, sender.replace)
         finally:
-            turn.give_back()
             result.notes += [f"moved the tag {moved}" for moved in sender.moved_tags]
 
 

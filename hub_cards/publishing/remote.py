@@ -84,8 +84,10 @@ class RemoteRepo:
         change = self.api.update_repo_settings
         ask(f"make it {'private' if private else 'public'}", lambda: change(**self._which, private=private))
 
-    def refs(self) -> Refs:
-        found = read("list its branches", lambda: self.api.list_repo_refs(**self._which))
+    def refs(self, *, again: bool = True) -> Refs:
+        """What is there now; `again`: tried again where it failed in passing."""
+        request = read if again else ask
+        found = request("list its branches", lambda: self.api.list_repo_refs(**self._which))
         branches, tags = ({ref.name: ref.target_commit for ref in refs} for refs in (found.branches, found.tags))
         return Refs(branches, tags)
 

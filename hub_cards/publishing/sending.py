@@ -13,7 +13,7 @@ from hub_cards.errors import HubError
 from hub_cards.publishing.changes import Change, change_of, changed_since, checked_content, tag_of
 from hub_cards.publishing.plan import TITLE
 from hub_cards.publishing.remote import HubFailure, Refs, RemoteRepo
-from hub_cards.publishing.turn import OVERTAKEN, Turn
+from hub_cards.publishing.turn import Moved, Turn
 from hub_cards.repos.folder import RepoFile
 
 BATCH_FILES, BATCH_BYTES = 64, 2 << 30
@@ -45,7 +45,12 @@ class Sender:
                 self.remote.create_branch(staging, first)
             commit = self._bring(staging, change, refs.branches.get(staging, first), looked_at=first)
             self.turn.refs()
-            self.remote.create_branch(name, commit)
+            try:
+                self.remote.create_branch(name, commit)
+            except HubFailure as failure:
+                if failure.status == 409:
+                    raise self._moved(name) from failure
+                raise
         return self._finish(change)
 
     def replace(self, change: Change) -> str:
@@ -73,13 +78,14 @@ class Sender:
     def check_whole(self, commits: Mapping[str, str]) -> None:
         """HubError unless the branches, which an index is to name, stand where they were brought."""
         refs = self.turn.refs()
-        if any(refs.branches.get(name) != commit for name, commit in commits.items()):
-            raise self.turn.overtaken()
+        for name, commit in commits.items():
+            if refs.branches.get(name) != commit:
+                raise self._moved(name)
 
     def _head(self, change: Change) -> str:
         head = self.turn.refs().branches.get(change.branch.name)
         if head is None:
-            raise HubError(f"{self.remote.repo_id}: its branch {change.branch.name} is gone since it was looked at.")
+            raise self._moved(change.branch.name)
         return head
 
     def _bring(self, revision: str, change: Change, head: str, *, looked_at: str | None) -> str:
@@ -88,22 +94,33 @@ class Sender:
         if left.will == "keep":
             return head
         if head != looked_at:
-            raise HubError(
-                f"{self.remote.repo_id}: {revision} was changed since it was looked at: {OVERTAKEN} "
-                "The same command replaces it."
-            )
+            raise self._moved(revision)
         title = f"{TITLE}{change.branch.name}, {len(change.branch.files)} files"
-        return self.remote.commit(revision, head, title, self.prepare(left, revision), left.delete)
+        files = self.prepare(left, revision)
+        for operation in files:
+            if operation.path_or_fileobj != b"":
+                operation.path_or_fileobj = checked_content(change.branch.files[operation.path_in_repo])
+        try:
+            return self.remote.commit(revision, head, title, files, left.delete)
+        except HubFailure as failure:
+            if failure.status == 412:  # the Hub's answer where `head` is not the branch's any more
+                raise self._moved(revision) from failure
+            raise
+
+    def _moved(self, revision: str) -> HubError:
+        """The error of a branch that is not as it was looked at; of a turn that is over, where that is why."""
+        self.turn.refs()
+        return Moved(f"{self.remote.repo_id}: {revision} was changed since it was looked at. Give the command again.")
 
     def _finish(self, change: Change) -> str:
         """Tag a branch that is complete, and take away the name under which it was filled; its commit."""
         refs = self.turn.refs()
         commit = refs.branches.get(change.branch.name)
         if commit is None or self._bring(change.branch.name, change, commit, looked_at=None) != commit:
-            raise self.turn.overtaken()
+            raise self._moved(change.branch.name)
         self._tag(change, commit, refs)
         if self.turn.staging(change.branch.name) in refs.branches:
-            self.remote.delete_branch(self.turn.staging(change.branch.name))
+            self.turn.delete(self.turn.staging(change.branch.name))
         for path in change.add:
             self._ready.pop((change.branch.name, path), None)
         return commit
@@ -135,8 +152,8 @@ class Sender:
             if operation.path_or_fileobj == b"":  # it was sent; its hash is of what was read for that
                 if operation.upload_info.sha256.hex() != file.sha256:
                     raise changed_since(file)
-            else:
-                operation.path_or_fileobj = checked_content(file)
+            else:  # it is sent with the commit; kept until then, small files of many branches are much
+                checked_content(file)
         return operations
 
 

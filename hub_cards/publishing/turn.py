@@ -16,6 +16,10 @@ _STAGING_NAME = re.compile(rf"({STAGING}[0-9a-f]{{12}})(-.+)?")
 OVERTAKEN = "another publisher of it is at work; this one ends. What is there is whole. Let the other finish."
 
 
+class Moved(HubError):
+    """A branch is not where it was when it was looked at."""
+
+
 def is_staging(branch: str) -> bool:
     """Whether a branch of the Hub is of a publisher at work, or of one that was killed."""
     return _STAGING_NAME.fullmatch(branch) is not None
@@ -46,7 +50,7 @@ class Turn:
             self.give_back()
             raise self.overtaken()
         for name in sorted(others):
-            self._delete(name)
+            self.delete(name)
         return sorted(others)
 
     def refs(self) -> Refs:
@@ -59,16 +63,17 @@ class Turn:
     def give_back(self) -> None:
         """End, whatever came before; of a connection that is lost the next run clears up."""
         try:
-            for name in self.remote.refs().branches:
+            for name in self.remote.refs(again=False).branches:
                 if name.startswith(self.name):
-                    self._delete(name)
+                    self.delete(name)
         except HubFailure:
             return
 
     def overtaken(self) -> HubError:
         return HubError(f"{self.remote.repo_id}: {OVERTAKEN}")
 
-    def _delete(self, name: str) -> None:
+    def delete(self, name: str) -> None:
+        """Take a staging branch away, unless another has."""
         try:
             self.remote.delete_branch(name)
         except HubFailure as failure:

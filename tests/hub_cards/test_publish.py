@@ -65,22 +65,6 @@ def test_main_and_every_revision_arrive_byte_for_byte(hub, command, published):
     assert hub.token not in done.stdout + done.stderr
 
 
-def test_one_revision_can_be_sent_alone(hub, command, published):
-    folder = published / "tiny-checkpoints"
-    name, *others = sorted(path.name for path in (folder / "revisions").iterdir())
-    arguments = ("publish", folder, "--repo-id", "someone/tiny", "--revision")
-    assert command(*arguments, name).returncode == 0
-    assert theirs(hub, "model", "someone/tiny") == {}
-    assert theirs(hub, "model", "someone/tiny", name) == content(folder / "revisions" / name)
-    for wrong in ([], ["--dry-run"]):
-        unknown = command(*arguments, name.replace("tokens", "token"), *wrong)
-        assert unknown.returncode == 2
-        assert f"no such branch in {folder}. Did you mean '{name}'?" in unknown.stderr
-    alone = command(*arguments, "main")
-    assert alone.returncode == 2
-    assert all(other in alone.stderr for other in others)
-
-
 def test_all_repos_of_a_run_are_published_with_a_collection_that_links_them(hub, command, small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
     planned = command("publish-run", run, "--org", "org", "--name", "small", "--dry-run", "--json")
@@ -112,15 +96,12 @@ def test_a_dry_run_sends_nothing_and_needs_no_token(hub, command, published):
     assert hub.requests == []
 
 
-@pytest.mark.parametrize(
-    ("token", "message"), [("", "no access token; run `hf auth login`"), ("wrong", "is the token of `hf auth login`")]
-)
-def test_without_a_good_token_nothing_is_made(hub, command, published, token, message):
-    done = command("publish", published / "tiny", "--repo-id", "someone/tiny", token=token)
+def test_without_a_token_nothing_is_made(hub, command, published):
+    done = command("publish", published / "tiny", "--repo-id", "someone/tiny", token="")
     assert done.returncode == 2
-    assert message in done.stderr
+    assert "no access token; run `hf auth login`" in done.stderr
     assert "Traceback" not in done.stderr
-    assert hub.repos() == []
+    assert hub.requests == []
 
 
 def test_a_repo_with_an_error_never_leaves(hub, command, repo_copy):

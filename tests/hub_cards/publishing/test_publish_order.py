@@ -1,10 +1,19 @@
 """What publishing does, in which order, and what it refuses, against the loopback Hub."""
 
 import pytest
-from laid_out_repos import PHASES, Promise, assert_complete, lay_out_checkpoints, lay_out_data, wanted
+from laid_out_repos import (
+    PHASES,
+    Promise,
+    assert_complete,
+    lay_out_checkpoints,
+    lay_out_data,
+    lay_out_run,
+    wanted,
+)
 
 from hub_cards.errors import HubError
 from hub_cards.publishing.publish import Asked, publish
+from hub_cards.publishing.several import links_of, order_of
 
 REPO = ("model", "someone/tiny")
 
@@ -51,6 +60,29 @@ def test_a_sharded_model_over_a_single_file_leaves_no_old_weights(hub, api, tmp_
         "phase02",
         "phase26",
     ]
+
+
+def test_one_branch_can_be_published_alone_and_main_only_where_the_others_are(hub, api, tmp_path):
+    repo = lay_out_checkpoints(tmp_path / "repo")
+    publish(repo, REPO[1], Asked(revision=PHASES[1]), api=api)
+    assert sorted(hub.repo(*REPO).branches) == ["main", PHASES[1]]
+    assert hub.repo(*REPO).tags == {"phase02": hub.repo(*REPO).branches[PHASES[1]]}
+    with pytest.raises(HubError, match=f"its index names {PHASES[0]}; {PHASES[2]}, not on the Hub as in"):
+        publish(repo, REPO[1], Asked(revision="main"), api=api)
+    with pytest.raises(HubError, match=f"no such branch in .*repo. Did you mean '{PHASES[0]}'"):
+        publish(repo, REPO[1], Asked(revision=PHASES[0].replace("tokens", "token")), api=api)
+    for name in (PHASES[0], PHASES[2], "main"):
+        publish(repo, REPO[1], Asked(revision=name), api=api)
+    assert_complete(hub, REPO[1], repo)
+    other = lay_out_checkpoints(tmp_path / "other", version="second")
+    done = publish(other, REPO[1], Asked(revision=PHASES[0]), api=api)
+    assert f"main still describes what {PHASES[0]} held before; publish it as well" in done.notes
+
+
+def test_cards_link_to_what_is_there(tmp_path):
+    run = lay_out_run(tmp_path)
+    assert order_of(run) == ["someone/tiny-data", "someone/tiny-checkpoints", "someone/tiny"]
+    assert links_of(run["someone/tiny"], set(run)) == {"someone/tiny-data", "someone/tiny-checkpoints"}
 
 
 def test_a_dataset_goes_to_a_dataset_repo_in_one_commit(hub, api, tmp_path):
