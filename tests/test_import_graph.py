@@ -61,6 +61,7 @@ FLOORS = {
         ("checks",),
         ("layout",),
         ("publishing",),
+        ("rehearsal", "space"),
     ),
 }
 

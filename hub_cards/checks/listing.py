@@ -62,7 +62,11 @@ def _names(part: Part) -> Iterator[Finding]:
 
 def allow_list(repo: Subject) -> Iterator[Finding]:
     """Files that do not belong in a repo of its type."""
-    own = {"model": files.MODEL_FILES + files.ADAPTER_FILES, "dataset": files.DATASET_FILES}.get(repo.type, ())
+    own = {
+        "model": files.MODEL_FILES + files.ADAPTER_FILES,
+        "dataset": files.DATASET_FILES,
+        "space": files.SPACE_FILES,
+    }[repo.type]
     for part in repo.parts:
         for name in sorted(part.files):
             if name.startswith(f"{EVIDENCE}/") and name.endswith(EVIDENCE_SUFFIXES):

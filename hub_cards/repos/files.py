@@ -51,6 +51,7 @@ DATASET_FILES = (
     "*/*.parquet",
     *TOKENIZER_FILES,
 )
+SPACE_FILES = ("app.py", "requirements.txt", "space.json", "report.html")
 TEXT_SUFFIXES = (".json", ".jsonl", ".yaml", ".yml", ".md", ".txt", ".py", ".jinja")
 
 

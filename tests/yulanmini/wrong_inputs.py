@@ -468,6 +468,18 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("reproduction --org me/you", "NAMESPACE/NAME"),
         ("reproduction --org me --nmae tiny", "--name"),
     ],
+    "hub rehearse": [
+        ("nodir", "nodir"),
+        ("file.txt", "file.txt"),
+        ("reproduction", "04-pretrain"),
+        ("reproduction --kepe new", "--keep"),
+    ],
+    "hub space": [
+        ("nodir --out new", "nodir"),
+        ("file.txt --out new", "file.txt"),
+        ("reproduction", "--out"),
+        ("reproduction --out new", "04-pretrain"),
+    ],
     "chat": [
         ("lama --prompt Hello", "llama"),
         ("folder --prompt Hello", "folder"),

@@ -5,15 +5,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from yulanmini.commands.hub_publish import RepoTypeOption, publish, publish_run
+from yulanmini.commands.hub_publish import RepoTypeOption, publish, publish_run, rehearse
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
-from yulanmini.run_layout import card_files
+from yulanmini.run_layout import HUB, card_files
+
+INSTRUCT_ENDING = "-instruct"
 
 app = new_group()
 app.command(epilog="Example: yulanmini hub publish hub/me/tiny --repo-id me/tiny --private --dry-run")(publish)
 app.command("publish-run", epilog="Example: yulanmini hub publish-run runs/tiny --org me --private --dry-run")(
     publish_run
 )
+app.command(epilog="Example: yulanmini hub rehearse runs/tiny")(rehearse)
 
 
 @app.callback()
@@ -104,3 +107,44 @@ def check(
         say(f"{folder}: no problems found")
     if report.errors:
         raise typer.Exit(2)
+
+
+@app.command(epilog="Example: yulanmini hub space runs/tiny --out space")
+def space(
+    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
+    out: Annotated[Path, typer.Option(help="Where the Space's folder goes.")],
+    model_id: Annotated[str | None, typer.Option(help=f"Repo id of its model; by default as in {HUB}.")] = None,
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write a gradio Space: a chat with the instruct model, and the report of the run."""
+    from data_recipes.manifest import folder_state
+    from hub_cards.checks.header import id_problems
+    from hub_cards.errors import HubError
+    from hub_cards.repos.folder import KIND
+    from hub_cards.space.write import write_space
+
+    files = card_files(run)
+    files.check_finished()
+    repo_id = model_id or instruct_id(run)
+    for problem in id_problems(repo_id):
+        raise HubError(f"--model-id: {problem}.")
+    if dry_run:
+        state = folder_state(out, kind=KIND)
+        say(f"would write {out}: a Space for {repo_id}" if state == "new" else f"{out}: is there already")
+    else:
+        model = run / files.instruct
+        write_space(out, run=run, model=model, model_id=repo_id, scores=run / files.scores_file(files.models[-1]))
+        say(f"wrote {out}: a Space for {repo_id}. Try it: MODEL={model} python {out / 'app.py'} (needs gradio)")
+    if as_json:
+        emit_json({"folder": str(out), "model": repo_id, "written": not dry_run})
+
+
+def instruct_id(run: Path) -> str:
+    """The repo id that the run itself has chosen for its instruct model."""
+    from hub_cards.errors import HubError
+
+    found = sorted(path for path in (run / HUB).glob(f"*/*{INSTRUCT_ENDING}") if path.is_dir())
+    if not found:
+        raise HubError(f"{run / HUB}: no instruct model is laid out there. Say which one it is with --model-id.")
+    return "/".join(found[0].parts[-2:])

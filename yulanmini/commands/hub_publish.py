@@ -1,4 +1,4 @@
-"""`yulanmini hub publish` and `publish-run`: sending repos to the Hub."""
+"""`yulanmini hub publish`, `publish-run` and `rehearse`: sending repos to the Hub, or to one in this process."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hub_cards.publishing.publish import Published
     from hub_cards.repos.folder import Repo
 
+REHEARSED = "rehearsal"  # the namespace of the Hub in this process
 PUBLISHED = "published"  # where in a run its repos are laid out under the names that they are published by
 
 RepoTypeOption = Annotated[
@@ -73,7 +74,7 @@ def publish_run(
 
     asked = Asked(private, None, replace_foreign, not no_download)
     names = Names.parse(f"{org}/{name or base_name(run)}")
-    with laid_out(run, names, keep=not dry_run) as repos:
+    with laid_out(run, names, None if dry_run else run / PUBLISHED) as repos:
         for repo_id, repo in repos.items():
             check_asked(repo, repo_id, asked)
         if dry_run:
@@ -81,6 +82,50 @@ def publish_run(
             return
         done = publish_repos(repos, asked, title=names.name)
     show_published(done.repos, as_json, collection=done.collection)
+
+
+def rehearse(
+    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
+    keep: Annotated[Path | None, typer.Option(help="Keep the repos that were published, laid out in this folder.")] = (
+        None
+    ),
+    as_json: AsJson = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Publish a run to a Hub in this process and load it back by its ids; exit 2 where anything comes back otherwise.
+
+    Nothing of your account is touched and no network is needed: a child process has a cache and a token of its own.
+    """
+    from dataclasses import asdict
+
+    from data_recipes.errors import listed
+    from hub_cards.errors import HubError
+    from hub_cards.rehearsal.check import Check, summed
+    from hub_cards.rehearsal.rehearse import planned
+    from hub_cards.rehearsal.rehearse import rehearse as rehearse_repos
+    from hub_cards.repos.names import Names
+
+    with laid_out(run, Names.parse(f"{REHEARSED}/{base_name(run)}"), None if dry_run else keep) as repos:
+        folders = {repo_id: repo.folder for repo_id, repo in repos.items()}
+        if dry_run:
+            tried = [{"repo": repo, "how": how, "what": what} for repo, how, what in planned(folders)]
+            emit_json({"rehearsed": False, "checks": tried}) if as_json else emit_records(
+                ["repo", "how", "what"], tried
+            )
+            return
+        say(f"laid out and checked: {', '.join(repos)}")
+        checks: list[Check] = list(rehearse_repos(folders, title=base_name(run)))
+    wrong = [f"{check.repo}, {check.what}, {check.how}: {check.problem}" for check in checks if check.problem]
+    if as_json:
+        emit_json({"rehearsed": True, "right": not wrong, "checks": [asdict(check) for check in checks]})
+    else:
+        rows = [
+            {**row, "compared": ", ".join(f"{count:,} {unit}" for unit, count in row["compared"].items())}
+            for row in summed(checks)
+        ]
+        emit_records(["repo", "how", "tried", "right", "compared", "seconds:.1f"], rows)
+    if wrong:
+        raise HubError(f"not everything comes back as it was laid out:\n{listed(wrong)}")
 
 
 def checked(folder: Path) -> "Repo":
@@ -111,15 +156,15 @@ def base_name(run: Path) -> str:
 
 
 @contextmanager
-def laid_out(run: Path, names: Any, *, keep: bool) -> Iterator[Mapping[str, "Repo"]]:
-    """The repos of a run under the names that they are published by; gone again at the end unless they are kept."""
+def laid_out(run: Path, names: Any, keep: Path | None) -> Iterator[Mapping[str, "Repo"]]:
+    """The repos of a run under the names that they are published by, in `keep`; else gone again at the end."""
     import tempfile
 
     from hub_cards.layout.run_repos import publish_local
 
     files = card_files(run)
     files.check_finished()
-    with nullcontext(run / PUBLISHED) if keep else tempfile.TemporaryDirectory(prefix=".published-", dir=run) as out:
+    with nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix=".published-", dir=run) as out:
         done = publish_local(files, Path(out), namespace=names.namespace, name=names.name)
         yield {one.folder.relative_to(out).as_posix(): checked(one.folder) for one in done}
 
