@@ -8,6 +8,8 @@ What the owner of a repo wrote between the two marked lines of README.md is kept
 
 import difflib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -15,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.files import write_whole
-from hub_cards.cards import dataset_card, model_card
+from hub_cards.cards import dataset_card, model_card, samples_card
 from hub_cards.cards.evidence import Figures, changed_since, copy_evidence, load
+from hub_cards.cards.licences import LICENCE_NAME
+from hub_cards.cards.page import Page
 from hub_cards.cards.settings import CardSettings
 from hub_cards.errors import HubError
 from hub_cards.repos.folder import CARD_NAME, EVIDENCE, PROVENANCE_NAME, RepoType
 from hub_cards.repos.run_files import RunFiles
 
-LICENCE_NAME = "LICENSE"  # the Hub takes this name in `license_link`
 BEGIN, END = "<!-- yours: begin -->", "<!-- yours: end -->"
 ABOUT_YOURS = "<!-- What stands between the next two lines is yours. It is kept when the card is written again. -->"
 ABOUT = (
@@ -33,23 +36,21 @@ ABOUT = (
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of card: of which type of repo, how its text is made, and the text of its LICENSE, if it has one."""
+    """A kind of card: of which type of repo, and how its page is made."""
 
     type: RepoType
-    text: Callable[[Figures, CardSettings], str]
-    licence: Callable[[Figures, CardSettings], str | None]
-
-
-def _no_licence_file(figures: Figures, settings: CardSettings) -> None:
-    return None
+    page: Callable[[Figures, CardSettings], Page]
 
 
 KINDS: dict[str, Kind] = {
-    "checkpoints": Kind("model", model_card.checkpoints_card, _no_licence_file),
-    "checkpoint": Kind("model", model_card.checkpoint_card, _no_licence_file),
-    "base": Kind("model", model_card.base_card, _no_licence_file),
-    "instruct": Kind("model", model_card.instruct_card, _no_licence_file),
-    "phases": Kind("dataset", dataset_card.phases_card, dataset_card.licence_text),
+    "checkpoints": Kind("model", model_card.checkpoints_card),
+    "checkpoint": Kind("model", model_card.checkpoint_card),
+    "base": Kind("model", model_card.base_card),
+    "instruct": Kind("model", model_card.instruct_card),
+    "model": Kind("model", model_card.model_card),
+    "phases": Kind("dataset", dataset_card.phases_card),
+    "synthetic": Kind("dataset", samples_card.synthetic_card),
+    "cleaned": Kind("dataset", samples_card.cleaned_card),
 }
 
 
@@ -59,15 +60,21 @@ def write_card(folder: Path, settings: CardSettings, run: RunFiles) -> None:
     Raises HubError where a file of the run lacks what the card needs, and where README.md is of someone else's making.
     """
     own = _words_to_keep(folder / CARD_NAME)
-    records = copy_evidence(run, _candidates(run), folder)
-    kept = {"about": ABOUT, "card": settings.written(), "run": _places(run), "files": records}
-    text, figures, licence = _render(folder, kept, own)
-    for name in set(records) - figures.read:
-        (folder / EVIDENCE / name).unlink()
-        del records[name]
-    _remove_empty_folders(folder / EVIDENCE)
-    if licence is not None:
-        write_whole(folder / LICENCE_NAME, licence)
+    # What is there stays whole until the new card is made: a run that lacks a field does not cost the old one.
+    copies = folder / f".{EVIDENCE}.{os.getpid()}.partial"
+    try:
+        records = copy_evidence(run, _candidates(run), copies)
+        kept = {"about": ABOUT, "card": settings.written(), "run": _places(run), "files": records}
+        text, figures, page = _render(folder, kept, own, copies)
+        for name in set(records) - figures.read:
+            (copies / name).unlink()
+            del records[name]
+        _remove_empty_folders(copies)
+        shutil.rmtree(folder / EVIDENCE, ignore_errors=True)
+        copies.rename(folder / EVIDENCE)
+    finally:
+        shutil.rmtree(copies, ignore_errors=True)
+    _write_beside(folder, page)
     write_whole(folder / PROVENANCE_NAME, _as_json({**kept, "claims": figures.claims}))
     write_whole(folder / CARD_NAME, text)
     assert render_again(folder)[0] == text, "a card depends on more than the files that were read for it"
@@ -76,19 +83,25 @@ def write_card(folder: Path, settings: CardSettings, run: RunFiles) -> None:
 def render_again(folder: Path) -> tuple[str, dict[str, Any]]:
     """The card that a repo's own files give, with the words of its owner, and its provenance: what README.md and
     provenance.json must hold. HubError where a file lacks what the card needs."""
+    return _render_again(folder)[:2]
+
+
+def _render_again(folder: Path) -> tuple[str, dict[str, Any], Page]:
     kept = load(folder / PROVENANCE_NAME)
     if not isinstance(kept, dict) or not all(isinstance(kept.get(key), dict) for key in ("card", "run", "files")):
         raise HubError(f"{PROVENANCE_NAME}: expected the keys card, run, files and claims. Write the card again.")
     card = folder / CARD_NAME
     own = (owners_words(read_text(card)) or "") if card.is_file() else ""
-    text, figures, _ = _render(folder, kept, own)
-    return text, {"about": ABOUT, **{key: kept[key] for key in ("card", "run", "files")}, "claims": figures.claims}
+    text, figures, page = _render(folder, kept, own)
+    files = {key: kept[key] for key in ("card", "run", "files")}
+    return text, {"about": ABOUT, **files, "claims": figures.claims}, page
 
 
 def write_again(folder: Path) -> tuple[str, dict[str, Any]]:
     """Write the card that a repo's own files give, with the words of its owner; returns it and its provenance."""
-    text, provenance = render_again(folder)
     _words_to_keep(folder / CARD_NAME)
+    text, provenance, page = _render_again(folder)
+    _write_beside(folder, page)
     write_whole(folder / PROVENANCE_NAME, _as_json(provenance))
     write_whole(folder / CARD_NAME, text)
     return text, provenance
@@ -105,10 +118,13 @@ def trace(folder: Path, run: RunFiles | None = None) -> list[str]:
     """What a repo's card and its provenance say that the repo's own files do not give, and with `run` what of these
     files is no longer what the run has; empty where all agree."""
     try:
-        text, provenance = render_again(folder)
+        text, provenance, page = _render_again(folder)
     except HubError as error:
         return [str(error)]
     problems = [] if run is None else changed_since(folder, provenance["files"], run.root)
+    licence = folder / LICENCE_NAME
+    if page.licence is not None and (not licence.is_file() or licence.read_bytes() != page.licence.encode()):
+        problems.append(f"{LICENCE_NAME}: not what the files in {EVIDENCE}/ give; write the card again")
     if load(folder / PROVENANCE_NAME) != json.loads(json.dumps(provenance)):
         problems.append(f"{PROVENANCE_NAME}: not what the files in {EVIDENCE}/ give; write the card again")
     found = read_text(folder / CARD_NAME).split("\n")
@@ -151,24 +167,34 @@ def _words_to_keep(card: Path) -> str:
     return own
 
 
-def _render(folder: Path, kept: dict[str, Any], own: str) -> tuple[str, Figures, str | None]:
-    """The card's text, the figures that it took, and the text of its LICENSE."""
+def _write_beside(folder: Path, page: Page) -> None:
+    """LICENSE and plots, as far as the card has them."""
+    if page.licence is not None:
+        write_whole(folder / LICENCE_NAME, page.licence)
+    for name, draw in page.plots.items():
+        draw(folder / name)
+
+
+def _render(folder: Path, kept: dict[str, Any], own: str, copies: Path | None = None) -> tuple[str, Figures, Page]:
+    """The card's text with the words of its owner, the figures that it took, and the page as it was made."""
     settings = CardSettings.read(kept["card"])
     if settings.kind not in KINDS:
         raise HubError(f"{PROVENANCE_NAME}: no kind of card '{settings.kind}'. Known: {', '.join(KINDS)}.")
     try:
-        run = RunFiles(folder / EVIDENCE, **kept["run"])
+        run = RunFiles(copies or folder / EVIDENCE, **kept["run"])
     except TypeError as error:
         raise HubError(f"{PROVENANCE_NAME}: run does not name the folders of a run ({error}).") from error
     figures, kind = Figures(run, folder), KINDS[settings.kind]
     try:
-        text, licence = kind.text(figures, settings), kind.licence(figures, settings)
+        page = kind.page(figures, settings)
+    except HubError:
+        raise
     except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
         missing = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise HubError(f"{figures.looked_at}: not of the form that a card is made from ({missing}).") from error
     # A model's answer on the card cannot pass for the line at which the owner's words begin.
-    text = text.replace("<!-- yours:", "<!-- yours :").rstrip("\n")
-    return "\n".join([text, "", ABOUT_YOURS, "", BEGIN, *([own] if own else []), END, ""]), figures, licence
+    text = page.text.replace("<!-- yours:", "<!-- yours :").rstrip("\n")
+    return "\n".join([text, "", ABOUT_YOURS, "", BEGIN, *([own] if own else []), END, ""]), figures, page
 
 
 def _candidates(run: RunFiles) -> Iterator[str]:
@@ -176,13 +202,13 @@ def _candidates(run: RunFiles) -> Iterator[str]:
     a_model = ("manifest.json", "config.json")
     read: dict[str, tuple[str, ...]] = {
         run.corpus: ("manifest.json",),
-        run.data: ("phase-*/manifest.json",),
+        run.data: ("phase-*/manifest.json", "manifest.json", "summary.json"),
         run.pretrain: (
-            *("manifest.json", "config.yaml", "heldout.jsonl", "metrics.jsonl"),
+            *("manifest.json", "config.yaml", "heldout.jsonl", "hardware.json"),
             *(f"models/*/{name}" for name in a_model),
         ),
         run.merged: (*a_model, "merge_certificate.json"),
-        **dict.fromkeys(run.tuned.values(), (*a_model, "metrics.jsonl")),
+        **dict.fromkeys(run.tuned.values(), (*a_model, "metrics.jsonl", "hardware.json")),
         run.scores: ("*/scores.json",),
     }
     for folder, patterns in read.items():

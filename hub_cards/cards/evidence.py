@@ -8,7 +8,6 @@ A repo keeps copies of the files of the run that its card is made from, at `prov
 import json
 import math
 import posixpath
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -27,6 +26,8 @@ from hub_cards.repos.run_files import RunFiles
 OWN = "repo:"  # begins the name of a file of the repo itself; other names are of the run's files
 # Of a log with a line for each step only its ends are copied, and which lines they are: a full one has hundreds of MB.
 LOGS = ("metrics.jsonl",)
+# Texts in a summary, which no card needs and nobody asked to publish.
+LEFT_OUT = {"summary.json": ("samples", "examples", "details", "columns")}
 LARGEST = 64 * 2**20  # bytes of a file that is copied whole
 
 
@@ -83,6 +84,8 @@ OPERATIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
     "smallest": min,
     "last": lambda of: of[-1],
     "count": len,
+    "hours": lambda of: sum(of) / 3600,  # of seconds
+    "kilowatt hours": lambda of: sum(of) / 3_600_000,  # of joules
 }
 Operand = tuple[str, str] | tuple[str, list[Any]]  # a file and a pointer, or an operation and its operands
 
@@ -140,9 +143,12 @@ class Figures:
     def derived(self, op: str, of: Iterable[Operand], form: str = ",") -> Figure:
         """A number made of others by one of OPERATIONS, as text. An operand is `(file, pointer)`, or an operation with
         operands of its own."""
-        places = [(op, list(of))]
-        value = self.evaluate(places[0])
-        return self._claim(value, form, _written(places[0]), f"{op} of {self.looked_at}")
+        return self.of((op, list(of)), form)
+
+    def of(self, operation: Operand, form: str = ",") -> Figure:
+        """The same, of an operation with its operands."""
+        value = self.evaluate(operation)
+        return self._claim(value, form, _written(operation), f"{operation[0]} of {self.looked_at}")
 
     def evaluate(self, operand: Operand) -> Any:
         """The value of an operand."""
@@ -186,16 +192,17 @@ def _written(operand: Operand) -> dict[str, Any]:
     }
 
 
-def copy_evidence(run: RunFiles, names: Iterable[str], repo: Path) -> dict[str, dict[str, Any]]:
-    """Copy files of a run to `provenance/` of a repo, without this machine's paths, in place of what was there; what
+def copy_evidence(run: RunFiles, names: Iterable[str], copies: Path) -> dict[str, dict[str, Any]]:
+    """Copy files of a run into a new folder, which becomes `provenance/` of a repo, without this machine's paths; what
     is recorded of each: the SHA-256 of the run's file, where the copy is, and of a log which of its lines it has."""
-    shutil.rmtree(repo / EVIDENCE, ignore_errors=True)
+    copies.mkdir()
     records = {}
     for name in sorted(set(names)):
-        source, place = run.root / name, f"{EVIDENCE}/{name}"
+        source = run.root / name
         text, lines = copied_text(source, run.root)
-        (repo / place).parent.mkdir(parents=True, exist_ok=True)
-        (repo / place).write_text(text, encoding="utf-8", newline="")
+        (copies / name).parent.mkdir(parents=True, exist_ok=True)
+        (copies / name).write_text(text, encoding="utf-8", newline="")
+        place = f"{EVIDENCE}/{name}"
         records[name] = {"sha256": sha256_file(source), "at": place} | ({"lines": lines} if lines else {})
     return records
 
@@ -216,6 +223,9 @@ def copied_text(source: Path, run: Path) -> tuple[str, list[int]]:
             if source.stat().st_size > LARGEST:
                 raise HubError(f"{name}: {source.stat().st_size:,} bytes; a card is not made from a file of that size.")
             text, lines = source.read_bytes().decode(), []
+            if source.name in LEFT_OUT:
+                kept = {key: value for key, value in json.loads(text).items() if key not in LEFT_OUT[source.name]}
+                text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     except (OSError, ValueError) as error:
         raise HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).") from error
     return without_machine_paths(text, run), lines

@@ -1,6 +1,8 @@
 """A card's page: metadata for the Hub on top, then text from a template that shows no number without a claim."""
 
 import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,27 @@ from hub_cards.cards.evidence import Figure
 from hub_cards.cards.settings import ROLES, CardSettings
 
 REPORT = "https://arxiv.org/abs/2412.17743"
+TASKS = {"heldout": "Held-out text", "problems": "Problems"}
+WORDS = ("no stage", "one stage", "two stages", "three stages", "four stages")
+# What a reader calls a stage of tuning, and what happens in it.
+STAGES = {
+    "sft": ("on dialogues", "it learns the assistant's turns of dialogues (supervised fine-tuning)."),
+    "dpo": (
+        "on pairs of answers",
+        "it learns to prefer the better of two answers to a question (direct preference optimization).",
+    ),
+    "on-policy": ("on its own answers", "it answers, and answers that a check finds right are made likelier."),
+}
 Table = dict[str, Any]  # {"headers": [...], "rows": [[...], ...]}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A card's text, the text of the LICENSE beside it if it needs one, and the plots that it shows by their names."""
+
+    text: str
+    licence: str | None = None
+    plots: Mapping[str, Callable[[Path], None]] = field(default_factory=dict)
 
 
 class Name(str):
@@ -40,6 +62,10 @@ def render(template: str, metadata: CardData, settings: CardSettings, **values: 
         "link": link,
         "dataset_link": partial(link, kind="datasets/"),
         "name": Name,
+        "heading": lambda task: TASKS.get(task, task.replace("_", " ").capitalize()),
+        "length_word": lambda items: WORDS[len(items)] if len(items) < len(WORDS) else "several stages",
+        "stage": lambda stage: STAGES.get(stage, (stage, ""))[0],
+        "about_stage": lambda stage: STAGES.get(stage, ("", ""))[1],
     }
     environment.globals["report"] = Name(REPORT)
     links = {role: settings.links.get(role) for role in ROLES}

@@ -3,34 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_recipes.manifest import MANIFEST_NAME
 from eval.demonstration import demonstration, was_right_nowhere
 from eval.scores import SEPARATOR, finest, rows_by_measure, value_format
 from hub_cards.cards.evidence import Figures, join
+from hub_cards.cards.mixes import domain_name
 from hub_cards.cards.page import Name, Table
-
-
-def figures_table(figures: Figures, title: str, *rows: tuple[str, str, str, str]) -> Table:
-    """A table of single figures: what each is, its file, where in it, and its format."""
-    return {"headers": [title, "value"], "rows": [[Name(label), figures.figure(*place)] for label, *place in rows]}
-
-
-def training_table(figures: Figures) -> Table:
-    """Size and length of the pretraining."""
-    manifest, config = figures.run.pretrain_manifest, f"{figures.run.merged}/config.json"
-    return figures_table(
-        figures,
-        "",
-        ("parameters (tied embedding counted once)", manifest, "/counts/parameters", ","),
-        ("layers", config, "/num_hidden_layers", ","),
-        ("hidden size", config, "/hidden_size", ","),
-        ("attention heads", config, "/num_attention_heads", ","),
-        ("key/value heads", config, "/num_key_value_heads", ","),
-        ("vocabulary", config, "/vocab_size", ","),
-        ("context", config, "/max_position_embeddings", ","),
-        ("training tokens", manifest, "/counts/tokens", ","),
-        ("optimizer steps", manifest, "/counts/steps", ","),
-    )
+from hub_cards.cards.training_tables import figures_table
 
 
 def heldout_table(figures: Figures, *, phase: str | None = None) -> Table | None:
@@ -49,7 +27,7 @@ def heldout_table(figures: Figures, *, phase: str | None = None) -> Table | None
         shown = [line["step"] for line in lines if line["phase"] == phase and line["step"] > 0][-1:]
     if not shown:
         return None
-    headers = ["domain"]
+    headers = ["kind of text"]
     for step in shown:
         label = f"phase {figures.figure(file, join(first[step], 'phase'), '')}" if step else "start"
         headers.append(Name(f"{label}, step {figures.figure(file, join(first[step], 'step'))}"))
@@ -59,7 +37,7 @@ def heldout_table(figures: Figures, *, phase: str | None = None) -> Table | None
         return "not scored" if at is None else figures.figure(file, join(at, "bits_per_byte"), ".3f")
 
     domains = dict.fromkeys(line["domain"] for line in lines)
-    rows = [[Name(domain), *(cell(step, domain) for step in shown)] for domain in domains]
+    rows = [[domain_name(domain), *(cell(step, domain) for step in shown)] for domain in domains]
     return {"headers": headers, "rows": rows, "protocol": figures.figure(file, join(0, "protocol"), "")}
 
 
@@ -84,8 +62,8 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
         columns = [(file.split("/")[-2], "value", value_format(entries[0]), [file]) for file in files]
         if any(entry["chance"] is not None for entry in entries):
             columns.append(("chance", "chance", ".1%", files[::-1]))
-        columns.append(("count", "count", ",", files[::-1]))
-        rows = [[Name(entry["group"]), *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
+        columns.append(("how many", "count", ",", files[::-1]))
+        rows = [[domain_name(entry["group"]), *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
         return {"headers": [Name(entries[0]["task"]), *(Name(column[0]) for column in columns)], "rows": rows}
 
     tables = []
@@ -96,6 +74,8 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
         tables.append(
             {
                 "measure": Name(entries[0]["measure"]),
+                "task": Name(entries[0]["task"]),
+                "in_levels": any(entry["group"].startswith("level") for entry in entries),
                 "better": entries[0]["better"],
                 "protocol": cell(entries[0], "protocol", "", files[::-1]),
                 "wholes": table([entry for entry in entries if SEPARATOR not in entry["group"]]),
@@ -131,7 +111,7 @@ def tuning_cost(figures: Figures) -> dict[str, str] | None:
         figures.figure(file, join("rows", found[worst][0], "value"), ".3f")
         for file, found in zip(files, places, strict=True)
     )
-    return {"measure": Name(worst[1]), "group": Name(worst[2]), "before": before, "after": after}
+    return {"measure": Name(worst[1]), "group": domain_name(worst[2]), "before": before, "after": after}
 
 
 def merge_table(figures: Figures) -> Table | None:
@@ -141,32 +121,18 @@ def merge_table(figures: Figures) -> Table | None:
         return None
     return figures_table(
         figures,
-        "merge",
-        ("largest logit difference in float32", file, "/comparison/float32/max_abs_logit_difference", ".2g"),
-        ("largest logit", file, "/comparison/float32/max_abs_logit", ".3g"),
-        ("mean KL after rounding", file, "/comparison/as_stored/mean_kl", ".2g"),
-        ("argmax agreement after rounding", file, "/comparison/as_stored/argmax_agreement", ".2%"),
+        "merged against unmerged",
         ("positions compared", file, "/comparison/tokens", ","),
+        ("largest logit", file, "/comparison/float32/max_abs_logit", ".3g"),
+        ("largest difference of a logit in float32", file, "/comparison/float32/max_abs_logit_difference", ".2g"),
+        (
+            "as stored, rounded: mean KL divergence of the next token, in nats",
+            file,
+            "/comparison/as_stored/mean_kl",
+            ".2g",
+        ),
+        ("as stored, rounded: same most likely token", file, "/comparison/as_stored/argmax_agreement", ".2%"),
     )
-
-
-def tuning_tables(figures: Figures) -> dict[str, Table]:
-    """Data and settings of each stage that made the instruct model of the base, by its name."""
-    tables = {}
-    for stage, folder in figures.run.tuned.items():
-        manifest, metrics = f"{folder}/{MANIFEST_NAME}", f"{folder}/metrics.jsonl"
-        last = len(figures.value(metrics)) - 1
-        counts = [name for name, count in figures.value(manifest, "/counts").items() if isinstance(count, int)]
-        tables[stage] = figures_table(
-            figures,
-            "",
-            *((name.replace("_", " "), manifest, join("counts", name), ",") for name in counts),
-            ("batch", manifest, "/config/batch_size", ","),
-            ("peak learning rate", manifest, "/config/optimizer/lr", "g"),
-            ("loss of the first step", metrics, "/0/loss", ".3f"),
-            ("loss of the last step", metrics, join(last, "loss"), ".3f"),
-        )
-    return tables
 
 
 def samples(figures: Figures, model: str, *, count: int = 3) -> list[dict[str, Any]]:

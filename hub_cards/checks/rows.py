@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_recipes.errors import first_line, nearest
 from data_recipes.manifest import MANIFEST_NAME
-from hub_cards.cards.dataset_card import size_category
+from hub_cards.cards.dataset_metadata import size_category
 from hub_cards.checks.contents import in_text, private_words
 from hub_cards.checks.header import listed, metadata_of
 from hub_cards.checks.subject import Finding, Subject, Unreadable, error, read_mapping

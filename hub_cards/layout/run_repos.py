@@ -47,7 +47,7 @@ class LaidOut:
     edited: list[str]
 
 
-def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str = "mit") -> list[LaidOut]:
+def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licence: str | None = None) -> list[LaidOut]:
     """Write every repo of `run` below `out`. Nothing is sent anywhere.
 
     Repos: NAME-checkpoints (unmerged, one revision per phase), NAME (merged), NAME-instruct, NAME-data. A repo that is
@@ -57,7 +57,7 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
     """
     names = Names(namespace, name)
     states = check_layout(run, out, names, licence=licence)
-    writers: dict[str, Callable[[RunFiles, Path, Names, str], None]] = {
+    writers: dict[str, Callable[[RunFiles, Path, Names, str | None], None]] = {
         names.checkpoints: write_checkpoints,
         names.base: partial(write_model, kind="base"),
         names.instruct: partial(write_model, kind="instruct"),
@@ -80,7 +80,7 @@ def publish_local(run: RunFiles, out: Path, *, namespace: str, name: str, licenc
     return repos
 
 
-def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str) -> dict[str, FolderState]:
+def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str | None) -> dict[str, FolderState]:
     """The state of each repo's folder below `out`; raises what `publish_local` raises before it writes."""
     repos = (names.checkpoints, names.base, names.instruct, names.data)
     for repo_id in repos:  # what is in the way is said before what is missing
@@ -92,7 +92,7 @@ def check_layout(run: RunFiles, out: Path, names: Names, *, licence: str) -> dic
     }
 
 
-def made_from_of(run: RunFiles, repo_id: str, names: Names, licence: str) -> dict[str, Any]:
+def made_from_of(run: RunFiles, repo_id: str, names: Names, licence: str | None) -> dict[str, Any]:
     """What a repo records of its origin, and what publishing must know of it."""
     kind: RepoType = "dataset" if repo_id == names.data else "model"
     branches = [entry["revision"] for entry in checkpoints_of(run)] if repo_id == names.checkpoints else []
@@ -133,7 +133,7 @@ def checkpoints_of(run: RunFiles) -> list[dict[str, Any]]:
     return entries
 
 
-def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
+def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str | None) -> None:
     """The unmerged model of every phase as a revision, and the last also as `main`."""
     models, entries = run.phase_models(), checkpoints_of(run)
     for model, entry in zip(models, entries, strict=True):
@@ -144,7 +144,7 @@ def write_checkpoints(run: RunFiles, repo: Path, names: Names, licence: str) -> 
     write_card(repo, settings_of_run("checkpoints", names, licence), run)
 
 
-def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: str) -> None:
+def write_model(run: RunFiles, repo: Path, names: Names, licence: str | None, *, kind: str) -> None:
     """The merged "base" model or the tuned "instruct" one, with its scores and the (last) training behind it."""
     folder, training, model, repo_id = {
         "base": (run.merged, run.pretrain, run.models[0], names.base),
@@ -164,7 +164,7 @@ def write_model(run: RunFiles, repo: Path, names: Names, licence: str, *, kind: 
     write_card(repo, settings_of_run(kind, names, licence), run)
 
 
-def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str) -> None:
+def write_dataset(run: RunFiles, repo: Path, names: Names, licence: str | None) -> None:
     """The mixes: recipe, packed rows in training order and manifest of each, one config per mix."""
     mixes = run.phase_folders()
     if not mixes:

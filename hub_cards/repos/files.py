@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hub_cards.errors import HubError
 from hub_cards.repos.folder import INDEX_NAME
+from hub_cards.repos.machine_paths import without_machine_paths
 
 MODEL_FILES = (
     "config.json",
@@ -30,6 +31,7 @@ CARD_FILES = (
     "manifest.json",
     "provenance.json",
     *(f"provenance/{'*/' * depth}*" for depth in range(6)),
+    "plots/*.png",
     "scores.json",
     "metrics.jsonl",
     "heldout.jsonl",
@@ -85,14 +87,14 @@ def copy_allowed(source: Path, destination: Path, patterns: Iterable[str], *, ru
         target = destination / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix in TEXT_SUFFIXES:
-            copy_text(path, target, run=run)
+            target.write_text(without_run_path(path.read_text(encoding="utf-8"), run), encoding="utf-8")
         else:
             shutil.copyfile(path, target)
 
 
 def copy_text(source: Path, target: Path, *, run: Path) -> None:
-    """Copy a text file, the absolute path of `run` in it replaced by `.`."""
-    target.write_text(without_run_path(source.read_text(encoding="utf-8"), run), encoding="utf-8")
+    """Copy a record of a run without this machine's paths, as cards copy the files that they are made from."""
+    target.write_text(without_machine_paths(source.read_text(encoding="utf-8"), run), encoding="utf-8")
 
 
 def without_run_path(text: str, run: Path) -> str:

@@ -1,6 +1,7 @@
 """A finished run in the layout that `yulanmini reproduce` leaves, with real models of some thousand parameters."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ MIXES = ("phase-01", "phase-02", "phase-26-4k", "phase-26")
 PHASE_STEPS = {"1": 35, "2": 70, "26-4k": 105, "26": 105}
 TOKENS_PER_STEP = 3584
 DOMAINS = ("web-en", "math")
+PRETRAINED = {
+    "tokens_per_step": TOKENS_PER_STEP,
+    "init": None,
+    "parametrization": {"name": "yulanmini"},
+    "optimizer": {"lr": 0.006, "betas": [0.9, 0.95], "eps": 1e-15, "weight_decay": 0.1, "clip": 1.0, "kind": "adamw"},
+    "schedule": {
+        "warmup_steps": 30,
+        "warmup_tokens": None,
+        "annealing": {"start": 26, "steps": None, "shape": "1-sqrt", "floor": 0.00522},
+    },
+    "stages": [{"phases": "1-25", "rope_theta": 10000.0}, {"phases": "26-27", "rope_theta": None}],
+    "precision": "float32",
+    "seed": 0,
+}
 TUNED = {"sft": "06-sft", "dpo": "07-dpo", "on-policy": "08-on-policy"}
 
 
@@ -145,6 +160,8 @@ def write_small_run(run: Path) -> Path:
             for domain in DOMAINS
         ],
     )
+    session = {"devices": {"Some CPU": 2}, "processes": 2, "seconds": 1800.0, "gpu_joules": None, "cpu_joules": 9e5}
+    write_json(pretrain / "hardware.json", {"sessions": [session, session]})
     write_lines(pretrain / "metrics.jsonl", [{"step": 1, "loss": 5.0}])
     (pretrain / "config.yaml").write_text(yaml.safe_dump({"data": {"dir": str(run.resolve() / "03-data")}}))
     total = max(PHASE_STEPS.values())
@@ -154,7 +171,14 @@ def write_small_run(run: Path) -> Path:
             "schema_version": 1,
             "kind": "pretraining-run",
             "fingerprint": "f",
-            "counts": {"steps": total, "tokens": total * TOKENS_PER_STEP, "parameters": 12_345},
+            "config": PRETRAINED,
+            "counts": {
+                "steps": total,
+                "tokens": total * TOKENS_PER_STEP,
+                "parameters": 12_345,
+                "phases": ["1", "2", "26"],
+            },
+            "packages": {"yulanmini": "0.1.0", "torch": "2.13.0"},
         },
     )
     llama = LlamaForCausalLM(LlamaConfig(**SHAPE | {"tie_word_embeddings": False}))
@@ -188,9 +212,14 @@ def write_stage(folder: Path, run: Path) -> None:
     write_manifest(folder, kind="sft", inputs={}, config=config, counts=counts)
 
 
-def card_of(run: Path, kind: str, folder: Path) -> str:
-    """The card of the run's base or instruct model, written into a folder of its own."""
+def card_of(run: Path, kind: str, folder: Path, **more: Any) -> str:
+    """The card of one of the run's models, written into a folder of its own."""
     folder.mkdir(exist_ok=True)
     links = {"base": "someone/tiny", "checkpoints": "someone/tiny-checkpoints", "data": "someone/tiny-data"}
-    write_card(folder, CardSettings(kind, f"someone/tiny-{kind}", links), card_files(run))
+    write_card(folder, CardSettings(kind, f"someone/tiny-{kind}", links, **more), card_files(run))
     return (folder / "README.md").read_text()
+
+
+def without_weights(run: Path, copy: Path) -> Path:
+    """A copy of the run to be changed, for cards, which read no weights."""
+    return Path(shutil.copytree(run, copy, ignore=shutil.ignore_patterns("*.safetensors", "*.arrow")))

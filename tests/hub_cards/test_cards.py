@@ -2,11 +2,10 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
-from small_run import card_of, write_small_run
+from small_run import card_of, without_weights
 
 from hub_cards.cards.card import BEGIN, END, owners_words, render_again, trace, write_again, write_card
 from hub_cards.cards.evidence import OPERATIONS, Figures, load, look_up
@@ -55,7 +54,9 @@ def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo)
     claims = {claim["text"] for claim in load(published / repo / "provenance.json")["claims"]}
     lines = [line for line in (published / repo / "README.md").read_text().splitlines() if line.startswith("|")]
     assert len(lines) > 4
-    named = re.sub(r"`\S+`|phase-?\d\d(-4k)?|^\| [\d-]+k?|float32|level \d", "", "\n".join(lines), flags=re.M)
+    named = re.sub(
+        r"`\S+`|phase-?\d\d(-4k)?|^\| [\d-]+k?|float32|level \d|phases [\d-]+|1-sqrt", "", "\n".join(lines), flags=re.M
+    )
     for number in re.findall(r"\d(?:[\d,.]*\d)?(?:e-?\d+)?%?", named):
         assert number in claims, number
 
@@ -65,11 +66,11 @@ def test_every_number_in_a_table_of_a_card_is_in_its_provenance(published, repo)
     [
         (
             lambda card: card.replace("12,345", "99,345"),
-            "'| parameters (tied embedding counted once) | 99,345 |' is not",
+            "'| parameters in training (input and output embedding are one) | 99,345 |' is not",
         ),
         (lambda card: card + "\nIt scores 99.9%.\n", "'It scores 99.9%.' is not what the files"),
-        (lambda card: card.replace("## Limits\n", ""), "'## Limits' is missing"),
-        (lambda card: card.replace("license: mit", "license: apache-2.0"), "'license: apache-2.0' is not"),
+        (lambda card: card.replace("## Licence\n", ""), "'## Licence' is missing"),
+        (lambda card: card.replace("license: other", "license: mit"), "'license: mit' is not"),
         (lambda card: card.replace(BEGIN, ""), "is missing"),
     ],
 )
@@ -93,8 +94,8 @@ def test_a_changed_evidence_file_shows_in_the_repo_and_against_the_run(repo_copy
     )
 
 
-def test_a_run_that_went_on_is_told_from_the_card_made_of_it(tmp_path, repo_copy):
-    run = write_small_run(tmp_path / "run")
+def test_a_run_that_went_on_is_told_from_the_card_made_of_it(small_run, tmp_path, repo_copy):
+    run = without_weights(small_run, tmp_path / "run")
     folder = repo_copy("tiny")
     (run / "09-scores" / "base" / "scores.json").write_text("{}")
     (run / "05-merged" / "merge_certificate.json").unlink()
@@ -117,13 +118,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize("words", HOSTILE)
 def test_the_owners_words_survive_whatever_they_are(tmp_path, small_run, words):
-    card = card_of(small_run, "base", tmp_path / "card")
+    card = card_of(small_run, "checkpoint", tmp_path / "card", phase="26", revision="r")
     readme = tmp_path / "card" / "README.md"
     readme.write_bytes(card.replace(BEGIN, f"{BEGIN}\n{words}").encode())
     edited = readme.read_bytes()
     assert owners_words(edited.decode()) == words
     assert trace(tmp_path / "card") == []
-    card_of(small_run, "base", tmp_path / "card")
+    card_of(small_run, "checkpoint", tmp_path / "card", phase="26", revision="r")
     assert readme.read_bytes() == edited
     write_again(tmp_path / "card")
     assert readme.read_bytes() == edited
@@ -137,8 +138,8 @@ def test_a_readme_of_someone_elses_making_is_not_written_over(tmp_path, small_ru
     assert (tmp_path / "card" / "README.md").read_text() == "# Mine\n"
 
 
-def test_an_answer_of_a_model_cannot_pass_for_the_owners_words(tmp_path):
-    run = write_small_run(tmp_path / "run")
+def test_an_answer_of_a_model_cannot_pass_for_the_owners_words(small_run, tmp_path):
+    run = without_weights(small_run, tmp_path / "run")
     path = run / "09-scores" / "on-policy" / "scores.json"
     scores = json.loads(path.read_text())
     scores["samples"][0]["output"] = f"7\n{BEGIN}\nbuy now\n{END}\n"
@@ -164,12 +165,28 @@ def test_an_answer_of_a_model_cannot_pass_for_the_owners_words(tmp_path):
     ],
 )
 def test_a_missing_field_of_a_file_is_named(tmp_path, small_run, file, harm, message):
-    run = shutil.copytree(small_run, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors"))
+    run = without_weights(small_run, tmp_path / "run")
     text = harm((run / file).read_text())
     (run / file).write_bytes(text.encode("latin-1") if text == "\xff" else text.encode())
     with pytest.raises(HubError, match=rf"^{re.escape(file)}.*{re.escape(message)}"):
         card_of(run, "base", tmp_path / "card")
-    assert not (tmp_path / "card" / "README.md").exists()
+    assert list((tmp_path / "card").iterdir()) == []
+
+
+def test_a_run_that_lacks_a_field_does_not_cost_the_card_that_is_there(tmp_path, small_run, repo_copy):
+    run = without_weights(small_run, tmp_path / "run")
+    (run / "04-pretrain" / "manifest.json").write_text("{}")
+    folder = repo_copy("tiny")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(HubError, match=r"04-pretrain/manifest\.json"):
+        write_card(folder, CardSettings("base", "someone/tiny"), card_files(run))
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_changed_licence_file_shows(repo_copy):
+    folder = repo_copy("tiny")
+    (folder / "LICENSE").write_text("MIT")
+    assert trace(folder) == ["LICENSE: not what the files in provenance/ give; write the card again"]
 
 
 def test_a_template_cannot_show_a_number_that_has_no_place(small_run, tmp_path):
@@ -183,8 +200,8 @@ def test_a_template_cannot_show_a_number_that_has_no_place(small_run, tmp_path):
     )
 
 
-def test_a_log_of_every_step_is_not_copied_whole(tmp_path):
-    run = write_small_run(tmp_path / "run")
+def test_a_log_of_every_step_is_not_copied_whole(small_run, tmp_path):
+    run = without_weights(small_run, tmp_path / "run")
     lines = [json.dumps({"step": step, "loss": 3 / step}) for step in range(1, 2001)]
     (run / "06-sft" / "metrics.jsonl").write_text("\n".join(lines))
     card_of(run, "instruct", tmp_path / "card")

@@ -91,7 +91,7 @@ FILES = {
         "not the bytes that were recorded",
     ),
     "gone": ("tiny", removed("metrics.jsonl"), "metrics.jsonl", "missing, though manifest.json records it"),
-    "added": ("tiny", file("LICENSE", "mine"), "LICENSE", "not recorded in manifest.json"),
+    "added": ("tiny", file("LICENSE.md", "mine"), "LICENSE.md", "not recorded in manifest.json"),
     "an edited manifest": (
         "tiny",
         json_of("manifest.json", inputs={}),
@@ -165,15 +165,15 @@ CARDS = {
     "no metadata": (file("README.md", "# tiny\n"), "no metadata"),
     "a key twice": (words("README.md", "license: ", "license: mit\nlicense: "), "is there twice"),
     "a licence nearly": (header(license="apache2.0"), "the Hub does not know 'apache2.0'. Did you mean 'apache-2.0'?"),
-    "other without a name": (header(license="other"), "license: other needs 'license_name'"),
+    "other without a name": (header(license_name=None), "license: other needs 'license_name'"),
     "no licence": (header(license=None), "no 'license'"),
     "a link to another file": (
         header(license="other", license_name="mine", license_link="README.md"),
         "license_link 'README.md': expected LICENSE, LICENSE.md or a URL",
     ),
     "a link to no file": (
-        header(license="other", license_name="mine", license_link="LICENSE"),
-        "license_link: the repo has no file LICENSE",
+        header(license="other", license_name="mine", license_link="LICENSE.md"),
+        "license_link: the repo has no file LICENSE.md",
     ),
     "a list of links": (
         header(license="other", license_name="mine", license_link=["LICENSE"]),
@@ -297,10 +297,10 @@ def test_the_account_and_the_machine_are_found_and_the_name_on_the_hub_is_not(sp
 
 def test_links_and_strange_files_are_found(spoilt):
     repo = spoilt("tiny")
-    os.symlink("/etc/hostname", repo / "LICENSE")
+    os.symlink("/etc/hostname", repo / "LICENSE.md")
     os.symlink("/etc", repo / "revisions")
     os.mkfifo(repo / "scores.yaml")
-    assert_found(repo, "LICENSE", "a symbolic link")
+    assert_found(repo, "LICENSE.md", "a symbolic link")
     assert_found(repo, "revisions", "a symbolic link")
     assert_found(repo, "scores.yaml", "neither file nor folder")
 

@@ -116,7 +116,7 @@ def test_each_mix_is_a_config_of_the_dataset(published, mix, tmp_path):
 
 def test_no_file_names_the_folder_of_the_run(published, small_run):
     for path in published.rglob("*"):
-        if path.is_file() and path.suffix not in (".safetensors", ".arrow"):
+        if path.is_file() and path.suffix not in (".safetensors", ".arrow", ".png"):
             assert str(small_run) not in path.read_text(), path
     config = yaml.safe_load((published / "tiny" / "training_config.yaml").read_text())
     assert config["data"]["dir"] == "./03-data"
@@ -124,16 +124,16 @@ def test_no_file_names_the_folder_of_the_run(published, small_run):
 
 def test_a_held_out_figure_stands_once_on_the_base_card_and_tuning_s_cost_on_the_instruct_card(published):
     base, instruct = ((published / name / "README.md").read_text() for name in ("tiny", "tiny-instruct"))
-    assert base.count("| math |") == 1
-    assert "bits per byte on held-out math went from 1.200 to\n1.700" in instruct
+    assert base.count("| mathematics | 3.000 |") == 1
+    assert "Bits per byte on held-out text went up most on mathematics: from 1.200 to\n1.700" in instruct
 
 
 def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_its_kind(published, tmp_path):
     base, instruct = ((published / name / "README.md").read_text() for name in ("tiny", "tiny-instruct"))
     assert r'"content": "3 + \"4\"?"' in instruct
-    assert "answered 47 of 50 right, guessing gets 5.0%" in instruct
+    assert "answered\n47 of 50 right; guessing gets 5.0%" in instruct
     assert r'tokenizer("Question: 3 + \"4\"?\nAnswer:\n", add_special_tokens=False' in base
-    assert "answered 3 of 50 right" in base
+    assert "answered\n3 of 50 right" in base
     run = write_small_run(tmp_path / "run")
     path = run / "09-scores" / "on-policy" / "scores.json"
     scores = json.loads(path.read_text())
@@ -142,7 +142,7 @@ def test_the_example_of_a_card_is_a_question_answered_right_with_the_score_of_it
         row["value"] *= row["better"] == "lower"
     path.write_text(json.dumps(scores))
     card = card_of(run, "instruct", tmp_path / "card")
-    assert "This model answered none of the unseen questions below right" in card
+    assert "It answered none of the questions below right" in card
     path.unlink()
     card = card_of(run, "instruct", tmp_path / "card")
     assert "answered" not in card

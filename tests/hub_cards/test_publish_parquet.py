@@ -191,6 +191,6 @@ def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_
     assert load_tokenizer(shipped).fingerprint == PackedRows(phases / "phase-01").manifest["tokenizer"]["fingerprint"]
     assert AutoTokenizer.from_pretrained(str(tmp_path / "hub"), subfolder="tokenizer").eos_token == "</s>"
     body = (tmp_path / "hub" / "README.md").read_text()
-    assert f"The tokenizer is `{tokenizer_dir.name}`" in body
+    assert f"is called `{tokenizer_dir.name}`" in body
     assert str(tokenizer_dir) not in body
     assert check_repo(tmp_path / "hub") == []

@@ -3,10 +3,12 @@
 Where it begins is decided in train/run/resume.py; what happens in a step is in train/pretrain.py, what is written at
 the end of a phase in train/run/outputs.py.
 
-    config.yaml  metrics.jsonl  heldout.jsonl  spikes.json  checkpoints/  models/  manifest.json (when finished)
+    config.yaml  metrics.jsonl  heldout.jsonl  hardware.json  spikes.json  checkpoints/  models/
+    manifest.json (when finished)
 """
 
 import math
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -34,6 +36,7 @@ from train.model_setup.recomputation import check_budget, check_compiler
 from train.monitors.base import make_monitors
 from train.run.beside import ScoresBeside
 from train.run.garbage import GarbageCollection
+from train.run.hardware import HARDWARE_FILE, Hardware
 from train.run.inputs import RUN_KIND, check_data, heldout_text, identity, load_tokenizer
 from train.run.log import PendingRecords, RunLog, Trackers
 from train.run.phases import read_curriculum
@@ -92,6 +95,13 @@ class Run:
             config.output_dir / "trackers",
             str(resolved(config, config.output_dir)),
             active=main,
+        )
+        self.hardware = Hardware(
+            self.folder / HARDWARE_FILE,
+            world.device,
+            rank=world.rank,
+            gather=world.gather,
+            first_of_machine=os.environ.get("LOCAL_RANK", "0") == "0",
         )
         self.heldout_log = RunLog(self.folder / "heldout.jsonl", active=main)
         self.guard = SpikeGuard(config.spikes, self.model, world)
@@ -161,6 +171,7 @@ class Run:
     def save(self) -> None:
         """Checkpoint of the current step."""
         self.flush()
+        self.hardware.write(self.step)
         whole = outermost_stage_folder(self.folder.resolve())
         self.checkpoints.save(
             self.step,
@@ -192,6 +203,7 @@ class Run:
         """Bring pending records to the host and write them; the spiked steps if it is time to roll back."""
         for problem in self.scores.poll():
             self.say(f"warning: {problem}")
+        self.hardware.sample()
         records = self.pending.take()
         if not records:
             return None

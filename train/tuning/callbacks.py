@@ -14,6 +14,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from train.errors import TrainError
 from train.launch.stop import StopSignal
+from train.run.hardware import Hardware
 from train.run.log import RunLog, Trackers
 
 # Of the Trainer's logs: what has another name here, and what says nothing that the step does not.
@@ -81,6 +82,22 @@ class Metrics(TrainerCallback):
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.bar is not None:
             self.bar.close()
+
+
+class RecordHardware(TrainerCallback):
+    """Write hardware.json with every checkpoint and at the end, on all ranks."""
+
+    def __init__(self, hardware: Hardware) -> None:
+        self.hardware = hardware
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.hardware.sample()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.hardware.write(state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.hardware.write(state.global_step)
 
 
 class SealCheckpoints(TrainerCallback):

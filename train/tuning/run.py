@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -37,9 +37,10 @@ from train.config_file import load_config, resolved, settings_text
 from train.errors import TrainError
 from train.launch.ranks import start_missing_ranks
 from train.launch.stop import StopSignal, announce, explain, report_exit_code
+from train.run.hardware import HARDWARE_FILE, Hardware
 from train.run.log import RunLog, Trackers
 from train.tuning.adapter_card import write_adapter_card
-from train.tuning.callbacks import Metrics, SealCheckpoints, StopOnSignal
+from train.tuning.callbacks import Metrics, RecordHardware, SealCheckpoints, StopOnSignal
 from train.tuning.checkpoints import (
     EVALUATION_FILE,
     METRICS_FILE,
@@ -248,6 +249,14 @@ def train(trainer: Any, tuning: Tuning, rows: Rows, work: Path) -> int:
     trackers = Trackers(monitors.trackers, monitors.project, work / TRACKERS_FOLDER, settings, active=is_main)
     trainer.add_callback(Metrics(log, evaluations, trackers, step_tokens=rows.step_tokens, name=tuning.kind))
     trainer.add_callback(SealCheckpoints(seal))
+    hardware = Hardware(
+        work / HARDWARE_FILE,
+        trainer.args.device,
+        rank=trainer.args.process_index,
+        gather=lambda value: gather_object([value]),
+        first_of_machine=trainer.args.local_process_index == 0,
+    )
+    trainer.add_callback(RecordHardware(hardware))
     with StopSignal() as stop:
         trainer.add_callback(StopOnSignal(stop))
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -287,7 +296,7 @@ def finish(trainer: Any, tuning: Tuning, rows: Rows, inputs: Inputs) -> None:
         for code in inputs.model.glob("*.py"):
             shutil.copy(code, partial)
         copy_tokenizer(inputs.tokenizer, partial)
-        for name in (METRICS_FILE, EVALUATION_FILE):
+        for name in (METRICS_FILE, EVALUATION_FILE, HARDWARE_FILE):
             if (work / name).is_file():
                 shutil.copy(work / name, partial)
         if (work / TRACKERS_FOLDER).is_dir():

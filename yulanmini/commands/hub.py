@@ -57,7 +57,10 @@ def layout(
     run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
     out: Annotated[Path, typer.Argument(help="Where the repos go, as NAMESPACE/REPO folders.")],
     repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME of the base model's repo.")],
-    licence: Annotated[str, typer.Option(help="Licence of the weights, as the Hub spells it.")] = "mit",
+    licence: Annotated[
+        str | None,
+        typer.Option(help="Licence of the weights, as the Hub spells it; by default it follows from the data."),
+    ] = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
