@@ -4,12 +4,14 @@ A document too long to keep in memory comes piece by piece, read again from the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import pyarrow as pa
 
+from data_recipes.reading.text_columns import ArrowTexts, TextRun
 from data_recipes.recipes.source import Source
 from data_recipes.recipes.templates import MissingColumn, NoDecoder
 
@@ -58,33 +60,84 @@ def chunks_of(text: str | LongText) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Documents:
-    """A batch of texts with the numbers of their files and rows (int64)."""
+    """A batch of texts with the numbers of their files and rows (int64), and how many characters they have together."""
 
     files: np.ndarray
     rows: np.ndarray
-    texts: list[str | LongText]
+    texts: Sequence[str | LongText]
+    characters: int
 
 
-def batches(numbered: Iterable[tuple[int, int, str | LongText]]) -> Iterator[Documents]:
-    """Gather (file, row, text) into batches of a few MiB; a long document is one of its own."""
-    held: list[tuple[int, int, str | LongText]] = []
-    size = 0
-    for file, row, text in numbered:
-        if held and is_long(text):
-            yield _batch(held)
-            held, size = [], 0
-        held.append((file, row, text))
-        size += len(text)
-        if size >= BATCH_CHARACTERS or len(held) >= BATCH_DOCUMENTS or is_long(text):
-            yield _batch(held)
-            held, size = [], 0
-    if held:
-        yield _batch(held)
+def batches(numbered: Iterable[tuple[int, int, str | LongText] | TextRun]) -> Iterator[Documents]:
+    """Gather (file, row, text), and runs of texts, into batches of a few MiB; a long document is one of its own.
+
+    What is in a batch does not depend on which of the texts come in runs.
+    """
+    held = _Held()
+    for one in _long_ones_apart(numbered):
+        if isinstance(one, TextRun):
+            while len(one.rows):
+                ends = held.characters + np.cumsum(one.lengths)
+                fitting = min(int(np.searchsorted(ends, BATCH_CHARACTERS)) + 1, BATCH_DOCUMENTS - held.documents)
+                held.add(one[:fitting], one.lengths[:fitting])
+                one = one[fitting:]
+                if held.is_full:
+                    yield held.release()
+        else:
+            long = is_long(one[2])
+            if long and held.documents:
+                yield held.release()
+            held.add(one, (len(one[2]),))
+            if long or held.is_full:
+                yield held.release()
+    if held.documents:
+        yield held.release()
 
 
-def _batch(numbered: list[tuple[int, int, str | LongText]]) -> Documents:
-    files, rows, texts = zip(*numbered, strict=True)
-    return Documents(np.array(files, dtype=np.int64), np.array(rows, dtype=np.int64), list(texts))
+def _long_ones_apart(
+    numbered: Iterable[tuple[int, int, str | LongText] | TextRun],
+) -> Iterator[tuple[int, int, str | LongText] | TextRun]:
+    """Runs without long documents, which come by themselves."""
+    for one in numbered:
+        if not isinstance(one, TextRun):
+            yield one
+            continue
+        start = 0
+        for place in np.flatnonzero(one.lengths > LONG_CHARACTERS).tolist():
+            yield one[start:place]
+            yield one.file, int(one.rows[place]), one.texts[place].as_py()
+            start = place + 1
+        yield one[start:]
+
+
+class _Held:
+    """What is gathered for the next batch."""
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[int, int, str | LongText] | TextRun] = []
+        self.documents = self.characters = 0
+
+    def add(self, piece: tuple[int, int, str | LongText] | TextRun, lengths: Sequence[int] | np.ndarray) -> None:
+        self._pieces.append(piece)
+        self.documents += len(lengths)
+        self.characters += int(sum(lengths))
+
+    @property
+    def is_full(self) -> bool:
+        return self.characters >= BATCH_CHARACTERS or self.documents >= BATCH_DOCUMENTS
+
+    def release(self) -> Documents:
+        """The batch; what comes then belongs to the next."""
+        pieces, characters = self._pieces, self.characters
+        self.__init__()  # type: ignore[misc]
+        runs = [piece for piece in pieces if isinstance(piece, TextRun)]
+        if len(runs) == len(pieces):
+            files = np.repeat([run.file for run in runs], [len(run.rows) for run in runs])
+            texts = runs[0].texts if len(runs) == 1 else pa.concat_arrays([run.texts for run in runs])
+            return Documents(files, np.concatenate([run.rows for run in runs]), ArrowTexts(texts), characters)
+        singles = [one for piece in pieces for one in ([piece] if isinstance(piece, tuple) else piece.singles())]
+        numbers = np.array([one[:2] for one in singles], dtype=np.int64)
+        return Documents(numbers[:, 0], numbers[:, 1], [one[2] for one in singles], characters)
 
 
 def texts_of_rows(

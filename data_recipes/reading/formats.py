@@ -6,6 +6,7 @@ document is counted under its reason; a damaged file is a `DamagedFile`.
 """
 
 import codecs
+import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -14,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,12 +28,16 @@ from data_recipes.reading.documents import (
     Row,
     batches,
     is_usable,
+    texts_of_rows,
 )
+from data_recipes.reading.json_column import column_of_lines
 from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values
 from data_recipes.reading.source_file import DamagedFile, Format, Part, SourceFile, format_suffix, only
+from data_recipes.reading.text_columns import TextRun, usable_run
 from data_recipes.recipes.source import Source
 
 ROWS_AT_ONCE = 1024
+BLOCK_BYTES = 8 * 2**20
 
 
 class JsonLines(Format):
@@ -53,22 +59,24 @@ class JsonLines(Format):
     def rows(
         self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
     ) -> Iterator[tuple[int, Row]]:
-        parse = _parse_exactly if columns is None else _parse_fast
-        for number, line in only(self._lines(file, part), wanted):
-            if line.isspace():
-                continue
-            try:
-                row = parse(line)
-            except UnicodeDecodeError:
-                row = "not UTF-8"
-            except (ValueError, RecursionError):
-                row = "malformed JSON"
-            else:
-                row = _object(row)
-            yield number, row
+        lines = (one for first, block in self._blocks(file, part) for one in enumerate(io.BytesIO(block), first))
+        return _rows_of(only(lines, wanted), columns)
 
-    def _lines(self, file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
-        """Numbered lines that begin within the part's bytes."""
+    def batchable(
+        self, source: Source, file: SourceFile, part: Part, drops: Counter[str]
+    ) -> Iterator[tuple[int, int, str | LongText] | TextRun]:
+        for first, block in self._blocks(file, part):
+            texts = None
+            if source.is_one_column and not source.filters:
+                texts = column_of_lines(block, source.text_column)
+            if texts is not None:
+                yield usable_run(part.file, texts, np.arange(first, first + len(texts)), drops)
+                continue
+            rows = _rows_of(enumerate(io.BytesIO(block), first), source.needed_columns)
+            yield from ((part.file, *one) for one in texts_of_rows(source, rows, drops))
+
+    def _blocks(self, file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
+        """The lines that begin within the part's bytes, many at a time, with the number of the first of each block."""
         with file.decompressed() as stream:
             number = part.first_row
             position = part.start
@@ -79,12 +87,31 @@ class JsonLines(Format):
                     position += len(stream.readline())
                     number += 1
             while part.stop < 0 or position < part.stop:
-                line = stream.readline()
-                if not line:
+                block = stream.read(BLOCK_BYTES if part.stop < 0 else min(BLOCK_BYTES, part.stop - position))
+                if not block:
                     return
-                position += len(line)
-                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
-                number += 1
+                if not block.endswith(b"\n"):
+                    block += stream.readline()
+                position += len(block)
+                yield number, block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
+                number += block.count(b"\n")
+
+
+def _rows_of(lines: Iterable[tuple[int, bytes]], columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:
+    """The rows of numbered lines; blank ones give none."""
+    parse = _parse_exactly if columns is None else _parse_fast
+    for number, line in lines:
+        if line.isspace():
+            continue
+        try:
+            row = parse(line)
+        except UnicodeDecodeError:
+            row = "not UTF-8"
+        except (ValueError, RecursionError):
+            row = "malformed JSON"
+        else:
+            row = _object(row)
+        yield number, row
 
 
 def _object(value: Any) -> Row:
@@ -199,6 +226,29 @@ class Parquet(Columnar):
                     for row in batch.to_pylist():
                         yield number, row
                         number += 1
+
+    def batchable(
+        self, source: Source, file: SourceFile, part: Part, drops: Counter[str]
+    ) -> Iterator[tuple[int, int, str | LongText] | TextRun]:
+        column, scores = source.text_column, sorted({condition.field for condition in source.filters})
+        with self.damage_reported(file), file.open() as stream, pq.ParquetFile(stream) as parquet:
+            schema = parquet.schema_arrow
+            one_column = source.is_one_column and {column, *scores} <= set(schema.names)
+            if not one_column or schema.field(column).type not in (pa.string(), pa.large_string()):
+                yield from super().batchable(source, file, part, drops)
+                return
+            groups = range(part.start, parquet.num_row_groups if part.stop < 0 else part.stop)
+            first = part.first_row
+            for batch in parquet.iter_batches(ROWS_AT_ONCE, row_groups=groups, columns=[column, *scores]):
+                rows, texts = np.arange(first, first + batch.num_rows), batch[column]
+                first += batch.num_rows
+                texts.validate(full=True)
+                if scores:
+                    kept = np.array([source.keeps(row) for row in batch.select(scores).to_pylist()], dtype=bool)
+                    if not kept.all():
+                        drops["filtered"] += int((~kept).sum())
+                        texts, rows = texts.filter(pa.array(kept)), rows[kept]
+                yield usable_run(part.file, texts.fill_null(""), rows, drops)
 
     def columns(self, file: SourceFile) -> list[str]:
         with self.damage_reported(file), file.open() as stream:
@@ -326,7 +376,5 @@ def read_parts(
 ) -> Iterator[Documents]:
     """The documents of the parts, in order, in batches of a few MiB; what is dropped is counted by reason."""
     yield from batches(
-        (part.file, row, text)
-        for part in parts
-        for row, text in files[part.file].format.documents(source, files[part.file], part, drops)
+        one for part in parts for one in files[part.file].format.batchable(source, files[part.file], part, drops)
     )

@@ -175,6 +175,11 @@ class Source(BaseModel):
         return {self.text_column, *(condition.field for condition in self.filters)}
 
     @property
+    def is_one_column(self) -> bool:
+        """Whether each row's text is what one column holds."""
+        return self.template is None and self.decode_with is None
+
+    @property
     def needs_rows(self) -> bool:
         """Whether files that are a document each cannot be meant."""
         return self.text is not None or self.template is not None or bool(self.filters)

@@ -8,7 +8,7 @@ whenever and wherever it is tokenised. Words are made in compiled code where the
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class DropoutEncoder:
         if self._differing(PROBES[:1]) is not None:
             raise DataError("BPE-dropout: without dropout the ids are not this tokenizer's own; it is not supported.")
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
         encoded = [text.encode() for text in texts]
         chance = self._chance([xxhash.xxh3_64_intdigest(one, self._seed) for one in encoded])
@@ -63,17 +63,17 @@ class DropoutEncoder:
         for part in [str(text)] if self.seams is None else self.seams.parts(chunks_of(text)):
             yield self._ids([part], [part.encode()], chance)[0]
 
-    def without_dropout(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def without_dropout(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """As `encode`, with every merge done."""
         return self._ids(texts, [text.encode() for text in texts], None)
 
-    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def check(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         """Compare what a sample gives without dropout: `tokenizers`' own dropout differs every time."""
         differing = self._differing([texts[place] for place in sample_places(texts)])
         if self.form is not None and differing is not None:
             raise Mismatch(f"without dropout its ids differ from those of tokenizers for {differing[:40]!r}")
 
-    def _differing(self, texts: list[str]) -> str | None:
+    def _differing(self, texts: Sequence[str]) -> str | None:
         """The first text whose ids without dropout are not the tokenizer's."""
         for text in texts:
             if self.without_dropout([text])[0].tolist() != self.plain.encode(text, add_special_tokens=False).ids:
@@ -95,14 +95,14 @@ class DropoutEncoder:
     def _chance(self, states: list[int]) -> Chance:
         return Chance(np.array(states, dtype=np.uint64), np.zeros((len(states), 2), dtype=np.int64))
 
-    def _ids(self, texts: list[str], encoded: list[bytes], chance: Chance | None) -> tuple[np.ndarray, np.ndarray]:
+    def _ids(self, texts: Sequence[str], encoded: list[bytes], chance: Chance | None) -> tuple[np.ndarray, np.ndarray]:
         if self.form is not None:
             return self.merges.ids(
                 self.form.words(encoded), self.form.characters, self.form.byte_ids, mark=self.form.mark, chance=chance
             )
         return self.merges.ids(self._words(texts), self.characters, self.merges.byte_ids, mark=-1, chance=chance)
 
-    def _words(self, texts: list[str]) -> Words:
+    def _words(self, texts: Sequence[str]) -> Words:
         """The words of texts as the tokenizer itself makes them, each character by itself in Python."""
         words: list[bytes] = []
         counts = []

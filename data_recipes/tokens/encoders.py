@@ -2,13 +2,15 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from data_recipes.errors import DataError, first_line
 from data_recipes.reading.documents import LongText
+from data_recipes.reading.text_columns import ArrowTexts
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
 from data_recipes.tokens.merges import Merges
 from data_recipes.tokens.probes import Mismatch, probes_of, sample_places
@@ -35,7 +37,7 @@ class Encoder(Protocol):
         """The slower one that gives the same ids, for a unit for which this one is wrong."""
         ...
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Encode without special tokens."""
         ...
 
@@ -43,7 +45,7 @@ class Encoder(Protocol):
         """The ids of one document, one stretch after the other."""
         ...
 
-    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def check(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         """Compare a sample of what was encoded with `tokenizers`; `Mismatch` when it differs."""
         ...
 
@@ -54,7 +56,7 @@ class _ByParts(ABC):
     tokenizer: LoadedTokenizer
 
     @abstractmethod
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]: ...
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]: ...
 
     def encode_long(self, text: str | LongText) -> Iterator[np.ndarray]:
         for extra, part in self.tokenizer.parts(text):
@@ -73,10 +75,10 @@ class HuggingFaceEncoder(_ByParts):
     def reference(self) -> "HuggingFaceEncoder":
         return self
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         return self.tokenizer.encode(texts)
 
-    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def check(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         """Nothing to do: this is what the others are compared with."""
 
 
@@ -87,14 +89,14 @@ class _Compared(_ByParts):
     def reference(self) -> HuggingFaceEncoder:
         return HuggingFaceEncoder(self.tokenizer)
 
-    def check(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def check(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         ends = np.cumsum(lengths)
         chosen = list(sample_places(texts))
         if chosen:
             own = np.concatenate([ids[ends[place] - lengths[place] : ends[place]] for place in chosen])
             self._compare([texts[place] for place in chosen], own, lengths[chosen])
 
-    def _compare(self, texts: list[str], ids: np.ndarray, lengths: np.ndarray) -> None:
+    def _compare(self, texts: Sequence[str], ids: np.ndarray, lengths: np.ndarray) -> None:
         if not texts:
             return
         reference, reference_lengths = self.tokenizer.encode(texts)
@@ -128,9 +130,10 @@ class GigatokenEncoder(_Compared):
         probes = probes_of(tokenizer)
         self._compare(probes, *self.encode(probes))
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        given = _as_awkward(texts.array) if isinstance(texts, ArrowTexts) else texts
         # One thread: the units are what runs in parallel.
-        layout = self.engine.encode_batch(texts, parallel=False).layout
+        layout = self.engine.encode_batch(given, parallel=False).layout
         offsets = np.asarray(layout.offsets.data, dtype=np.int64)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
         return ids, np.diff(offsets)
@@ -154,7 +157,7 @@ class CompiledEncoder(_Compared):
         probes = probes_of(tokenizer)
         self._compare(probes, *self.encode(probes))
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         return self.merges.ids(
             self.form.words([text.encode() for text in texts]),
             self.form.characters,
@@ -183,6 +186,21 @@ def without_digit_cuts(description: dict[str, Any]) -> dict[str, Any] | None:
     ):
         return description["pre_tokenizer"]
     return {"type": "Sequence", "pretokenizers": left} if len(left) > 1 else (left[0] if left else None)
+
+
+def _as_awkward(array: pa.LargeStringArray) -> Any:
+    """A string array in the form that gigatoken takes, over the same memory."""
+    import awkward
+
+    _, offsets, characters = array.buffers()
+    starts = np.frombuffer(offsets, np.int64, len(array) + 1, 8 * array.offset)
+    content = np.frombuffer(characters, np.uint8) if characters else np.empty(0, np.uint8)
+    layout = awkward.contents.ListOffsetArray(
+        awkward.index.Index64(starts),
+        awkward.contents.NumpyArray(content, parameters={"__array__": "char"}),
+        parameters={"__array__": "string"},
+    )
+    return awkward.Array(layout)
 
 
 def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> tuple[Encoder, str | None]:

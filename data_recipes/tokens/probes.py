@@ -1,6 +1,6 @@
 """What the back ends are compared with `tokenizers` on: hard texts before a build, and a sample of every unit."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from data_recipes.reading.documents import LongText, chunks_of
 from data_recipes.tokens.tokenizer import LoadedTokenizer
@@ -28,7 +28,7 @@ def probes_of(tokenizer: LoadedTokenizer) -> list[str]:
     return [*PROBES, *(f"a{token}b {token}" for token in tokenizer.control_tokens)]
 
 
-def sample_places(texts: list[str]) -> Iterator[int]:
+def sample_places(texts: Sequence[str]) -> Iterator[int]:
     """Documents from all over a batch, of `CHECKED_CHARACTERS` together, each of a quarter of that at most."""
     held = 0
     for place in range(0, len(texts), max(1, len(texts) // 16)):

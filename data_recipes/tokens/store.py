@@ -10,11 +10,12 @@ processes that share a store makes it.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -220,11 +221,11 @@ class TokenStore(StoredTokens):
                     encoder.check(samples, *encoder.encode(samples))
                 yield LongDocument(encoder.encode_long(text), int(batch.files[0]), int(batch.rows[0]), len(text))
             else:
-                texts = [str(text) for text in batch.texts]
+                texts = cast(Sequence[str], batch.texts)
                 ids, lengths = encoder.encode(texts)
                 if first:
                     encoder.check(texts, ids, lengths)
-                yield EncodedBatch(ids, lengths, batch.files, batch.rows, sum(map(len, texts)))
+                yield EncodedBatch(ids, lengths, batch.files, batch.rows, batch.characters)
             first = False
 
 

@@ -7,7 +7,7 @@ contain their spelling, are encoded as the ordinary text they are: only the buil
 import hashlib
 import json
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -47,7 +47,7 @@ class LoadedTokenizer:
             "pad_id": self.pad_id,
         }
 
-    def encode(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Ids of all texts one after the other (uint32) and the number of ids of each (int64)."""
         flat = array("I")
         lengths = np.zeros(len(texts), dtype=np.int64)
@@ -59,7 +59,7 @@ class LoadedTokenizer:
                 lengths[place] += len(ids) - extra
         return np.array(flat, dtype=np.uint32), lengths
 
-    def _groups(self, texts: list[str]) -> Iterator[list[tuple[int, int, str]]]:
+    def _groups(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int, str]]]:
         """Parts of texts to encode in one call (`tokenizers` takes 200 bytes a character): text, extra ids, part."""
         group: list[tuple[int, int, str]] = []
         held = 0
