@@ -66,6 +66,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only", choices=["text", "rows", "best_fit", "open", "memory"])
     parser.add_argument("--datatrove-python", type=Path)
+    parser.add_argument("--back-end", choices=["fastest", "tokenizers"], default="fastest", help="of ours")
     parser.add_argument("--work", type=Path, help="where to put temporary files")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -92,7 +93,7 @@ def say(message: str) -> None:
 
 def text_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Our whole way against datatrove's tokenise-and-merge and against the bare back ends."""
-    from data_recipes.tokens.encoders import choose_encoder
+    from data_recipes.tokens import encoders
     from data_recipes.tokens.tokenizer import load_tokenizer
 
     corpus = work / "corpus"
@@ -100,7 +101,9 @@ def text_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     folder = arguments.tokenizer or train_tokenizer(texts, work / "tokenizer")
     tokenizer = load_tokenizer(folder)
-    encoder, note = choose_encoder(tokenizer, dropout=0.0, seed=0)
+    if arguments.back_end == "tokenizers":
+        use_tokenizers()
+    encoder, note = encoders.choose_encoder(tokenizer, dropout=0.0, seed=0)
     say(f"{len(texts):,} documents, {megabytes:.0f} MB, back end {encoder.name}{f' ({note})' if note else ''}")
     our_tokens = len(encoder.encode(texts)[0]) + len(texts)
     whole_rows = our_tokens // 4096 * 4096
@@ -140,6 +143,17 @@ def text_to_rows(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         figures["datatrove, MB/s"] = megabytes / theirs
         figures["text to rows / datatrove"] = theirs / median["ours"]
     return figures
+
+
+def use_tokenizers() -> None:
+    """Let builds of this process encode by `tokenizers`, as datatrove does, even where there is something faster."""
+    from data_recipes.packing import plan
+    from data_recipes.tokens import encoders
+
+    def slow(tokenizer: Any, **_: Any) -> tuple[Any, None]:
+        return encoders.HuggingFaceEncoder(tokenizer), None
+
+    encoders.choose_encoder = plan.choose_encoder = slow
 
 
 def write_corpus(folder: Path, size: int, *, files: int) -> list[str]:
