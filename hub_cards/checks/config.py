@@ -5,11 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import modeling_yulanmini
+from data_recipes.errors import first_line
 from data_recipes.manifest import sha256_file
 from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, read_mapping
 
-CONFIG = "config.json"
+CONFIG, GENERATION = "config.json", "generation_config.json"
 TRUST = ("trust_remote_code", "custom_pipelines", "quantization_config", "_name_or_path")
 
 
@@ -27,8 +27,12 @@ def configs_are_safe(repo: Subject) -> Iterator[Finding]:
                 yield error(place, f"'{key}' is an internal key that loads code; remove it")
             elif key in TRUST:
                 yield error(place, f"'{key}' has no place in a published config; remove it")
+        dtypes = {str(config[key]) for key in ("dtype", "torch_dtype") if key in config}
+        if len(dtypes) > 1:
+            yield error(place, f"says both {' and '.join(sorted(dtypes))} of its dtype; keep `dtype`")
         yield from _auto_map_findings(part, place, config)
-        for name in ("tokenizer_config.json", "generation_config.json"):
+        yield from _generation_findings(part)
+        for name in ("tokenizer_config.json", GENERATION):
             yield from _companion_findings(part, name)
 
 
@@ -42,6 +46,17 @@ def _companion_findings(part: Part, name: str) -> Iterator[Finding]:
     for key in _keys(content):
         if key == "auto_map" or key.endswith("_internal") or key in TRUST:
             yield error(part.place(name), f"'{key}' loads or trusts code; remove it")
+
+
+def _generation_findings(part: Part) -> Iterator[Finding]:
+    """transformers takes the generation config as it is, with no warning and no flag that it does not know."""
+    from transformers import GenerationConfig
+
+    if GENERATION in part.files:
+        try:
+            GenerationConfig.from_pretrained(part.folder).validate(strict=True)
+        except (OSError, ValueError, TypeError, AttributeError) as failure:
+            yield error(part.place(GENERATION), f"transformers does not take it ({first_line(failure)})")
 
 
 def _keys(content: Any) -> Iterator[str]:
@@ -86,6 +101,6 @@ def remote_code_is_ours(repo: Subject) -> Iterator[Finding]:
 def installed_code() -> dict[str, str]:
     """SHA-256 of the files that travel beside weights."""
     from modeling_yulanmini.checkpoint_reader import REMOTE_FILES
+    from modeling_yulanmini.checkpoint_reader import __file__ as beside
 
-    folder = Path(modeling_yulanmini.__file__).parent
-    return {name: sha256_file(folder / name) for name in REMOTE_FILES}
+    return {name: sha256_file(Path(beside).parent / name) for name in REMOTE_FILES}

@@ -5,12 +5,14 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import get_token
 
 from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, lines_of, read_json, warning
 from hub_cards.repos.files import TEXT_SUFFIXES
+from hub_cards.repos.folder import EVIDENCE, PROVENANCE_NAME
 
 SECRETS = {
     "a Hugging Face token": re.compile(rb"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
@@ -26,6 +28,7 @@ SECRETS = {
 BEGINNINGS = (b"hf_", b"gh", b"AKIA", b"ASIA", b"sk-", b"AIza", b"xox", b"PRIVATE KEY", b"://")
 HOME_FOLDER = re.compile(rb"(?:/home|/Users)/[A-Za-z0-9._-]+/|/root/|[A-Z]:\\+Users\\+")
 MACHINE_FOLDER = re.compile(rb"(?<![\w./~>\]-])/(?:tmp|mnt|var|opt|usr|srv|media|private|scratch|workspace)/[\w.-]+")
+WHOLE_PATH = re.compile(r"(?:/[\w.@+~=-]+){2,}/?|[A-Za-z]:\\[^\n]+")
 # Names that an account or a host has on many machines, and that are words of any text.
 COMMON_NAMES = {
     "root",
@@ -77,15 +80,19 @@ def texts_can_be_read(repo: Subject) -> Iterator[Finding]:
         for name in part.matching(*TEXT_SUFFIXES):
             path = part.folder / name
             try:
+                content = None
                 if name.endswith(".json"):
-                    read_json(path)
+                    content = read_json(path)
                 elif name.endswith(".jsonl"):
                     for _ in lines_of(path):
                         pass
                 elif name.endswith((".yaml", ".yml")):
-                    yaml.load(path.read_bytes(), YamlLoader)
+                    content = yaml.load(path.read_bytes(), YamlLoader)
                 elif b"\0" in path.read_bytes() or path.read_text(encoding="utf-8") is None:
                     yield error(part.place(name), "not text: it holds zero bytes")
+                if name != PROVENANCE_NAME and not is_data(repo, part, name):  # its pointers look like paths
+                    for found in dict.fromkeys(_absolute(content)):
+                        yield error(part.place(name), f"names a folder of a machine: {found}; make the path relative")
             except Unreadable as failure:
                 yield error(part.place(name), str(failure))
             except (ValueError, yaml.YAMLError, RecursionError) as failure:
@@ -104,6 +111,7 @@ def nothing_private(repo: Subject) -> Iterator[Finding]:
             if content in clean:  # each branch has a copy of code and tokenizer
                 continue
             place, path = part.place(name), part.folder / name
+            yield from in_text(name.encode(), place, words, is_data=False, first=False)
             binary = not name.endswith(TEXT_SUFFIXES)
             if binary and name.endswith(".safetensors"):  # the numbers are no text; the header is
                 with path.open("rb") as file:
@@ -121,9 +129,19 @@ def nothing_private(repo: Subject) -> Iterator[Finding]:
                 clean.add(content)
 
 
+def _absolute(content: Any) -> Iterator[str]:
+    """Texts in parsed JSON or YAML that are an absolute path, and nothing else."""
+    if isinstance(content, str):
+        if WHOLE_PATH.fullmatch(content):
+            yield content
+    elif isinstance(content, dict | list):
+        for value in [*content, *content.values()] if isinstance(content, dict) else content:
+            yield from _absolute(value)
+
+
 def is_data(repo: Subject, part: Part, name: str) -> bool:
     """Whether a file's text is that of a corpus or a model, which may speak of any folder."""
-    rows = repo.type == "dataset" and name.endswith(".jsonl") and not name.startswith("provenance/")
+    rows = repo.type == "dataset" and name.endswith(".jsonl") and not name.startswith(f"{EVIDENCE}/")
     return rows or Path(name).name in OF_DATA
 
 

@@ -53,7 +53,7 @@ def headers(repo: Subject) -> Iterator[Finding]:
         place = part.place(CARD_NAME)
         if CARD_NAME not in part.files:
             if part.name == MAIN:
-                yield error(place, "missing; a repo needs a card (yulanmini hub card)")
+                yield error(place, "missing; a repo needs a card: lay the folder out (yulanmini hub layout)")
             continue
         try:
             metadata = metadata_of(part.folder / CARD_NAME)

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from hub_cards.cards.card import trace
-from hub_cards.checks.subject import Finding, Subject, error
-from hub_cards.repos.folder import CARD_NAME, MAIN, PROVENANCE_NAME
+from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, read_mapping
+from hub_cards.repos.folder import CARD_NAME, EVIDENCE, MAIN, PROVENANCE_NAME
 
 
 def numbers_trace(repo: Subject) -> Iterator[Finding]:
@@ -19,7 +19,20 @@ def numbers_trace(repo: Subject) -> Iterator[Finding]:
             if part.name == MAIN or PROVENANCE_NAME in repo.main.files:
                 yield error(part.place(PROVENANCE_NAME), "missing: nothing says where the numbers of the card are from")
             continue
+        yield from _strays(part)
         for problem in trace(part.folder, repo.run):
             name, colon, message = problem.partition(": ")
             is_file = bool(colon) and " " not in name and "/" not in name.lstrip("/")
             yield error(part.place(name if is_file else PROVENANCE_NAME), message if is_file else problem)
+
+
+def _strays(part: Part) -> Iterator[Finding]:
+    """Files among the evidence that no number of the card is from."""
+    try:
+        recorded = read_mapping(part.folder / PROVENANCE_NAME).get("files", {})
+        known = {record["at"] for record in recorded.values()}
+    except (Unreadable, AttributeError, KeyError, TypeError):
+        return  # told by the comparison
+    for name in sorted(part.files):
+        if name.startswith(f"{EVIDENCE}/") and name not in known:
+            yield error(part.place(name), f"{PROVENANCE_NAME} does not name it: no number is from it; remove it")

@@ -16,6 +16,7 @@ from hub_cards.cards.dataset_metadata import size_category
 from hub_cards.checks.contents import in_text, private_words
 from hub_cards.checks.header import listed, metadata_of
 from hub_cards.checks.subject import Finding, Subject, Unreadable, error, read_mapping
+from hub_cards.checks.tokenizer import TOKENIZER, tokenizer_of
 from hub_cards.repos.folder import CARD_NAME, EVIDENCE
 
 CONFIG_NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -26,15 +27,21 @@ END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 PLACES = ("file", "source", "path", "location", "filename")
 ABSOLUTE = r"^(?:/|~|\\\\|[A-Za-z]:[\\/])"
 MOST_TOLD = 3
+IDS = "input_ids"
+TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary),
+)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A file of rows. `schema` is None for JSONL."""
+    """A file of rows. `schema` is None for JSONL; `ids` are the lowest and the highest token, where there are any."""
 
     rows: int
     schema: pa.Schema | None
     problems: tuple[str, ...]
+    ids: tuple[int, ...] = ()
 
 
 def rows_can_be_read(repo: Subject) -> Iterator[Finding]:
@@ -47,6 +54,7 @@ def rows_can_be_read(repo: Subject) -> Iterator[Finding]:
                 yield error(name, problem)
             bar.update((repo.folder / name).stat().st_size)
     yield from _counts_of_manifests(repo, names)
+    yield from _ids_have_words(repo, names)
 
 
 def data_files(repo: Subject) -> list[str]:
@@ -71,7 +79,7 @@ def _read(repo: Subject, name: str) -> Table:
         rows, schema = read(path, look)
     except (pa.ArrowException, OSError, ValueError, _Broken) as failure:
         return Table(look.rows, None, (*look.told, f"cannot be read past row {look.rows:,} ({first_line(failure)})"))
-    return Table(rows, schema, tuple(look.told))
+    return Table(rows, schema, tuple(look.told), (min(look.ids), max(look.ids)) if look.ids else ())
 
 
 class _Broken(Exception):
@@ -113,6 +121,7 @@ class _Look:
     def __init__(self, name: str, words: dict[str, re.Pattern[bytes]]) -> None:
         self.name, self.words = name, words
         self.rows = 0
+        self.ids: list[int] = []  # the lowest and the highest of each batch
         self.told: list[str] = []
 
     def schema(self, schema: pa.Schema) -> None:
@@ -136,13 +145,19 @@ class _Look:
             self._column(name, column.dictionary)
         elif isinstance(column, pa.ExtensionArray):
             self._column(name, column.storage)
+        elif pa.types.is_map(kind):
+            self._column(name, column.keys)
+            self._column(name, column.items)
         elif pa.types.is_struct(kind):
             for field, inside in zip(kind, column.flatten(), strict=True):
                 self._column(field.name, inside)
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             if not pa.types.is_primitive(kind.value_type):
                 self._column(name, column.flatten())
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind):
+            elif name == IDS and len(column):
+                ends = pa.compute.min_max(column.flatten())
+                self.ids = [end.as_py() for end in (ends["min"], ends["max"]) if end.is_valid] + self.ids
+        elif any(is_kind(kind) for is_kind in TEXTS):
             self._strings(name, column)
 
     def _strings(self, name: str, column: pa.Array) -> None:
@@ -193,6 +208,24 @@ def _counts_of_manifests(repo: Subject, names: list[str]) -> Iterator[Finding]:
         for name in inside:
             if recorded.get(name, repo.main.sha256(name)) != repo.main.sha256(name):
                 yield error(name, f"not the bytes that {place} records")
+
+
+def _ids_have_words(repo: Subject, names: list[str]) -> Iterator[Finding]:
+    """Every token is one of the tokenizer that goes with the rows, or that their manifest names."""
+    shipped = repo.main.below("tokenizer")
+    for name in names:
+        ids = table_of(repo, name).ids
+        beside = f"{PurePosixPath(name).parent}/{MANIFEST_NAME}"
+        size = None
+        try:
+            if TOKENIZER in shipped.files:
+                size = len(tokenizer_of(repo, shipped))
+            elif beside in repo.main.files:
+                size = read_mapping(repo.folder / beside).get("tokenizer", {}).get("vocab_size")
+        except Exception:  # a tokenizer that does not load is told by its own check
+            continue
+        if ids and isinstance(size, int) and not (ids[0] >= 0 and ids[1] < size):
+            yield error(name, f"holds the tokens {ids[0]} to {ids[1]}, the tokenizer has {size}")
 
 
 def configs_fit(repo: Subject) -> Iterator[Finding]:

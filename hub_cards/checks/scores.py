@@ -7,7 +7,7 @@ import yaml
 
 from data_recipes.errors import listed as several
 from hub_cards.cards.eval_results import FOLDER, results_of, shape_problems
-from hub_cards.checks.subject import Finding, Part, Subject, error
+from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, read_mapping
 from hub_cards.repos.folder import EVIDENCE
 from hub_cards.repos.names import registered_benchmarks
 
@@ -66,5 +66,13 @@ def _entries(place: str, content: list[Any], expected: list[dict[str, Any]] | No
 def _copies(part: Part) -> Iterator[Finding]:
     """The scores beside the weights are a copy of those that the card is made from."""
     copies = [name for name in part.files if name.startswith(f"{EVIDENCE}/") and name.endswith(f"/{SCORES}")]
-    if SCORES in part.files and copies and part.sha256(SCORES) not in {part.sha256(name) for name in copies}:
+    if SCORES in part.files and copies and _rows(part, SCORES) not in [_rows(part, name) for name in copies]:
         yield error(part.place(SCORES), f"is none of the scores that the card is made from ({several(sorted(copies))})")
+
+
+def _rows(part: Part, name: str) -> Any:
+    """What was scored; the samples beside it are text, from which the card's copy has lost any machine's paths."""
+    try:
+        return read_mapping(part.folder / name).get("rows")
+    except Unreadable:
+        return None

@@ -38,6 +38,7 @@ def tokenizers_fit(repo: Subject) -> Iterator[Finding]:
             continue
         for file, problem in repo.once("tokens", _digest(part), partial(_text_problems, tokenizer)):
             yield error(part.place(file or (TEMPLATE if TEMPLATE in part.files else TOKENIZER_CONFIG)), problem)
+        yield from _two_templates(part)
         if part.name == "tokenizer" or CONFIG not in part.files:
             continue
         try:
@@ -48,6 +49,17 @@ def tokenizers_fit(repo: Subject) -> Iterator[Finding]:
         if isinstance(config.get("vocab_size"), int) and highest >= config["vocab_size"]:
             yield error(place, f"gives the id {highest} ({word!r}), the model's vocabulary has {config['vocab_size']}")
         yield from _special_findings(part, config, tokenizer)
+
+
+def _two_templates(part: Part) -> Iterator[Finding]:
+    """Some readers take the template of the file, others that of the config."""
+    if TEMPLATE in part.files and TOKENIZER_CONFIG in part.files:
+        try:
+            inside = read_mapping(part.folder / TOKENIZER_CONFIG).get("chat_template")
+        except Unreadable:
+            return
+        if inside is not None and inside != (part.folder / TEMPLATE).read_text(encoding="utf-8"):
+            yield error(part.place(TOKENIZER_CONFIG), f"its chat_template is not that of {TEMPLATE}; remove it here")
 
 
 def tokenizer_of(repo: Subject, part: Part) -> Any:

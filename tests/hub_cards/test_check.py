@@ -223,6 +223,18 @@ CODE = {
         "tokenizer_config.json",
         "'auto_map' loads or trusts code",
     ),
+    "two dtypes": (
+        "tiny",
+        json_of("config.json", torch_dtype="float16"),
+        "config.json",
+        "says both bfloat16 and float16",
+    ),
+    "a generation config that is none": (
+        "tiny",
+        json_of("generation_config.json", max_new_tokens=-5),
+        "generation_config.json",
+        "transformers does not take it",
+    ),
     "no JSON": ("tiny", file("config.json", "{"), "config.json", "not valid JSON"),
     "a key twice": (
         "tiny",
@@ -272,6 +284,12 @@ TOKENIZERS = {
         ),
         "chat_template.jinja",
         "does not render 4 message(s) (no)",
+    ),
+    "two templates": (
+        "tiny-instruct",
+        json_of("tokenizer_config.json", chat_template="{{ messages }}"),
+        "tokenizer_config.json",
+        "its chat_template is not that of chat_template.jinja",
     ),
     "an unsafe template": (
         "tiny-instruct",

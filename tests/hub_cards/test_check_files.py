@@ -137,6 +137,25 @@ FILES = {
         "training_config.yaml",
         "mentions a folder of a machine: /home/alice/",
     ),
+    "a folder in a config": (
+        "tiny",
+        json_of("generation_config.json", _from="/corpora/mine"),
+        "generation_config.json",
+        "names a folder of a machine: /corpora/mine",
+    ),
+    "a secret in a name": ("tiny", file(f"{SECRET}.json", "{}"), f"{SECRET}.json", "holds a Hugging Face token"),
+    "evidence of no number": (
+        "tiny",
+        file("provenance/04-pretrain/more.json", "{}"),
+        "provenance/04-pretrain/more.json",
+        "no number is from it",
+    ),
+    "tokens without a word": (
+        "tiny-data",
+        with_rows(table(9)),
+        ROWS,
+        "holds the tokens 0 to 71, the tokenizer has 64",
+    ),
     "a folder in rows": (
         "tiny-data",
         with_rows(table(documents=pa.array([[{"file": "/data/mine/a.jsonl"}]] * 4))),
