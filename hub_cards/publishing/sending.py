@@ -37,7 +37,7 @@ class Sender:
 
     def make(self, change: Change) -> str:
         """A branch that is not there: filled under another name, from the repo's first commit; its commit."""
-        name = change.branch.name
+        name, commit = change.branch.name, None
         refs = self.turn.refs()
         if name not in refs.branches:
             staging, first = self.turn.staging(name), self.turn.first_commit
@@ -51,12 +51,12 @@ class Sender:
                 if failure.status == 409:
                     raise self._moved(name) from failure
                 raise
-        return self._finish(change)
+        return self._finish(change, commit)
 
     def replace(self, change: Change) -> str:
         """A branch that is there, in one commit on top of the one that was looked at; its commit."""
-        self._bring(change.branch.name, change, self._head(change), looked_at=change.head)
-        return self._finish(change)
+        commit = self._bring(change.branch.name, change, self._head(change), looked_at=change.head)
+        return self._finish(change, commit)
 
     def prepare(self, change: Change, revision: str) -> list[CommitOperationAdd]:
         """Send what the files of a change hold; HubError for one that is not what the check saw."""
@@ -112,12 +112,14 @@ class Sender:
         self.turn.refs()
         return Moved(f"{self.remote.repo_id}: {revision} was changed since it was looked at. Give the command again.")
 
-    def _finish(self, change: Change) -> str:
+    def _finish(self, change: Change, brought: str | None) -> str:
         """Tag a branch that is complete, and take away the name under which it was filled; its commit."""
         refs = self.turn.refs()
         commit = refs.branches.get(change.branch.name)
-        if commit is None or self._bring(change.branch.name, change, commit, looked_at=None) != commit:
+        if commit is None:
             raise self._moved(change.branch.name)
+        if commit != brought:  # somebody has made it, or we have and the answer was lost
+            self._bring(change.branch.name, change, commit, looked_at=None)
         self._tag(change, commit, refs)
         if self.turn.staging(change.branch.name) in refs.branches:
             self.turn.delete(self.turn.staging(change.branch.name))

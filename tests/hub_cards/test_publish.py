@@ -2,16 +2,16 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hub_clients import point_at
 
+from data_recipes.errors import error_line
 from hub_cards.checks.check import check_repo
 from hub_cards.loopback.hub import LoopbackHub
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from yulanmini import cli
 
 
 @pytest.fixture
@@ -20,19 +20,33 @@ def hub():
         yield server
 
 
-@pytest.fixture
-def command(hub, tmp_path):
-    """A function that runs `yulanmini hub ...` with nothing of this machine's account."""
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
 
-    def call(*arguments: str | Path, token: str | None = None) -> subprocess.CompletedProcess:
-        environment = hub.environment(tmp_path / "hf", token=token) | {"PYTHONPATH": str(REPOSITORY)}
-        return subprocess.run(
-            [sys.executable, "-m", "yulanmini.cli", "hub", *map(str, arguments)],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=100,
-        )
+
+@pytest.fixture
+def command(hub, tmp_path, monkeypatch, capsys):
+    """A function that runs `yulanmini hub ...` in this process, which has imported what it needs, with nothing of this
+    machine's account."""
+    point_at(monkeypatch, hub.url, tmp_path / "cache")
+
+    def call(*arguments: str | Path, token: str | None = None) -> Done:
+        monkeypatch.setenv("HF_TOKEN", hub.token if token is None else token)
+        capsys.readouterr()
+        code, message = 0, ""
+        try:
+            cli.run(["hub", *map(str, arguments)])
+        except SystemExit as stop:
+            code = stop.code
+        except Exception as error:
+            if not cli.is_bad_input(error):
+                raise
+            code, message = 2, error_line(error)
+        out, err = capsys.readouterr()
+        return Done(code, out, err + message)
 
     return call
 

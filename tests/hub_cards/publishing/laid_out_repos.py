@@ -50,29 +50,35 @@ def lay_out_checkpoints(
     return finish(folder, "model", name, phases)
 
 
-def lay_out_data(folder: Path, *, files: int = 3, name: str = "someone/tiny", card: str = "") -> Repo:
+def lay_out_data(
+    folder: Path, *, version: str = "first", files: int = 3, name: str = "someone/tiny", card: str = ""
+) -> Repo:
     """A data set of some files in folders."""
     for number in range(files):
         path = folder / "data" / f"phase-{number:02d}" / "rows.parquet"
         path.parent.mkdir(parents=True)
-        path.write_bytes(f"rows {number}".encode() + bytes(40))
+        path.write_bytes(f"rows {number} {version}".encode() + bytes(40))
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# data\n{card}\n")
     return finish(folder, "dataset", name, ())
 
 
-def lay_out_model(folder: Path, *, name: str = "someone/tiny", card: str = "") -> Repo:
+def lay_out_model(
+    folder: Path, *, version: str = "first", shards: int = 1, name: str = "someone/tiny", card: str = ""
+) -> Repo:
     """A model of one branch."""
-    write_model(folder, "merged", shards=2)
+    write_model(folder, f"merged {version}", shards=shards)
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# model\n{card}\n")
     return finish(folder, "model", name, ())
 
 
-def lay_out_run(folder: Path) -> dict[str, Repo]:
+def lay_out_run(folder: Path, *, version: str = "first", shards: int = 1) -> dict[str, Repo]:
     """The repos of a run, by their ids."""
+    model, checkpoints, data = "someone/tiny", "someone/tiny-checkpoints", "someone/tiny-data"
+    made = {"version": version, "shards": shards}
     return {
-        "someone/tiny": lay_out_model(folder / "tiny", card="From someone/tiny-data by someone/tiny-checkpoints."),
-        "someone/tiny-checkpoints": lay_out_checkpoints(folder / "tiny-checkpoints", card="See someone/tiny-data."),
-        "someone/tiny-data": lay_out_data(folder / "tiny-data", card="For someone/tiny."),
+        model: lay_out_model(folder / "tiny", card=f"From {data} by {checkpoints}.", **made),
+        checkpoints: lay_out_checkpoints(folder / "tiny-checkpoints", card=f"See {data}.", **made),
+        data: lay_out_data(folder / "tiny-data", card=f"For {model}.", version=version),
     }
 
 

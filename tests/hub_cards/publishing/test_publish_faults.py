@@ -26,16 +26,21 @@ def run(tmp_path_factory):
     return lay_out_run(tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="module")
+def second_run(tmp_path_factory):
+    """The same repos with other contents, the weights in more files."""
+    return lay_out_run(tmp_path_factory.mktemp("second-run"), version="second", shards=3)
+
+
 @pytest.fixture
-def watched(hub, api, run, monkeypatch):
+def watched(hub, api, run):
     """The Hub, which looks after every request whether the promise holds."""
-    monkeypatch.setattr(remote, "SILENCE_SECONDS", 0.25)
     hub.listener = Promise({(repo.type, repo_id): [wanted(repo)] for repo_id, repo in run.items()})
     return hub
 
 
-def publish_all(run, api):
-    return publish_run(run, Asked(), title="tiny", api=api, progress=False)
+def publish_all(run, api, asked=None):
+    return publish_run(run, asked or Asked(), title="tiny", api=api, progress=False)
 
 
 def assert_all_complete(hub: LoopbackHub, run) -> None:
@@ -46,21 +51,31 @@ def assert_all_complete(hub: LoopbackHub, run) -> None:
     assert not hub.problems, hub.problems[0]
 
 
-def fail_and_go_on(hub, api, run, fault, *, passes: bool):
+def fail_and_go_on(hub, api, run, fault, *, passes: bool, asked=None):
     """One publication under a fault, and one after it: the first may end with a message, the second is complete."""
-    try:
-        publish_all(run, api)
-    except HubError as error:
-        message = str(error)
+    with pytest.MonkeyPatch.context() as patch:
+        if fault.kind == "silence":
+            patch.setattr(remote, "SILENCE_SECONDS", 0.5)
+        message = message_of(run, api, asked)
+    if message:
         assert "The same command" in message or "token" in message, message
         assert message.count("\n") <= 2
         assert hub.token not in message
         assert not passes, message
     hub.heals()
     assert not hub.problems, hub.problems[0]
-    publish_all(run, api)
+    publish_all(run, api, asked)
     assert_all_complete(hub, run)
     assert fault.struck > 0
+
+
+def message_of(run, api, asked) -> str:
+    """How a publication ends; empty where it is complete."""
+    try:
+        publish_all(run, api, asked)
+    except HubError as error:
+        return str(error)
+    return ""
 
 
 def test_these_are_all_endpoints(watched, api, run):
@@ -121,3 +136,36 @@ def test_faults_in_passing_at_all_endpoints_are_got_over_in_the_same_run(watched
     publish_all(run, api)
     assert_all_complete(watched, run)
     assert sum(fault.struck for fault in faults) > len(faults) // 2
+
+
+# What replacing a version asks for: other requests than a new one, and branches that are seen meanwhile.
+REPLACING = (
+    "settings",
+    "refs",
+    "tree",
+    "create-branch",
+    "preupload",
+    "lfs-upload",
+    "commit",
+    "delete-tag",
+    "create-tag",
+)
+REPLACING_CASES = [(endpoint, kind) for endpoint in REPLACING for kind in KINDS if kind != "silence"]
+REPLACING_CHOSEN = [("settings", "403"), ("commit", "crash"), ("delete-tag", "lost"), ("create-tag", "500")]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [
+        pytest.param(*case, marks=[] if case in REPLACING_CHOSEN else [pytest.mark.slow], id="-".join(case))
+        for case in REPLACING_CASES
+    ],
+)
+def test_a_version_is_replaced_under_a_fault_branch_by_branch(watched, api, run, second_run, endpoint, kind):
+    publish_all(run, api)
+    versions = {(repo.type, name): [wanted(repo), wanted(second_run[name])] for name, repo in run.items()}
+    watched.listener = Promise(versions)
+    after = 0 if endpoint == "settings" else random.Random(f"{endpoint} {kind}").randrange(4)
+    fault = watched.breaks(kind, endpoint, after=after, seconds=SHORT.get(kind, 1))
+    fail_and_go_on(watched, api, second_run, fault, passes=False, asked=Asked(private=True))
+    assert all(watched.repo(repo.type, name).private for name, repo in run.items())

@@ -49,27 +49,35 @@ def run_until_killed(hub, folder, tmp_path, promise, killer) -> int:
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_publication_killed_at_any_moment_goes_on_when_it_is_started_again(hub, tmp_path, kills):
-    """Some two hundred requests make up the whole publication; a kill comes after a few or after many."""
-    run = lay_out_run(tmp_path / "run")
-    promise = Promise({(repo.type, repo_id): [wanted(repo)] for repo_id, repo in run.items()})
+    """A new run, and then other contents over it, each killed at so many moments: after a few requests, or many."""
     chance = random.Random(kills)
-    killed = 0
-    for _ in range(kills):
-        killer = Killer(chance.randrange(5, 60), chance.random() * 0.02)
-        killed += run_until_killed(hub, tmp_path / "run", tmp_path, promise, killer) != 0
+    versions: dict[tuple[str, str], list] = {}
+    killed, sent = 0, 0
+    for version, shards in (("first", 1), ("second", 3)):
+        run = lay_out_run(tmp_path / version, version=version, shards=shards)
+        for repo_id, repo in run.items():
+            versions.setdefault((repo.type, repo_id), []).append(wanted(repo))
+        promise = Promise(versions)
+        for _ in range(kills // 2):
+            killer = Killer(chance.randrange(5, 60), chance.random() * 0.02)
+            killed += run_until_killed(hub, tmp_path / version, tmp_path, promise, killer) != 0
+        assert run_until_killed(hub, tmp_path / version, tmp_path, promise, Killer(10**9, 0)) == 0
+        for repo_id, repo in run.items():
+            assert_complete(hub, repo_id, repo)
+        assert not hub.problems, hub.problems[0]
+        sent += len(large_contents(run))
     assert killed >= kills // 2
-    assert run_until_killed(hub, tmp_path / "run", tmp_path, promise, Killer(10**9, 0)) == 0
-    for repo_id, repo in run.items():
-        assert_complete(hub, repo_id, repo)
-    assert not hub.problems, hub.problems[0]
-    # Of one repo at a time, contents that have arrived are not sent again, but for those that a kill met on their way.
-    large = (".safetensors", ".parquet")
-    contents = {
+    # What has arrived is not sent again, but for what a kill met on its way.
+    uploads = [request for request in hub.requests if request.endpoint == "lfs-upload"]
+    assert len(uploads) <= sent + 5 * killed
+
+
+def large_contents(run) -> set[tuple[str, str]]:
+    """What the repos of a run hold in large files."""
+    return {
         (repo_id, file.sha256)
         for repo_id, repo in run.items()
         for branch in repo.branches
         for path, file in branch.files.items()
-        if path.endswith(large)
+        if path.endswith((".safetensors", ".parquet"))
     }
-    uploads = [request.path for request in hub.requests if request.endpoint == "lfs-upload"]
-    assert len(uploads) <= len(contents) + 5 * killed
