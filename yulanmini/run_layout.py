@@ -14,6 +14,9 @@ SCORES, HUB = "09-scores", "10-hub"
 # What `07-dpo` learns from: answers of the model of `06-sft`, the right ones preferred.
 PAIRS, PAIRS_FILE, PROMPTS_FILE = "07-pairs", "pairs.jsonl", "prompts.jsonl"
 
+# What came of publishing the repos of `10-hub` to a Hub in the same process, and their cards for a browser.
+REHEARSAL_FILE, CARD_PAGES = "rehearsal.json", "cards"
+
 # The stages in order: folder, and what a reader calls it.
 STAGES = {
     "corpus": (CORPUS, "Corpus"),

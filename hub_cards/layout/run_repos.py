@@ -26,7 +26,7 @@ from data_recipes.recipes.phases import phase_key
 from data_recipes.rows.layout import SOURCES_NAME
 from hub_cards.cards.card import write_card
 from hub_cards.cards.eval_results import write_eval_results
-from hub_cards.cards.evidence import Figures, load
+from hub_cards.cards.evidence import Figures, copied_text, load
 from hub_cards.cards.model_card import parent_role
 from hub_cards.cards.settings import settings_of_run
 from hub_cards.checks.check import check_repo
@@ -192,7 +192,8 @@ def write_scores(run: RunFiles, repo: Path, model: str, repo_id: str) -> None:
     """scores.json as it is, and in the Hub's form; nothing where the model was not scored."""
     scores = run.root / run.scores_file(model)
     if scores.is_file():
-        files.copy_text(scores, repo / "scores.json", run=run.root)
+        # The same text as the copy that the card is made from.
+        (repo / "scores.json").write_text(copied_text(scores, run.root)[0], encoding="utf-8", newline="")
         url = f"https://huggingface.co/{repo_id}/blob/main/scores.json"
         write_eval_results(repo / "scores.json", repo, source_url=url)
 

@@ -218,6 +218,15 @@ def test_write_report_writes_both_files_with_the_same_figures(run: Path) -> None
     assert json.loads(figures.read_text()) == json.loads(json.dumps(collect(run)))
     assert page.stat().st_size < 1_500_000
     assert not list(run.glob(".report*"))
+    # A browser can open each card that the page links to, and come back.
+    for repo in collect(run)["hub"]["repos"]:
+        assert f'href="{repo["page"]}"' in page.read_text()
+        card = (run / repo["page"]).read_text()
+        base = re.search(r'<base href="([^"]+)">', card)[1]
+        place = (run / "cards" / base).resolve()
+        assert place == (run / repo["folder"]).resolve()
+        assert (place / re.search(r'href="([^"]+report\.html)"', card)[1]).resolve() == page.resolve()
+        assert "<h1>A card</h1>" in card
     # A second writing replaces the first, and the report does not report on itself.
     before = figures.read_text()
     write_report(run)
@@ -231,7 +240,7 @@ def test_page_nests_and_needs_nothing_from_outside(page: str) -> None:
     assert not {"link", "img", "iframe", "object"} & set(outline.elements)
     assert not re.search(r"url\(|@import|https?://|fetch\(|XMLHttpRequest", page)
     local = {reference for reference in outline.references if not reference.startswith("#")}
-    assert local == {"report.json"}
+    assert local == {"report.json", *(f"cards/{name}.html" for name in ("yulanmini-tiny", "yulanmini-tiny-instruct"))}
 
 
 def test_identities_are_unique_and_every_link_has_its_target(page: str) -> None:

@@ -15,7 +15,19 @@ from yulanmini.errors import RunError
 from yulanmini.report.reading import RunFolder, finite, mean
 from yulanmini.report.training_curves import heldout, pretraining, tuning
 from yulanmini.report.training_figures import PANELS
-from yulanmini.run_layout import CORPUS, DATA, HUB, MERGED, MODELS, PRETRAIN, SCORES, STAGES, TIMINGS_FILE
+from yulanmini.run_layout import (
+    CARD_PAGES,
+    CORPUS,
+    DATA,
+    HUB,
+    MERGED,
+    MODELS,
+    PRETRAIN,
+    REHEARSAL_FILE,
+    SCORES,
+    STAGES,
+    TIMINGS_FILE,
+)
 
 SCHEMA_VERSION = 1
 
@@ -182,11 +194,22 @@ def scores(folder: RunFolder) -> dict[str, Any] | None:
 
 
 def hub(folder: RunFolder, manifest: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The folders laid out as Hub repositories."""
+    """The folders laid out as Hub repositories, the page of each one's card, and what a rehearsal found."""
     if manifest is None:
         return None
-    cards = sorted((folder.root / HUB).rglob("README.md"))
-    return {"repos": [card.parent.relative_to(folder.root).as_posix() for card in cards], "counts": manifest["counts"]}
+    repos = sorted(card.parent for card in (folder.root / HUB).glob("*/*/README.md"))
+    return {
+        "repos": [
+            {
+                "repo": f"{repo.parent.name}/{repo.name}",
+                "folder": repo.relative_to(folder.root).as_posix(),
+                "page": f"{CARD_PAGES}/{repo.name}.html",
+            }
+            for repo in repos
+        ],
+        "rehearsal": (folder.json(f"{HUB}/{REHEARSAL_FILE}") or {}).get("checks"),
+        "counts": manifest["counts"],
+    }
 
 
 def provenance(folder: RunFolder, manifests: dict[str, Any]) -> dict[str, Any]:

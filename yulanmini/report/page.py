@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from data_recipes.files import write_whole
+from hub_cards.cards.as_html import card_html
 from yulanmini.report import scores, sections, units
 from yulanmini.report.collect import collect, collect_training
 from yulanmini.report.curriculum_figures import heldout_figure, mixture_figure
@@ -22,15 +23,29 @@ PLAIN = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "−0123456789")
 
 
 def write_report(run: Path) -> tuple[Path, Path]:
-    """Write `report.html` and `report.json` into `run`, each whole or not at all; returns the two paths.
+    """Write `report.html`, `report.json` and the pages of cards into `run`, each whole or not at all; returns the first
+    two paths.
 
     Raises RunError when `run` is not a folder, OSError when it cannot be written to.
     """
     report = collect(run)
     html, figures = Path(run) / "report.html", Path(run) / "report.json"
+    write_card_pages(Path(run), report["hub"]["repos"] if report["hub"] else [])
     write_whole(figures, json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
     write_whole(html, render(report))
     return html, figures
+
+
+def write_card_pages(run: Path, repos: list[dict[str, str]]) -> None:
+    """The card of each repo as a page, so that a browser shows it."""
+    to_run = "../" * 3  # from a repo, where a card's pictures are: the base of its links
+    pages = {repo["repo"]: to_run + repo["page"] for repo in repos}
+    for repo in repos:
+        header, body = card_html((run / repo["folder"] / "README.md").read_text(encoding="utf-8"), pages)
+        page = run / repo["page"]
+        page.parent.mkdir(exist_ok=True)
+        values = {"repo": repo["repo"], "base": f"../{repo['folder']}/", "to_run": to_run, "header": header}
+        write_whole(page, filled("card", **values, body=Markup(body)))
 
 
 def write_training_report(run: Path, out: Path | None = None) -> Path:

@@ -4,6 +4,7 @@ A stage's folder appears whole, with a manifest (data_recipes/manifest.py). Only
 as it goes; its manifest comes last.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from yulanmini.run_layout import (
     PAIRS_FILE,
     PRETRAIN,
     PROMPTS_FILE,
+    REHEARSAL_FILE,
     SCORES,
     SFT,
     TOKENIZER,
@@ -322,13 +324,31 @@ def publish(run: Run) -> None:
 
     with whole_folder(run.folder(HUB)) as partial:
         repos = publish_local(card_files(run.out), partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
+        checks = rehearse_repos({repo.folder.relative_to(partial).as_posix(): repo.folder for repo in repos}, partial)
         write_manifest(
             partial,
             kind="hub-repos",
             inputs=run.fingerprints(scores=SCORES),
             config={"namespace": NAMESPACE},
-            counts={"repos": len(repos)},
+            counts={"repos": len(repos), "loaded_back": checks},
         )
+
+
+def rehearse_repos(repos: dict[str, Path], folder: Path) -> int:
+    """Publish laid-out repos to a Hub in this process and load them back; what was compared goes into `folder`."""
+    from data_recipes.errors import listed
+    from hub_cards.errors import HubError
+    from hub_cards.rehearsal.check import summed
+    from hub_cards.rehearsal.rehearse import rehearse
+
+    checks = list(rehearse(repos, title=next(iter(repos)).partition("/")[2]))
+    wrong = [f"{check.repo}, {check.what}, {check.how}: {check.problem}" for check in checks if check.problem]
+    if wrong:
+        raise HubError(f"the repos do not come back from a Hub as they were laid out:\n{listed(wrong)}")
+    # Without the times, so that two runs have the same file.
+    rows = [{name: row[name] for name in ("repo", "how", "tried", "compared")} for row in summed(checks)]
+    (folder / REHEARSAL_FILE).write_text(json.dumps({"checks": rows}, indent=2) + "\n", encoding="utf-8")
+    return len(checks)
 
 
 STAGES = (
@@ -347,5 +367,5 @@ STAGES = (
     Stage("dpo", DPO, "preferences: its right answers before its wrong ones", prefer),
     Stage("on-policy", ON_POLICY, "its own answers, rewarded where they are right", reward),
     Stage("scores", SCORES, "held-out bits per byte, unseen problems, samples", score),
-    Stage("hub", HUB, "model and dataset cards, folders laid out as Hub repos", publish),
+    Stage("hub", HUB, "cards, folders laid out as Hub repos, published to a Hub here and loaded back", publish),
 )
