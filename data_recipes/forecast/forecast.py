@@ -47,6 +47,7 @@ class Expected:
     needed: int = 0
     needed_with_before: int = 0
     drawn_before: int = 0
+    furthest: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class SourceForecast:
     """One source: tokens `drawn` into rows, `tokenised` with the look-ahead, and the bytes that follow.
 
     `size`: tokens of the whole source, None while unknown. `before`: tokens that phases before those asked for draw;
-    `tokenised_with_before`: with them.
+    `tokenised_with_before`: with them. `furthest`: how far the last phase to draw from it gets, all before it included
+    and a branch (26-4k) left out of what does not come after it.
     """
 
     expected: Expected
@@ -85,6 +87,7 @@ class SourceForecast:
     drawn: int
     tokenised: int
     before: int
+    furthest: int
     tokenised_with_before: int
     text_bytes: int
     text_bytes_with_before: int
@@ -92,11 +95,12 @@ class SourceForecast:
     store_bytes: int
     store_bytes_with_before: int
     row_bytes: int
+    documents: int
 
     @property
     def epochs(self) -> float | None:
         """How often the source is gone through, the phases before included; None while its size is unknown."""
-        return (self.before + self.drawn) / self.size if self.size else None
+        return self.furthest / self.size if self.size else None
 
 
 def forecast(
@@ -194,9 +198,12 @@ def _count(expected: Mapping[str, Expected], mixes: Sequence[PlannedMix], chain:
     for key, (_, needed) in tokens_needed(chain).items():
         expected[key].needed_with_before = needed
     mine = {item.recipe.key for item in mixes}
-    for item, _, store, _, tokens in planned_tokens(chain):
-        if item.recipe.key not in mine:
-            expected[store.key].drawn_before += tokens
+    for item, _, store, before, tokens in planned_tokens(chain):
+        one = expected[store.key]
+        if item.recipe.key in mine:
+            one.furthest = max(one.furthest, before + tokens)
+        else:
+            one.drawn_before += tokens
 
 
 def _of_source(one: Expected, figures: Figures, token_bytes: int) -> SourceForecast:
@@ -227,6 +234,7 @@ def _of_source(one: Expected, figures: Figures, token_bytes: int) -> SourceForec
         drawn=one.drawn,
         tokenised=tokenised,
         before=one.drawn_before,
+        furthest=one.furthest,
         tokenised_with_before=with_before,
         text_bytes=round(tokenised * per_token / kept),
         text_bytes_with_before=round(with_before * per_token / kept),
@@ -234,6 +242,7 @@ def _of_source(one: Expected, figures: Figures, token_bytes: int) -> SourceForec
         store_bytes=_store_bytes(tokenised, per_document, unit, token_bytes),
         store_bytes_with_before=_store_bytes(with_before, per_document, unit, token_bytes),
         row_bytes=round(4 * one.drawn + DOCUMENT_BYTES * segments + ROW_BYTES * one.rows),
+        documents=round(one.drawn / per_document),
     )
 
 

@@ -218,7 +218,9 @@ def check_epochs(planned: Sequence[PlannedMix]) -> None:
     """`DataError` that lists them when a subset would take its source through more epochs than it allows."""
     short = []
     for item, subset, store, before, tokens in planned_tokens(planned):
-        cap, size = subset.max_epochs, size_of(store)
+        cap = subset.max_epochs
+        # Asked after each round of tokenising: only what is capped is worth counting.
+        size = None if cap is None else size_of(store)
         if cap is not None and size is not None and tokens > cap * size - before:
             left = f"{'' if store.complete else 'about '}{max(0, cap * size - before):,}"
             epochs = f"{cap} epoch{'s' if cap > 1 else ''}"

@@ -128,11 +128,11 @@ def long_documents(store: StoredTokens, start: int, stop: int, long: int) -> Spa
 
 def _document_ends(store: StoredTokens, start: int, stop: int) -> Iterator[tuple[int, np.ndarray]]:
     """Unit by unit, where the unit begins in the stream and where each of its documents ends."""
-    while start < stop:
-        unit, inside, room = (int(column[0]) for column in locate(store, np.array([start], dtype=np.int64)))
-        begin = start - inside
+    if start >= stop:
+        return
+    units = split_by_unit(store, _one(start, stop))
+    for unit, begin in zip(units.unit.tolist(), units.unit_begin.tolist(), strict=True):
         yield begin, np.asarray(store.documents_of(unit)[0]) + begin
-        start += room
 
 
 @dataclass(frozen=True)
@@ -148,21 +148,16 @@ class UnitSpans:
 
 def split_by_unit(store: StoredTokens, spans: Spans) -> UnitSpans:
     """The spans unit by unit, in order."""
-    span = np.arange(len(spans.start), dtype=np.int64)
-    start, left = spans.start, spans.lengths
-    found = []
-    # Each round cuts off what lies in the first unit of all spans at once: as many rounds as the longest spans units.
-    while len(span):
-        unit, inside, room = locate(store, start)
-        taken = np.minimum(left, room)
-        found.append((span, unit, inside, inside + taken, start - inside))
-        more = left > taken
-        span, start, left = span[more], (start + taken)[more], (left - taken)[more]
-    if not found:
-        return UnitSpans(*(np.empty(0, np.int64) for _ in range(5)))
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
-    order = np.argsort(columns[0], kind="stable")
-    return UnitSpans(*(column[order] for column in columns))
+    first, last = _places(store, spans.start), _places(store, spans.stop - 1)
+    counts = last - first + 1
+    span = np.repeat(np.arange(len(counts)), counts)
+    place = np.repeat(first - np.cumsum(counts) + counts, counts) + np.arange(len(span))
+    unit, begin, end = _units_at(store, place)
+    start, stop = np.maximum(spans.start[span], begin) - begin, np.minimum(spans.stop[span], end) - begin
+    columns = [span, unit, start, stop, begin]
+    if (begin == end).any():  # a unit without any token, in the middle of a span
+        columns = [column[begin < end] for column in columns]
+    return UnitSpans(*columns)
 
 
 def count_documents(store: StoredTokens, spans: Spans) -> int:
@@ -247,20 +242,34 @@ def unit_ends(store: StoredTokens, epoch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def locate(store: StoredTokens, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each position of the stream: the unit, the token in it, and how many tokens follow in that unit."""
+    unit, begin, end = _units_at(store, _places(store, positions))
+    return unit, positions - begin, end - positions
+
+
+def _places(store: StoredTokens, positions: np.ndarray) -> np.ndarray:
+    """Which of the stream's units each position is in, counted from its beginning through all epochs (int64)."""
     # Every epoch has the same length, though its units come in another order; an unfinished source has no second one.
-    if store.complete:
-        epochs, offsets = np.divmod(positions, int(unit_ends(store, 0)[1][-1]))
-    else:
-        epochs, offsets = np.zeros_like(positions), positions
-    unit = np.empty_like(positions)
-    inside = np.empty_like(positions)
-    room = np.empty_like(positions)
+    if not store.complete:
+        return np.searchsorted(unit_ends(store, 0)[1], positions, side="right")
+    order, ends = unit_ends(store, 0)
+    epochs, offsets = np.divmod(positions, int(ends[-1]))
+    places = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        places[here] = epoch * len(order) + np.searchsorted(unit_ends(store, int(epoch))[1], offsets[here], "right")
+    return places
+
+
+def _units_at(store: StoredTokens, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The units at these places of the stream, and where each begins and ends in it (int64)."""
+    order, ends = unit_ends(store, 0)
+    epochs, inside = np.divmod(places, len(order)) if store.complete else (np.zeros_like(places), places)
+    unit, begin, end = (np.empty_like(places) for _ in range(3))
     for epoch in np.unique(epochs):
         order, ends = unit_ends(store, int(epoch))
         here = epochs == epoch
-        place = np.searchsorted(ends, offsets[here], side="right")
-        sizes = np.diff(ends, prepend=0)
+        place = inside[here]
         unit[here] = order[place]
-        inside[here] = offsets[here] - (ends - sizes)[place]
-        room[here] = ends[place] - offsets[here]
-    return unit, inside, room
+        end[here] = ends[place] + epoch * ends[-1]
+        begin[here] = np.where(place > 0, ends[place - 1], 0) + epoch * ends[-1]
+    return unit, begin, end

@@ -60,6 +60,8 @@ class HubSupply(Supply):
         self._open: dict[int, Lane] = {}
         # By lane, the places where its pieces begin.
         self._places = [{0: Place()} for _ in self._lanes]
+        # The first piece of each lane that has nothing any more.
+        self._ended: dict[int, int] = {}
 
     @classmethod
     def find(cls, source: Source, *, seed: int = 0) -> "HubSupply":
@@ -74,8 +76,7 @@ class HubSupply(Supply):
         if isinstance(self.shards, TableShards):
             rows = [sum(self.shards.lengths[shard] for shard in lane) for lane in self._lanes]
             return self.streams * max(count // UNIT_ROWS + 1 for count in rows)
-        ends = [[piece for piece, place in places.items() if place.ended] for places in self._places]
-        return self.streams * max(map(min, ends)) if all(ends) else None
+        return self.streams * max(self._ended.values()) if len(self._ended) == self.streams else None
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         piece, lane = divmod(number, self.streams)
@@ -83,7 +84,7 @@ class HubSupply(Supply):
             stream = self._at(lane, piece)
             texts = texts_of_rows(self.source, stream.take(UNIT_ROWS), drops)
             yield from batches((shard, row, text) for (shard, row), text in texts)
-            self._places[lane][piece + 1] = stream.place
+            self._begins(lane, piece + 1, stream.place)
             self._open[lane] = stream
 
     def _at(self, lane: int, piece: int) -> Lane:
@@ -101,8 +102,13 @@ class HubSupply(Supply):
         for skipped in range(known, piece):
             for _ in stream.take(UNIT_ROWS):
                 pass
-            self._places[lane][skipped + 1] = stream.place
+            self._begins(lane, skipped + 1, stream.place)
         return stream
+
+    def _begins(self, lane: int, piece: int, place: Place) -> None:
+        self._places[lane][piece] = place
+        if place.ended:
+            self._ended[lane] = min(piece, self._ended.get(lane, piece))
 
     def place_after(self, number: int) -> dict[str, Any]:
         piece, lane = divmod(number, self.streams)
@@ -110,7 +116,7 @@ class HubSupply(Supply):
 
     def continue_after(self, number: int, place: Mapping[str, Any]) -> None:
         piece, lane = divmod(number, self.streams)
-        self._places[lane][piece + 1] = Place(**place)
+        self._begins(lane, piece + 1, Place(**place))
 
     def documents(self, file_name: str, rows: Collection[int]) -> dict[int, str]:
         """The texts of these rows of a file, without those that do not exist."""

@@ -9,9 +9,9 @@ processes that share a store makes it.
 
 import math
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,8 @@ MEASURED_UNITS = 32
 # 32 MiB of zstandard are seldom more than this.
 TOKENS_OF_LARGE_UNIT = 32 * 2**20
 MARGIN = 1.02
+# Units in the queue for each worker.
+QUEUED_UNITS = 4
 
 
 def store_label(source: Source) -> str:
@@ -61,6 +63,9 @@ class TokenStore(StoredTokens):
     records: dict[int, UnitRecord] = field(default_factory=dict)
     ends: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
+    # Of a source that is read in order: the first units, in whole rounds, of which the tokens are counted.
+    _counted: int = 0
+    _held: int = 0
     # A task that only makes units need not read the records of all others.
     look: InitVar[bool] = True
 
@@ -138,20 +143,30 @@ class TokenStore(StoredTokens):
         First a few, by which the number of the others is estimated. Each round follows from the units of the rounds
         before it alone: the same ones are tokenised whoever does it, stopped in between or not.
         """
+        if self.sequential:
+            return self._next_of_streams(tokens)
         order = self.unit_order(0)
-        count = self.supply.streams if self.sequential else min(MEASURED_UNITS, max(1, tokens // TOKENS_OF_LARGE_UNIT))
+        count = min(MEASURED_UNITS, max(1, tokens // TOKENS_OF_LARGE_UNIT))
         while tokens > 0:
-            if self.sequential and not self.complete:
-                order = np.arange(count)
             missing = [int(number) for number in order[:count] if int(number) not in self.records]
             if missing:
                 return missing
             held = sum(self.records[int(number)].tokens for number in order[:count])
-            if held >= tokens or self.complete or (not self.sequential and count >= len(order)):
+            if held >= tokens or count >= len(order):
                 break
-            # Of streams one unit each: that all have ended shows at the end of such a round.
-            more = self.supply.streams if self.sequential else _estimate(count, held, tokens)
-            count += more
+            count += _estimate(count, held, tokens)
+        return []
+
+    def _next_of_streams(self, tokens: int) -> list[int]:
+        """One unit of each stream: that all have ended shows at the end of such a round."""
+        # Counted from where the last call has stopped: a source of 20,000 units has thousands of rounds.
+        while self._held < tokens and not self.complete:
+            row = range(self._counted, self._counted + self.supply.streams)
+            missing = [number for number in row if number not in self.records]
+            if missing:
+                return missing
+            self._held += sum(self.records[number].tokens for number in row)
+            self._counted = row.stop
         return []
 
     def _keep(self, number: int, record: UnitRecord) -> None:
@@ -251,10 +266,15 @@ def fill_stores(needs: Needs, *, workers: int, progress: bool, after_round: Call
         tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=None if progress else True) as bar,
     ):
         while units := wanted_units(needs):
-            futures = [pool.submit(store.tokenise_unit, number) for store, number in units]
+            # No more in the queue than keeps the workers busy: 150,000 futures would take more memory than the rest.
+            futures: deque[Future[UnitRecord]] = deque()
             try:
-                for future in futures:
-                    bar.update(future.result().tokens)
+                for store, number in units:
+                    futures.append(pool.submit(store.tokenise_unit, number))
+                    if len(futures) > QUEUED_UNITS * max(1, workers):
+                        bar.update(futures.popleft().result().tokens)
+                while futures:
+                    bar.update(futures.popleft().result().tokens)
             except BaseException:
                 for future in futures:
                     future.cancel()

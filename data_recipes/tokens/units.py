@@ -29,9 +29,12 @@ from data_recipes.manifest import fingerprint_of
 MAPPED_FILES = 128
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """A finished unit: counts, and its files. `place`: where it ended in a source that is read in order."""
+    """A finished unit: counts, and its files. `place`: where it ended in a source that is read in order.
+
+    Of a curriculum's sources 150,000 are held at the same time.
+    """
 
     tokens: int
     documents: int

@@ -1,5 +1,7 @@
 """Quotas and the order of rows."""
 
+from fractions import Fraction
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,3 +49,24 @@ def test_permutation_never_changes():
     assert permutation(8, 12345).tolist() == [2, 6, 0, 3, 1, 5, 7, 4]
     assert sorted(permutation(1000, 7).tolist()) == list(range(1000))
     assert mix64(np.arange(2, dtype=np.uint64), 0).tolist() == [16294208416658607535, 7960286522194355700]
+
+
+def chairman(counts: list[int]) -> list[int]:
+    """Tijdeman's rule as he states it, subset by subset for every row, in exact numbers."""
+    total, subsets = sum(counts), [place for place, count in enumerate(counts) if count]
+    if len(subsets) == 1:
+        return subsets * total
+    scale, given_so_far, order = 2 * len(subsets) - 2, dict.fromkeys(subsets, 0), []
+    for row in range(1, total + 1):
+        deficits = {one: counts[one] * row - total * given_so_far[one] for one in subsets}
+        due = [one for one in subsets if deficits[one] * scale >= total]
+        best = min(due, key=lambda one: (Fraction((scale - 1) * total - scale * deficits[one], counts[one]), one))
+        given_so_far[best] += 1
+        order.append(best)
+    return order
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.one_of(st.integers(0, 3), st.integers(0, 60)), min_size=1, max_size=12).filter(any))
+def test_the_order_is_tijdemans(counts):
+    assert interleave(counts).tolist() == chairman(counts)
