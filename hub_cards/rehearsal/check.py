@@ -49,4 +49,5 @@ def summed(checks: list[Check]) -> list[dict[str, Any]]:
         counts = row.setdefault("compared", {})
         for unit, count in check.compared.items():
             counts[unit] = counts.get(unit, 0) + count
-    return list(rows.values())
+    repos = list(dict.fromkeys(repo for repo, _ in rows))
+    return sorted(rows.values(), key=lambda row: repos.index(row["repo"]))

@@ -120,7 +120,7 @@ def rehearse(
         emit_json({"rehearsed": True, "right": not wrong, "checks": [asdict(check) for check in checks]})
     else:
         rows = [
-            {**row, "compared": ", ".join(f"{count:,} {unit}" for unit, count in row["compared"].items())}
+            {**row, "compared": "; ".join(f"{unit}: {count:,}" for unit, count in row["compared"].items())}
             for row in summed(checks)
         ]
         emit_records(["repo", "how", "tried", "right", "compared", "seconds:.1f"], rows)

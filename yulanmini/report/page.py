@@ -41,7 +41,8 @@ def write_card_pages(run: Path, repos: list[dict[str, str]]) -> None:
     to_run = "../" * 3  # from a repo, where a card's pictures are: the base of its links
     pages = {repo["repo"]: to_run + repo["page"] for repo in repos}
     for repo in repos:
-        header, body = card_html((run / repo["folder"] / "README.md").read_text(encoding="utf-8"), pages)
+        card = (run / repo["folder"] / "README.md").read_text(encoding="utf-8", errors="replace")
+        header, body = card_html(card, pages)
         page = run / repo["page"]
         page.parent.mkdir(exist_ok=True)
         values = {"repo": repo["repo"], "base": f"../{repo['folder']}/", "to_run": to_run, "header": header}
