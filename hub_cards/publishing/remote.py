@@ -180,9 +180,10 @@ def read(doing: str, call: Callable[[], Result]) -> Result:
 
 def ask(doing: str, call: Callable[[], Result]) -> Result:
     """What `call`, which calls the client once, returns; HubFailure in place of whatever it raises."""
-    hooks = get_session().event_hooks["request"]
-    if _bound not in hooks:
-        hooks.append(_bound)
+    hooks = get_session().event_hooks
+    if _bound not in hooks["request"]:
+        hooks["request"].append(_bound)
+        hooks["response"].append(_refuse_page)
     try:
         return call()
     except Exception as error:
@@ -238,3 +239,11 @@ def _bound(request: httpx2.Request) -> None:
     for name in ("connect", "read", "write"):
         limits[name] = SILENCE_SECONDS if limits.get(name) is None else limits[name]
     request.extensions = {**request.extensions, "timeout": limits}
+
+
+def _refuse_page(response: httpx2.Response) -> None:
+    """A page instead of an answer, as of a network that wants a login first, is no success."""
+    is_page = "text/html" in response.headers.get("Content-Type", "") and response.status_code < 400
+    of_a_file = response.request.method in ("GET", "HEAD") and not response.request.url.path.startswith("/api/")
+    if is_page and not of_a_file:
+        raise httpx2.RemoteProtocolError("a web page came instead of an answer", request=response.request)
