@@ -30,6 +30,7 @@ from data_recipes.packing.phase_manifest import details_of, file_tables, identit
 from data_recipes.packing.plan import PlannedPhase, plan_phases
 from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.writer import PhasePlan, rows_per_shard, write_rows
+from data_recipes.reading.fetched import KIND as FETCHED_KIND
 from data_recipes.recipes.recipe import Recipe
 from data_recipes.rows.layout import KIND, SOURCES_NAME, write_for_datasets
 from data_recipes.tokens.units import maps
@@ -49,8 +50,7 @@ def build_phases(recipes: Sequence[Recipe], out: Path, **options: Any) -> list[P
 def build(request: BuildRequest) -> list[Path]:
     """Build what is asked. A finished folder of the same build is left as it is; another's is a `DataError`."""
     check_places(request)
-    claim_folder(request.out, kind=PHASES_KIND)
-    claim_folder(request.store_folder, kind=STORE_KIND)
+    claim_places(request)
     check_not_in_queue(request.out / JOBS)
     with only_process(request.out / LOCK_NAME, busy(request)), closing(maps):
         phases = plan_phases(request)
@@ -71,9 +71,20 @@ def busy(request: BuildRequest) -> DataError:
 
 def check_places(request: BuildRequest) -> None:
     """`DataError` where a build could not write, or has no tokenizer; writes nothing."""
-    folder_state(request.out, kind=PHASES_KIND)
-    folder_state(request.store_folder, kind=STORE_KIND)
+    for folder, kind in _places(request):
+        folder_state(folder, kind=kind)
     _ = request.loaded_tokenizer
+
+
+def claim_places(request: BuildRequest) -> None:
+    """Mark the folders that a build writes to as its own; `DataError` where one holds anything else."""
+    for folder, kind in _places(request):
+        claim_folder(folder, kind=kind)
+
+
+def _places(request: BuildRequest) -> list[tuple[Path, str]]:
+    places = [(request.out, PHASES_KIND), (request.store_folder, STORE_KIND)]
+    return places if request.fetched_folder is None else [*places, (request.fetched_folder, FETCHED_KIND)]
 
 
 def write_phase(phase: PlannedPhase, request: BuildRequest, folder: Path, identity: dict[str, Any]) -> None:

@@ -27,16 +27,15 @@ from data_recipes.files import (
     write_checked,
     write_whole,
 )
-from data_recipes.manifest import MANIFEST_NAME, claim_folder, fingerprint_of
+from data_recipes.manifest import MANIFEST_NAME, fingerprint_of
 from data_recipes.packing.build import (
     JOBS,
     LOCK_NAME,
-    PHASES_KIND,
-    STORE_KIND,
     WORK,
     begin_folder,
     busy,
     check_places,
+    claim_places,
     finish_folder,
     is_finished,
     partial_of,
@@ -47,6 +46,7 @@ from data_recipes.packing.plan import PlannedMix, check_epochs, plan_mixes, plan
 from data_recipes.packing.plan_files import plan_as_json, plan_from_json, read_plan_file, write_store
 from data_recipes.packing.request import BuildRequest
 from data_recipes.packing.writer import note_of, write_shard
+from data_recipes.reading.fetched import FetchedSupply, fetch_file, record_of
 from data_recipes.reading.files import (
     Memory,
     SourceMissing,
@@ -62,7 +62,7 @@ from data_recipes.reading.supply import LocalSupply
 from data_recipes.recipes.source import Source, resolve_source
 from data_recipes.rows.layout import shard_name
 from data_recipes.tokens.encoders import choose_encoder
-from data_recipes.tokens.store import TokenStore, wanted_units
+from data_recipes.tokens.store import TokenStore, wanted_files, wanted_units
 from data_recipes.tokens.units import maps, record_path
 
 # A task hashes so many bytes, or files, at a time, and keeps what it has found.
@@ -112,10 +112,9 @@ def build_on(
     Given again after a stop or a failure, it goes on. `DataError` as of `build`, and for what an executor lacks.
     """
     check_executor(executor, tasks, executor_config)
-    check_places(request)
     request = anywhere(request)
-    claim_folder(request.out, kind=PHASES_KIND)
-    claim_folder(request.store_folder, kind=STORE_KIND)
+    check_places(request)
+    claim_places(request)
     lock = request.out / LOCK_NAME
     submitted = executor == "slurm"
     with only_process(request.out / COMMAND_LOCK, busy(request)):
@@ -165,6 +164,7 @@ def anywhere(request: BuildRequest) -> BuildRequest:
         before=[placed(recipe) for recipe in request.before],
         out=request.out.absolute(),
         store=request.store_folder.absolute(),
+        fetched=(request.fetched_folder or request.natural_fetched).absolute() if reads_hub(request) else None,
         tokenizer=location.absolute() if location.exists() else request.loaded_tokenizer.location,
     )
 
@@ -178,7 +178,8 @@ def job_of(request: BuildRequest, *, submitted: bool) -> Job:
             "asked": [recipe.key for recipe in request.recipes],
             "tokenizer": request.loaded_tokenizer.fingerprint,
             "seed": request.base_seed,
-            "options": [request.bos, request.dropout, request.packing, request.missing, str(request.store_folder)],
+            "options": [request.bos, request.dropout, request.packing, request.missing],
+            "places": [str(request.store_folder), str(request.fetched)],
             "files": files,
         }
     )
@@ -187,10 +188,20 @@ def job_of(request: BuildRequest, *, submitted: bool) -> Job:
     return Job(request, fingerprint, int(attempt) if attempt.isdecimal() else 0, submitted)
 
 
-def local_sources(request: BuildRequest) -> list[Source]:
-    """The sources with files on this machine that the chain names, each once."""
+def named_sources(request: BuildRequest) -> list[Source]:
+    """The sources that the chain names, each once."""
     named = [resolve_source(one.source, where=one.name) for recipe in request.chain for one in recipe.subsets]
-    return list({(one.model_dump_json(), one._folder): one for one in named if one.path is not None}.values())
+    return list({(one.model_dump_json(), one._folder): one for one in named}.values())
+
+
+def local_sources(request: BuildRequest) -> list[Source]:
+    """Those with files on this machine."""
+    return [one for one in named_sources(request) if one.path is not None]
+
+
+def reads_hub(request: BuildRequest) -> bool:
+    """Whether files are to be fetched."""
+    return any(one.hub is not None and one.readable != "no" for one in named_sources(request))
 
 
 def files_of(source: Source) -> list[Path]:
@@ -212,6 +223,9 @@ def stages_of(job: Job) -> list[Stage]:
         stage("examine", _examine, done=partial(_examined, job), unit="chunk"),
     ]
     for round, name in enumerate(ROUNDS):
+        if job.request.fetched is not None:
+            stages.append(stage(f"files to {name}", partial(_list_fetches, round), alone=True))
+            stages.append(stage(f"fetch to {name}", partial(_fetch, round), done=partial(_fetched, job, round)))
         stages.append(stage(f"units to {name}", partial(_list_units, round), alone=True))
         stages.append(stage(name, partial(_tokenise, round), done=partial(_tokenised, job, round), unit="unit"))
     return [
@@ -275,23 +289,62 @@ def _examined(job: Job) -> tuple[int, int]:
 
 def _list_units(round: int, job: Job, rank: int, tasks: int) -> None:
     """Which units are tokenised next; before the first round the sources as all tasks will read them."""
+    planned = _looked_at(job, first=round == 0 and job.request.fetched is None)
+    needs = tokens_needed(planned)
     listed = job.work / "sources"
-    if round == 0:
+    listed.mkdir(exist_ok=True)
+    for key, (store, _) in needs.items():
+        assert isinstance(store.supply, LocalSupply | FetchedSupply)
+        # Of fetched datasets more files may be here than in the round before.
+        if round == 0 or isinstance(store.supply, FetchedSupply):
+            write_checked(listed / f"{key}.json", supply_as_json(store.supply))
+    check_epochs(planned)
+    write_checked(job.units(round), {"units": [[store.key, number] for store, number in wanted_units(needs)]})
+
+
+def _looked_at(job: Job, *, first: bool) -> list[PlannedMix]:
+    """The mixes with their sources, which must be those of the `first` time."""
+    if first:
         found = [read_checked(kept) or {} for kept, _ in _chunks(job)]
         if found:
             remember(job.request.hash_memory, {path: one for each in found for path, one in each.items()})
     planned = plan_mixes(job.request)
-    needs = tokens_needed(planned)
-    if round == 0:
-        listed.mkdir(exist_ok=True)
-        for key, (store, _) in needs.items():
-            assert isinstance(store.supply, LocalSupply)
-            write_checked(listed / f"{key}.json", supply_as_json(store.supply))
+    if first:
         write_checked(job.work / "stores.json", {"keys": _keys(planned)})
     else:
         _check_unchanged(job, planned)
-    check_epochs(planned)
-    write_checked(job.units(round), {"units": [[store.key, number] for store, number in wanted_units(needs)]})
+    return planned
+
+
+def _list_fetches(round: int, job: Job, rank: int, tasks: int) -> None:
+    """Which files of Hub datasets are fetched next."""
+    planned = _looked_at(job, first=round == 0)
+    found = {}
+    for store, name in wanted_files(tokens_needed(planned)):
+        assert isinstance(store.supply, FetchedSupply)
+        listing = store.supply.listing
+        # Two sources may read the same file.
+        found[listing["hub"], listing["commit"], name] = [str(store.supply.listed), name]
+    write_checked(job.work / f"fetch-{round}.json", {"files": list(found.values())})
+
+
+def _to_fetch(job: Job, round: int) -> list[tuple[dict[str, Any], str]]:
+    """The listing and the name of each file of a round."""
+    files = read_plan_file(job.work / f"fetch-{round}.json")["files"]
+    listings = {place: read_plan_file(Path(place)) for place, _ in files}
+    return [(listings[place], name) for place, name in files]
+
+
+def _fetch(round: int, job: Job, rank: int, tasks: int) -> None:
+    """Fetch files of the list."""
+    assert job.request.fetched is not None
+    for listing, name in _to_fetch(job, round)[rank::tasks]:
+        fetch_file(listing, name, job.request.fetched)
+
+
+def _fetched(job: Job, round: int) -> tuple[int, int]:
+    assert job.request.fetched is not None
+    return _there([record_of(listing, name, job.request.fetched) for listing, name in _to_fetch(job, round)])
 
 
 def _keys(planned: Sequence[PlannedMix]) -> dict[str, str]:

@@ -118,7 +118,7 @@ def _source_table(phase: PlannedPhase) -> list[dict[str, Any]]:
             "notes": [*store.supply.notes, *store.notes(phase.reach[store.key])],
             "store": store.key,
             "entry": store.source.model_dump(mode="json", exclude_defaults=True),
-            "location": str(store.source.location) if store.source.path is not None else None,
+            "location": store.supply.location,
         }
         for name, store in zip(source_names(phase.stores), phase.stores, strict=True)
     ]

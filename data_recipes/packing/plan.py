@@ -85,7 +85,13 @@ def plan_mixes(request: BuildRequest) -> list[PlannedMix]:
             key = source.model_dump_json() + str(source._folder)
             if key not in stores:
                 try:
-                    supply = open_supply(source, workers=request.threads, memory=request.hash_memory, seed=seed)
+                    supply = open_supply(
+                        source,
+                        workers=request.threads,
+                        memory=request.hash_memory,
+                        seed=seed,
+                        fetched=request.fetched_folder,
+                    )
                     opened = TokenStore(supply, tokenizer, root, seed, request.bos, request.dropout, encoder, note)
                     # The same files may be given by two paths: they are one source, with one position.
                     stores[key] = same.setdefault(opened.key, opened)

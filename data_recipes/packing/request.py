@@ -38,8 +38,9 @@ class BuildRequest:
     recipes'. `bos`: put BOS before every document (the original sets only EOS after it). `dropout`: rate of
     BPE-dropout (the report uses it; its rate is not public). `packing`: `concat` (documents cut at the context
     length, the original's) or `best_fit` (no document cut that fits). `missing`: what to do about a source that
-    cannot be read (`fail`; `skip` its tokens; `substitute` other sources of its domain). `workers`: threads (default:
-    one a core).
+    cannot be read (`fail`; `skip` its tokens; `substitute` other sources of its domain). `fetched`: where files of Hub
+    datasets are fetched to and read from (default: they are streamed, unless `out`/fetched is there). `workers`:
+    threads (default: one a core).
     """
 
     recipes: Sequence[Recipe]
@@ -52,6 +53,7 @@ class BuildRequest:
     dropout: float = 0.0
     packing: Packing = "concat"
     missing: Missing = "fail"
+    fetched: Path | None = None
     workers: int | None = None
     progress: bool = True
 
@@ -100,6 +102,16 @@ class BuildRequest:
     def hash_memory(self) -> Path:
         """What all builds from the store remember of the hashes of source files."""
         return self.store_folder / ".file-hashes.json"
+
+    @property
+    def fetched_folder(self) -> Path | None:
+        """Where Hub datasets are read from; None: they are streamed."""
+        return self.fetched or (self.natural_fetched if self.natural_fetched.is_dir() else None)
+
+    @property
+    def natural_fetched(self) -> Path:
+        """Where an executor's tasks fetch to unless another place is given."""
+        return self.out / "fetched"
 
     @property
     def threads(self) -> int:

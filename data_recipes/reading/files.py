@@ -235,12 +235,13 @@ def content_fingerprint(files: Sequence[SourceFile]) -> str:
     return fingerprint_of([[file.name, file.size, file.content] for file in files])
 
 
-def units_of(files: Sequence[SourceFile]) -> list[Unit]:
-    """Cut the files into units, in order; small files share one, large JSON lines and Parquet are split."""
+def units_of(files: Sequence[SourceFile], *, first: int = 0) -> list[Unit]:
+    """Cut the files into units, in order; small files share one, large JSON lines and Parquet are split. `first`: the
+    number of the first of them."""
     units: list[Unit] = []
     open_unit: list[Part] = []
     size = 0
-    for index, file in enumerate(files):
+    for index, file in enumerate(files, first):
         for part, part_size in file.format.parts(index, file, UNIT_BYTES):
             if open_unit and size + part_size > UNIT_BYTES:
                 units.append(tuple(open_unit))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import DataError
+from data_recipes.reading.fetched import FetchedSupply
 from data_recipes.reading.files import SourceMissing, examine
 from data_recipes.reading.formats import unhashed
 from data_recipes.reading.hub import HubSupply
@@ -19,15 +20,17 @@ WHY_NOT = {
 }
 
 
-def open_supply(source: Source, *, workers: int = 1, memory: Path | None = None, seed: int = 0) -> Supply:
+def open_supply(
+    source: Source, *, workers: int = 1, memory: Path | None = None, seed: int = 0, fetched: Path | None = None
+) -> Supply:
     """Look at a source: list and hash its files, or find its revision. `SourceMissing` when it cannot be read.
 
-    `seed` orders the files of a Hub dataset.
+    `seed` orders the files of a Hub dataset; they are streamed, or with `fetched` read from where they are fetched to.
     """
     if source.path is not None:
         return LocalSupply(source, examine(source, workers=workers, memory=memory))
     check_access(source)
-    return HubSupply.find(source, seed=seed)
+    return HubSupply.find(source, seed=seed) if fetched is None else FetchedSupply.find(source, fetched, seed=seed)
 
 
 def check_access(source: Source) -> None:
@@ -48,6 +51,8 @@ def fetch_documents(entry: Mapping[str, Any], file_name: str, rows: Collection[i
             revision = entry["revision"] or source.revision
             return HubSupply.find(source.model_copy(update={"revision": revision})).documents(file_name, rows)
         place = Path(entry["location"])
+        if source.hub is not None:
+            file_name = file_name.removeprefix(f"{source.hub}@{entry['revision']}/")
         file = unhashed(place if place.is_file() else place / file_name)
         return documents_of_file(source, file, rows)
     except (DataError, OSError):

@@ -16,10 +16,11 @@ from data_recipes.recipes.templates import template_named
 class Supply:
     """The documents of one source, cut into units; the same unit always gives the same documents.
 
-    `unit_count` is None while only reading further tells how many there are. `sequential`: units can only be had in
-    order, `streams` of them at a time; `place_after` gives where one ended, for another run's `continue_after`.
-    `revision`: the Hub commit, if any. `notes`: the formats of files whose names do not give them. `file_ids`: equal
-    for two files, of any source, with equal content.
+    `unit_count` is None while only reading further tells how many there are. `sequential`: units come in their own
+    order the first time. `readable_units`: so many can be had now, in any order; None where they can only be had in
+    order, `streams` of them at a time: `place_after` gives where one ended, for another run's `continue_after`.
+    `revision`: the Hub commit, if any. `location`: where the files are, if they are on this machine. `notes`: the
+    formats of files whose names do not give them. `file_ids`: equal for two files, of any source, with equal content.
     """
 
     source: Source
@@ -29,12 +30,27 @@ class Supply:
     notes: list[str]
     input_bytes: int | None = None
     revision: str | None = None
+    location: str | None = None
     sequential = False
     streams = 1
 
     @property
     def unit_count(self) -> int | None:
         raise NotImplementedError
+
+    @property
+    def readable_units(self) -> int | None:
+        return None if self.sequential else self.unit_count
+
+    def files_wanted(self, units: int) -> list[str]:
+        """The files to fetch next, so that about so many units can be read; none where all are here."""
+        return []
+
+    def fetch(self, name: str) -> None:
+        """Bring one of the files here; `look` takes it in."""
+
+    def look(self) -> None:
+        """Take in what was fetched since."""
 
     def read_unit(self, number: int, drops: Counter[str]) -> Iterator[Documents]:
         """The documents of a unit in batches; rows that give none are counted in `drops`."""
@@ -75,6 +91,7 @@ class LocalSupply(Supply):
 
     def __init__(self, source: Source, files: list[SourceFile], units: list[Unit] | None = None) -> None:
         self.source = source
+        self.location = str(source.location)
         self.files = files
         self.file_names = [file.name for file in files]
         self.file_ids = [file.content for file in files]

@@ -10,12 +10,12 @@ processes that share a store makes it.
 import math
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import InitVar, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -73,11 +73,12 @@ class TokenStore(StoredTokens):
         if not look:
             return
         number = 0
-        while self.supply.unit_count is None or number < self.supply.unit_count:
+        known = self.unit_count if self.supply.readable_units is None else self.supply.readable_units
+        while known is None or number < known:
             record = self.units.read(number)
             if record is not None:
                 self._keep(number, record)
-            elif self.supply.unit_count is None:
+            elif known is None:
                 break  # units of such a source are made in order
             number += 1
 
@@ -143,16 +144,16 @@ class TokenStore(StoredTokens):
         First a few, by which the number of the others is estimated. Each round follows from the units of the rounds
         before it alone: the same ones are tokenised whoever does it, stopped in between or not.
         """
-        if self.sequential:
+        if self.supply.readable_units is None:
             return self._next_of_streams(tokens)
-        order = self.unit_order(0)
         count = min(MEASURED_UNITS, max(1, tokens // TOKENS_OF_LARGE_UNIT))
         while tokens > 0:
-            missing = [int(number) for number in order[:count] if int(number) not in self.records]
+            order = np.arange(count) if self.unit_count is None else self.unit_order(0)[:count]
+            missing = [int(number) for number in order if int(number) not in self.records]
             if missing:
                 return missing
-            held = sum(self.records[int(number)].tokens for number in order[:count])
-            if held >= tokens or count >= len(order):
+            held = sum(self.records[int(number)].tokens for number in order)
+            if held >= tokens or self.complete or len(order) < count:
                 break
             count += _estimate(count, held, tokens)
         return []
@@ -253,8 +254,22 @@ Needs = Mapping[str, tuple[TokenStore, int]]
 
 
 def wanted_units(needs: Needs) -> list[tuple[TokenStore, int]]:
-    """The next round: what each store still lacks to hold the tokens needed."""
-    return [(store, number) for store, tokens in needs.values() for number in store.units_wanted(tokens)]
+    """The next round: what each store still lacks to hold the tokens needed, as far as its files are here."""
+    return [
+        (store, number)
+        for store, tokens in needs.values()
+        for number in store.units_wanted(tokens)
+        if store.supply.readable_units is None or number < store.supply.readable_units
+    ]
+
+
+def wanted_files(needs: Needs) -> list[tuple[TokenStore, str]]:
+    """The files to fetch before the next round."""
+    return [
+        (store, name)
+        for store, tokens in needs.values()
+        for name in store.supply.files_wanted(max(store.units_wanted(tokens), default=-1) + 1)
+    ]
 
 
 def fill_stores(needs: Needs, *, workers: int, progress: bool, after_round: Callable[[], None] = lambda: None) -> None:
@@ -265,20 +280,30 @@ def fill_stores(needs: Needs, *, workers: int, progress: bool, after_round: Call
         ThreadPoolExecutor(max(1, workers)) as pool,
         tqdm(desc="tokenise", unit="tok", unit_scale=True, disable=None if progress else True) as bar,
     ):
-        while units := wanted_units(needs):
+
+        def together(work: Iterable[Callable[[], Any]], then: Callable[[Any], object] = lambda result: None) -> None:
             # No more in the queue than keeps the workers busy: 150,000 futures would take more memory than the rest.
-            futures: deque[Future[UnitRecord]] = deque()
+            futures: deque[Future[Any]] = deque()
             try:
-                for store, number in units:
-                    futures.append(pool.submit(store.tokenise_unit, number))
+                for one in work:
+                    futures.append(pool.submit(one))
                     if len(futures) > QUEUED_UNITS * max(1, workers):
-                        bar.update(futures.popleft().result().tokens)
+                        then(futures.popleft().result())
                 while futures:
-                    bar.update(futures.popleft().result().tokens)
+                    then(futures.popleft().result())
             except BaseException:
                 for future in futures:
                     future.cancel()
                 raise
+
+        while (files := wanted_files(needs)) or (units := wanted_units(needs)):
+            if files:
+                together(partial(store.supply.fetch, name) for store, name in files)
+                for store, _ in needs.values():
+                    store.supply.look()
+                continue
+            made = (partial(store.tokenise_unit, number) for store, number in units)
+            together(made, lambda record: bar.update(record.tokens))
             after_round()
     for store, _ in needs.values():
         if store.complete and not any(record.tokens for record in store.records.values()):

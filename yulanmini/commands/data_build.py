@@ -55,6 +55,12 @@ def build(
     executor_config: Annotated[
         Path | None, typer.Option("--executor-config", help="Settings of the executor, a YAML file.")
     ] = None,
+    fetched: Annotated[
+        Path | None,
+        typer.Option(
+            "--fetched", help="Fetch Hub files to this folder, do not stream them; default of --executor: OUT/fetched."
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -85,6 +91,7 @@ def build(
         dropout=dropout,
         packing=cast(Any, packing),
         missing=cast(Any, missing),
+        fetched=fetched,
         workers=workers,
     )
     if dry_run:
