@@ -11,8 +11,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,44 @@ JOBS_FILE = "jobs.txt"
 
 
 class StageStep:
-    """A stage as a step of a datatrove pipeline: (documents, rank, world size), of which it takes the last two."""
+    """A stage as a step of a datatrove pipeline: (documents, rank, world size), of which it takes the last two.
 
-    def __init__(self, stage: Stage) -> None:
+    `apart`: in a process of its own. Ray's tasks are in a pool that waits for ever for one that is killed.
+    """
+
+    def __init__(self, stage: Stage, *, apart: bool = False) -> None:
         self.stage = stage
+        self.apart = apart
 
     def __call__(self, data: Any, rank: int, world_size: int) -> None:
-        self.stage.run(rank, world_size)
+        if self.apart:
+            run_apart(partial(self.stage.run, rank, world_size))
+        else:
+            self.stage.run(rank, world_size)
 
     def __repr__(self) -> str:
         return self.stage.name
+
+
+def run_apart(work: Callable[[], object]) -> None:
+    """Do some work in a process of its own; `RuntimeError` with what it has raised, or the signal that ended it."""
+    ours, theirs = os.pipe()
+    process = os.fork()  # a pool's process may have no children of multiprocessing's
+    if process == 0:
+        try:
+            work()
+        except BaseException:
+            os.write(theirs, traceback.format_exc()[-60_000:].encode())  # less than a pipe holds
+            os._exit(1)
+        os._exit(0)
+    os.close(theirs)
+    with open(ours, "rb") as pipe:
+        raised = pipe.read().decode(errors="replace")
+    ended = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    if ended < 0:
+        raise RuntimeError(f"Error: the task was killed (signal {-ended}), perhaps for want of memory")
+    if ended:
+        raise RuntimeError(f"in a task:\n{raised.rstrip()}")
 
 
 def run_on_cluster(stages: Sequence[Stage], *, executor: str, tasks: int, config: Path | None, folder: Path) -> bool:
@@ -63,7 +93,8 @@ def _job(kind: Any, stage: Stage, tasks: int, settings: dict[str, Any], folder: 
     count = 1 if stage.alone else tasks
     # The marks of finished tasks say nothing for another number of tasks.
     logs = folder / f"{stage.name.replace(' ', '-')}-{count}"
-    return kind([StageStep(stage)], tasks=count, logging_dir=str(logs), skip_completed=True, **settings, **more)
+    step = StageStep(stage, apart=kind.__name__.startswith("Ray"))
+    return kind([step], tasks=count, logging_dir=str(logs), skip_completed=True, **settings, **more)
 
 
 def _hand_to_slurm(kind: Any, stages: Sequence[Stage], tasks: int, settings: dict[str, Any], folder: Path) -> bool:

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,23 @@ from data_recipes.packing import on_executors, writer
 from data_recipes.reading import files
 from data_recipes.tokens import store
 files.UNIT_BYTES, writer.SHARD_TOKENS, store.MEASURED_UNITS, on_executors.CHUNK_FILES = 10_000, 2_048, 1, 1
+"""
+# The first process of all that makes a unit, and the first that writes a shard, dies of it.
+DEADLY = """
+import os, signal
+from pathlib import Path
+
+def deadly(work, name):
+    def once(*arguments):
+        try:
+            (Path(os.environ["DEATHS"]) / name).touch(exist_ok=False)
+        except FileExistsError:
+            return work(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return once
+
+store.TokenStore.tokenise_unit = deadly(store.TokenStore.tokenise_unit, "unit")
+on_executors.write_shard = deadly(on_executors.write_shard, "shard")
 """
 
 
@@ -180,6 +199,103 @@ def test_killed_at_many_moments_it_ends_with_the_same_bytes(plain, corpus, token
     process = start()
     assert process.wait() == 0, process.stderr.read().decode()
     assert hashes(out) == expected
+
+
+def build_that_dies_twice(request: BuildRequest, monkeypatch, place: Path, **options) -> None:
+    """With a task killed where it makes a unit, one where it writes a shard, and the command given again each time."""
+    deaths = place / "deaths"
+    (place / "site").mkdir()
+    deaths.mkdir()
+    (place / "site" / "sitecustomize.py").write_text(SMALL + DEADLY)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(place / "site"), os.environ["PYTHONPATH"]]))
+    monkeypatch.setenv("DEATHS", str(deaths))
+    with running_ray() if options["executor"] == "ray" else nullcontext():
+        for stage, died in (("measure", "unit"), ("rows", "shard")):
+            with pytest.raises(DataError, match=rf"stage '{stage}'.* killed \(signal 9\)"):
+                build_on(request, **options)
+            assert (deaths / died).exists()
+        assert build_on(request, **options) is not None
+        assert build_on(request, **options) is not None, "given again, there is nothing left to do"
+
+
+@contextmanager
+def running_ray():
+    """Ray on this machine, whose processes see the environment of now."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("executor", ["local", "ray"])
+def test_killed_tasks_are_named_and_the_command_given_again_ends_with_the_same_bytes(
+    plain, corpus, tokenizer_dir, tmp_path, monkeypatch, executor
+):
+    packing, expected = plain
+    if executor == "ray":
+        pytest.importorskip("datatrove")
+    (tmp_path / "ray.yaml").write_text("workers: 2\n")
+    config = tmp_path / "ray.yaml" if executor == "ray" else None
+    request = request_of(corpus, tokenizer_dir, tmp_path / "out", packing)
+    build_that_dies_twice(request, monkeypatch, tmp_path, executor=executor, tasks=2, executor_config=config)
+    assert hashes(tmp_path / "out") == expected
+
+
+@pytest.fixture
+def on_slurm(tmp_path, slurm):
+    """What `build_on` takes to build on the stand-in for Slurm."""
+    pytest.importorskip("datatrove")
+    config = tmp_path / "slurm.yaml"
+    config.write_text("time: '1:00:00'\npartition: cpu\nmem_per_cpu_gb: 4\n")
+    return {"executor": "slurm", "tasks": 3, "executor_config": config}
+
+
+@pytest.mark.slow
+def test_slurm_gives_the_same_bytes_and_is_asked_again_how_far_it_is(plain, corpus, tokenizer_dir, tmp_path, on_slurm):
+    packing, expected = plain
+    request = request_of(corpus, tokenizer_dir, tmp_path / "out", packing)
+    assert build_on(request, **on_slurm) is None, "handed over"
+    assert hashes(tmp_path / "out") == expected
+    assert [folder.name for folder in build_on(request, **on_slurm)] == ["phase-24", "phase-25", "phase-26"]
+    shutil.rmtree(tmp_path / "out" / "phase-25")
+    assert build_on(request, **on_slurm) is None, "what is gone is made again"
+    assert hashes(tmp_path / "out") == expected
+
+
+WAITING = """#!/bin/bash
+number=$(( $(ls "$FAKE_SLURM" | grep -c "^job") + 1 ))
+cp "${@: -1}" "$FAKE_SLURM/job-$(printf %02d $number)"
+echo "$@" > "$FAKE_SLURM/arguments-$number"
+echo "Submitted batch job $number"
+"""
+
+
+def test_slurm_gets_an_array_job_a_stage_and_no_other_build_writes_meanwhile(
+    corpus, tokenizer_dir, tmp_path, slurm, on_slurm
+):
+    # Jobs that wait: nothing of them runs.
+    (tmp_path / "bin" / "sbatch").write_text(WAITING)
+    request = request_of(corpus, tokenizer_dir, tmp_path / "out")
+    assert build_on(request, **on_slurm) is None
+    scripts = [path.read_text() for path in sorted(slurm.glob("job-*")) if "launch_pickled" in path.read_text()]
+    stages = stages_of(job_of(anywhere(request), submitted=True))
+    assert len(scripts) == len(stages) == 12
+    for script, stage in zip(scripts, stages, strict=True):
+        assert f"#SBATCH --job-name=yulanmini-{stage.name.replace(' ', '-')}" in script
+        assert f"#SBATCH --array=0-{0 if stage.alone else 2}" in script
+        for line in ("--partition=cpu", "--time=1:00:00", "--mem-per-cpu=4G"):
+            assert f"#SBATCH {line}" in script
+    jobs = next(tmp_path.glob("out/work/jobs/*/jobs.txt")).read_text().split()
+    assert len(jobs) == len(stages)
+    for before, number in pairwise(jobs):
+        assert f"--dependency=afterok:{before}" in (slurm / f"arguments-{number}").read_text()
+    (slurm / "queue").write_text("\n".join(jobs))
+    for call in (lambda: build(request), lambda: build_on(request, executor="local", tasks=1)):
+        with pytest.raises(DataError, match="still in Slurm's queue"):
+            call()
 
 
 def test_more_units_than_needed_change_no_row(plain, corpus, tokenizer_dir, tmp_path):
