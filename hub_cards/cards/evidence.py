@@ -26,8 +26,11 @@ from hub_cards.repos.run_files import RunFiles
 OWN = "repo:"  # begins the name of a file of the repo itself; other names are of the run's files
 # Of a log with a line for each step only its ends are copied, and which lines they are: a full one has hundreds of MB.
 LOGS = ("metrics.jsonl",)
-# Texts in a summary, which no card needs and nobody asked to publish.
-LEFT_OUT = {"summary.json": ("samples", "examples", "details", "columns")}
+# What no card needs: texts in a summary, which nobody asked to publish, and most of what a manifest of rows holds.
+LEFT_OUT = {
+    "summary.json": ("samples", "examples", "details", "columns"),
+    "manifest.json": ("files", "recipe", "ledger_out", "consumed", "overlaps"),
+}
 LARGEST = 64 * 2**20  # bytes of a file that is copied whole
 
 
@@ -223,8 +226,8 @@ def copied_text(source: Path, run: Path) -> tuple[str, list[int]]:
             if source.stat().st_size > LARGEST:
                 raise HubError(f"{name}: {source.stat().st_size:,} bytes; a card is not made from a file of that size.")
             text, lines = source.read_bytes().decode(), []
-            if source.name in LEFT_OUT:
-                kept = {key: value for key, value in json.loads(text).items() if key not in LEFT_OUT[source.name]}
+            if source.name in LEFT_OUT and isinstance(content := json.loads(text), dict):
+                kept = {key: value for key, value in content.items() if key not in LEFT_OUT[source.name]}
                 text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     except (OSError, ValueError) as error:
         raise HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).") from error

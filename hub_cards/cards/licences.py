@@ -108,5 +108,4 @@ def _allows(asked: str, conditions: Sequence[dict[str, Any]]) -> bool:
 
 def _named(sources: Sequence[dict[str, Any]]) -> str:
     names = [source["name"] + (f" ({source['licence']})" if source["licence"] else "") for source in sources]
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more
+    return ", ".join(names[:MOST_NAMES]) + (" and others" if len(names) > MOST_NAMES else "")

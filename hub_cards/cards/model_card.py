@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub import CardData, ModelCardData
 
 from data_recipes.manifest import MANIFEST_NAME
-from data_recipes.recipes.phases import phase_folder, phase_key
+from data_recipes.recipes.phases import is_branch, phase_folder, phase_key
 from hub_cards.cards import mixes, plots, tables
 from hub_cards.cards.evidence import OWN, Figures, join
 from hub_cards.cards.licences import Licence, weights_licence
@@ -30,7 +30,7 @@ class Training:
         phases = figures.value(manifest, "/counts/phases") if figures.has(manifest) else []
         if not isinstance(phases, list):
             raise TypeError(f"the phases of a run are a list, not {phases!r}")
-        self.phases = mixes.mixes(figures, [phase_key(str(phase)) for phase in phases])
+        self.phases = mixes.mixes(figures, behind([phase_key(str(phase)) for phase in phases], settings.phase))
         self.sources = mixes.sources(figures, self.phases)
         self.licence: Licence = weights_licence(self.sources, asked=settings.licence)
         self.plots = plots.of_training(figures, self.phases)
@@ -83,6 +83,12 @@ class Training:
         found = self.figures.value(manifest).get("packages") or {}
         shown = [name for name in ("yulanmini", "torch", "transformers") if name in found]
         return Name(", ".join(f"{name} {found[name]}" for name in shown)) if shown else None
+
+
+def behind(phases: Sequence[str], last: str | None) -> list[str]:
+    """The phases that a model was trained on: up to `last`, or all, without side branches such as 26-4k before it."""
+    kept = phases[: phases.index(last) + 1] if last in phases else phases
+    return [phase for index, phase in enumerate(kept) if not is_branch(phase) or index == len(kept) - 1]
 
 
 def stages_of(figures: Figures, *, tuned: bool) -> dict[str, str]:

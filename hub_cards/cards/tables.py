@@ -10,6 +10,8 @@ from hub_cards.cards.mixes import domain_name
 from hub_cards.cards.page import Name, Table
 from hub_cards.cards.training_tables import figures_table
 
+FIRST_COLUMN = {"heldout": "kind of text", "problems": "kind of problem"}
+
 
 def heldout_table(figures: Figures, *, phase: str | None = None) -> Table | None:
     """Held-out bits per byte by domain: at the start, after the first phase, before annealing, at the end; and how.
@@ -62,9 +64,12 @@ def score_tables(figures: Figures, models: Sequence[str], *, without: Sequence[s
         columns = [(file.split("/")[-2], "value", value_format(entries[0]), [file]) for file in files]
         if any(entry["chance"] is not None for entry in entries):
             columns.append(("chance", "chance", ".1%", files[::-1]))
-        columns.append(("how many", "count", ",", files[::-1]))
+        columns.append(("number", "count", ",", files[::-1]))
         rows = [[domain_name(entry["group"]), *(cell(entry, *column[1:]) for column in columns)] for entry in entries]
-        return {"headers": [Name(entries[0]["task"]), *(Name(column[0]) for column in columns)], "rows": rows}
+        return {
+            "headers": [FIRST_COLUMN.get(entries[0]["task"], "scored on"), *(Name(column[0]) for column in columns)],
+            "rows": rows,
+        }
 
     tables = []
     for entries in rows_by_measure([figures.value(file) for file in files]):

@@ -15,6 +15,7 @@ from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.synthesis.programs.run import ProgramsRequest, synthesize_programs
 from hub_cards.cards.card import trace, write_card
 from hub_cards.cards.licences import weights_licence
+from hub_cards.cards.model_card import behind
 from hub_cards.cards.settings import CardSettings
 from hub_cards.checks.header import headers
 from hub_cards.checks.subject import open_subject
@@ -44,7 +45,7 @@ def text_of(*licences: str | None) -> list[dict]:
         (("mit", "cc-by-nc-4.0"), "cc-by-nc-4.0", "cc-by-nc-4.0", "offers the weights under"),
         ((), None, "other", "No licence of the weights is known"),
         ((), "mit", "mit", "offers the weights under"),
-        ((None,) * 9, None, "other", "and 4 more"),
+        ((None,) * 9, None, "other", ", text 4 and others\\."),
     ],
 )
 def test_the_licence_of_weights_follows_from_that_of_the_text(licences, asked, keys, sentence):
@@ -80,6 +81,19 @@ def test_weights_over_non_commercial_text_are_never_mit(small_run, tmp_path):
     assert header(card)["license_link"] == "LICENSE"
     assert "web (cc-by-nc-4.0)" in card
     assert "web: cc-by-nc-4.0\n" in (tmp_path / "card" / "LICENSE").read_text()
+
+
+def test_a_checkpoint_is_judged_by_what_it_had_read(small_run, tmp_path):
+    run = without_weights(small_run, tmp_path / "run")
+    path = run / "03-data" / "phase-02" / "manifest.json"
+    path.write_text(
+        path.read_text().replace('"licence": null', '"licence": "cc-by-nc-4.0"').replace("fedcba", "abcdef")
+    )
+    assert behind(["1", "2", "26-4k", "26"], "26") == ["1", "2", "26"]
+    assert behind(["1", "2", "26-4k"], None) == ["1", "2", "26-4k"]
+    for phase, found in (("1", False), ("2", True), ("26", True)):
+        card = card_of(run, "checkpoint", tmp_path / phase, phase=phase, revision=f"phase{phase}")
+        assert ("cc-by-nc-4.0" in card) == found
 
 
 def test_sessions_of_a_run_add_up_on_its_card_and_what_was_not_measured_is_said(small_run, tmp_path):

@@ -3,7 +3,6 @@
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,7 +77,6 @@ def test_the_commands_on_every_card_run(repos, environment, tmp_path):
     for repo in repos:
         for line in "".join(blocks(repo / "README.md", "sh")).splitlines():
             if line.startswith(SERVERS):
-                assert shutil.which("transformers") or not line.startswith("transformers")
                 continue
             program, *words = shlex.split(line)
             assert program in ("hf", "yulanmini"), line
