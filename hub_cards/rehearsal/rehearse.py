@@ -39,7 +39,8 @@ def rehearse(folders: Mapping[str, Path], *, title: str, progress: bool = True) 
         LoopbackHub(user=namespaces.pop(), listener=watch) as hub,
         tempfile.TemporaryDirectory(prefix="yulanmini-rehearsal-") as home,
     ):
-        asked = {"repos": {repo_id: str(folder.resolve()) for repo_id, folder in folders.items()}, "title": title}
+        places = {repo_id: str(folder.resolve()) for repo_id, folder in folders.items()}
+        asked = {"repos": places, "title": title, "home": home}
         total = len(planned(folders))
         with tqdm(desc="rehearse", unit=" checks", total=total, delay=1, disable=None if progress else True) as bar:
             for check in chain(_checks_of(asked, hub.environment(Path(home))), watch.checks(hub)):

@@ -1,6 +1,6 @@
 """A user of the Hub, in a process of its own: publishes repos, then loads them by their ids. Reports as JSON lines.
 
-python -m hub_cards.rehearsal.user '{"repos": {"me/tiny": "hub/me/tiny"}, "title": "tiny"}'
+`rehearse` starts it with a Hugging Face home and a Hub that are thrown away afterwards; with others it does nothing.
 """
 
 import json
@@ -17,11 +17,13 @@ from hub_cards.errors import HubError
 from hub_cards.rehearsal.check import Check, Job, differs
 from hub_cards.repos.folder import CARD_NAME, Branch, Repo, open_repo
 
-# What a user's code downloads is not kept: of a large run the disk would not hold all branches twice.
-CACHE = Path(os.environ.get("HF_HOME", "")) / "hub"
+LOOPBACK = "http://127.0.0.1:"
 
 
 def main(asked: dict[str, Any]) -> None:
+    given = [os.environ.get(name, "") for name in ("HF_HOME", "HF_ENDPOINT")]
+    if given[0] != asked["home"] or not given[1].startswith(LOOPBACK):
+        sys.exit("this is a part of `yulanmini hub rehearse`: it publishes, and clears a cache, but not yours")
     repos = {repo_id: open_repo(Path(folder)) for repo_id, folder in asked["repos"].items()}
     try:
         for check in publish(repos, asked["title"]):
@@ -101,7 +103,7 @@ def load_model(repo_id: str, branch: Branch) -> dict[str, int]:
 
 def load_files(repo_id: str, branch: Branch, repo_type: str) -> dict[str, int]:
     """Fetch every file of a branch and compare its hash."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
 
     from data_recipes.manifest import sha256_file
 
@@ -111,7 +113,8 @@ def load_files(repo_id: str, branch: Branch, repo_type: str) -> dict[str, int]:
     wrong = differs({path: file.sha256 for path, file in branch.files.items()}, there)
     if wrong:
         raise HubError(wrong)
-    shutil.rmtree(CACHE)
+    # Not kept: of a large run the disk would not hold all branches twice.
+    shutil.rmtree(constants.HF_HUB_CACHE)
     return {"files": len(there)}
 
 

@@ -11,6 +11,7 @@ import pytest
 from data_recipes.manifest import write_manifest
 from hub_cards.errors import HubError
 from hub_cards.loopback.hub import LoopbackHub
+from hub_cards.rehearsal import user
 from hub_cards.rehearsal.check import summed
 from hub_cards.rehearsal.rehearse import Watch, planned, rehearse
 from hub_cards.repos.folder import KIND, open_repo
@@ -90,6 +91,15 @@ def test_repos_of_two_namespaces_and_what_is_no_repo_are_refused(model, data, tm
         list(rehearse({"me/model": model, "you/data": data}, title="x"))
     with pytest.raises(ValueError, match=r"manifest\.json"):
         list(rehearse({"me/model": tmp_path}, title="x"))
+
+
+@pytest.mark.parametrize("own", [{"HF_HOME": "home"}, {"HF_ENDPOINT": "https://huggingface.co"}])
+def test_the_users_process_does_nothing_with_a_home_or_a_hub_that_is_not_the_rehearsals(tmp_path, monkeypatch, own):
+    asked = {"repos": {"me/model": str(tmp_path / "nothing")}, "title": "x", "home": str(tmp_path)}
+    for name, value in ({"HF_HOME": str(tmp_path), "HF_ENDPOINT": "http://127.0.0.1:9"} | own).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="but not yours"):
+        user.main(asked)
 
 
 def test_the_watch_sees_a_branch_that_shows_what_is_not_its_own(model):
