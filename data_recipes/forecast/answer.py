@@ -35,6 +35,15 @@ def tokens(count: float) -> str:
     return amount(count, ("", "K", "M", "B", "T")).replace(" ", "")
 
 
+def hours(seconds: float) -> str:
+    """`22 min`, `6.7 h`, `31.0 days`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
+
+
 @dataclass
 class PlaceForecast:
     """What comes from a dataset on the Hub, a site, or a folder."""
@@ -69,6 +78,14 @@ def by_place(found: Forecast) -> list[PlaceForecast]:
         key = (place, state_of(one))
         places.setdefault(key, PlaceForecast(*key)).sources.append(one)
     return sorted(places.values(), key=lambda item: -item.total("drawn"))
+
+
+def states(found: Forecast) -> dict[str, dict[str, float]]:
+    """Tokens, and their share, of the sources in each state."""
+    total, sums = max(1, found.total("drawn")), dict[str, int]()
+    for place in by_place(found):
+        sums[place.state] = sums.get(place.state, 0) + place.total("drawn")
+    return {state: {"tokens": drawn, "share": drawn / total} for state, drawn in sums.items()}
 
 
 def disk(found: Forecast) -> dict[str, int]:
@@ -145,7 +162,7 @@ def listed_phases(keys: Sequence[str]) -> str:
 def as_json(found: Forecast, *, asked_hub: bool) -> dict[str, Any]:
     """Everything, as numbers."""
     names = ("drawn", "tokenised", "text_bytes", "download_bytes", "store_bytes", "row_bytes")
-    network = found.figures.take("other", "network_bytes_per_second")
+    network, reading = (found.figures.take("other", f"{name}_bytes_per_second") for name in ("network", "disk"))
     return {
         "phases": [
             {
@@ -160,6 +177,7 @@ def as_json(found: Forecast, *, asked_hub: bool) -> dict[str, Any]:
         ],
         "before": before(found),
         "totals": {name: found.total(name) for name in names},
+        "states": states(found),
         "disk": disk(found),
         "time": {
             "workers": found.workers,
@@ -167,6 +185,7 @@ def as_json(found: Forecast, *, asked_hub: bool) -> dict[str, Any]:
             "megabytes_per_second": found.rate,
             "seconds": round(found.seconds),
             "download_seconds": round(found.total("download_bytes") / network),
+            "verify_seconds": round((found.total("store_bytes") + found.total("row_bytes")) / reading),
         },
         "bytes_per_token_id": found.token_bytes,
         "sources": [_source_json(one) for one in found.sources],

@@ -147,8 +147,9 @@ def _print_totals(found: "Forecast") -> None:
         ("text", answer.amount(totals["text_bytes"]), ""),
         ("token store", answer.amount(totals["store_bytes"]), f"{found.token_bytes} bytes a token, document tables"),
         ("rows", answer.amount(totals["row_bytes"]), "Arrow, int32"),
-        ("text to rows", _hours(time["seconds"]), f"{time['workers']} workers at {rate}"),
-        ("download time", _hours(time["download_seconds"]), "at the network rate assumed"),
+        ("text to rows", answer.hours(time["seconds"]), f"{time['workers']} workers at {rate}"),
+        ("download time", answer.hours(time["download_seconds"]), "at the network rate assumed"),
+        ("verify", answer.hours(time["verify_seconds"]), "store and rows read again at the disk rate assumed"),
         ("disk, all kept", answer.amount(space["all_kept"]), ""),
         ("disk, sources removed", answer.amount(space["sources_removed"]), "once they are tokenised"),
         ("disk, a phase of rows", answer.amount(space["one_phase_of_rows"]), "and rows removed when trained on"),
@@ -164,11 +165,3 @@ def _print_totals(found: "Forecast") -> None:
 def _is_general(name: str) -> bool:
     """Whether a figure is of a topic and no single source's."""
     return not name.startswith("source_tokens") and "/" not in name
-
-
-def _hours(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} days"
