@@ -16,7 +16,7 @@ from data_recipes.tokens.merges import Merges
 from data_recipes.tokens.probes import Mismatch, probes_of, sample_places
 from data_recipes.tokens.seams import BYTE, members
 from data_recipes.tokens.tokenizer import LoadedTokenizer
-from data_recipes.tokens.words import digits_of, form_of, is_digit_cut
+from data_recipes.tokens.words import WHOLE, digits_of, form_of, is_digit_cut
 
 SLOW_DROPOUT = (
     "BPE-dropout: the words of this tokenizer's form are made by tokenizers, under the interpreter's lock; "
@@ -140,7 +140,7 @@ class GigatokenEncoder(_Compared):
 
 
 class CompiledEncoder(_Compared):
-    """Our own words and merges, for forms that gigatoken does not do: byte fallback with words or digits cut."""
+    """Our own words and merges, for byte fallback: also with words or digits cut, which gigatoken does not do."""
 
     name = "compiled BPE"
 
@@ -153,7 +153,7 @@ class CompiledEncoder(_Compared):
         form = form_of(description, self.merges)
         if form is None:
             raise DataError("its normaliser and pre-tokenizer are of no known form.")
-        self.form = form
+        self.form = form.in_words(description["model"])
         probes = probes_of(tokenizer)
         self._compare(probes, *self.encode(probes))
 
@@ -208,10 +208,22 @@ def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> 
     if dropout:
         encoder = DropoutEncoder(tokenizer.backend, rate=dropout, seed=seed)
         return encoder, None if encoder.form is not None else SLOW_DROPOUT
-    refused = []
+    refused: list[str] = []
+    candidates: list[Encoder] = []
     for back_end in (GigatokenEncoder, CompiledEncoder):
         try:
-            return back_end(tokenizer), None
+            candidates.append(back_end(tokenizer))
         except Exception as error:  # gigatoken refuses tokenizers that it does not support in many ways
             refused.append(f"not {back_end.name}: {first_line(error):.160}")
+        if candidates and not getattr(tokenizer.backend.model, "byte_fallback", False):
+            break
+    if candidates:
+        return max(candidates, key=_speed), None
     return HuggingFaceEncoder(tokenizer), f"tokenised with tokenizers, {'; '.join(refused)}"
+
+
+def _speed(encoder: Encoder) -> int:
+    """Byte fallback in words is ours, the rest gigatoken's, as `benchmarks/tokenizers_speed.py` has it."""
+    if isinstance(encoder, CompiledEncoder):
+        return 2 if encoder.merges.byte_ids.min() >= 0 and encoder.form.rule != WHOLE else 0
+    return 1

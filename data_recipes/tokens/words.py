@@ -6,19 +6,20 @@ cut there or not), each also with digits apart. What a character is (letter, num
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 from tokenizers import Regex, pre_tokenizers
 
-from data_recipes.tokens.merges import CODE_POINTS, PADDING, Merges, Words, compiled
+from data_recipes.tokens.merges import CODE_POINTS, PADDING, Merges, Words, at, compiled
 from data_recipes.tokens.seams import GPT2, LLAMA3, members
 
 LETTER, NUMBER, SPACE, LINE_END, DIGIT, MARK, BLANK, GOES_ON = 1, 2, 4, 8, 16, 32, 64, 128
-# How a text is cut: not at all, before marks, by the regular expression of GPT-2 or one like that of Llama 3.
-WHOLE, MARKS, LIKE_GPT2, LIKE_LLAMA3 = range(4)
+# How a text is cut: not at all, before marks, before runs of marks, by the regular expression of GPT-2 or one like that
+# of Llama 3.
+WHOLE, MARKS, MARK_RUNS, LIKE_GPT2, LIKE_LLAMA3 = range(5)
 NO_CONTRACTIONS, AS_WRITTEN, EITHER_CASE = range(3)
 NOT_APART, EACH_APART, RUNS_APART = range(3)
 DIGIT_CLASSES = (r"\d", r"\p{N}", r"\p{Nd}", "[0-9]")
@@ -40,6 +41,19 @@ class Form:
     byte_ids: np.ndarray
     mark: int
     unless_there: bool
+    spaces_become: str
+
+    def in_words(self, model: dict[str, Any]) -> "Form":
+        """For merges without dropout: a text that is one word falls into many, where no merge joins a mark to what is
+        before it but another mark. Their ids are the same, and the memory of words is of use."""
+        mark = self.spaces_become
+        if self.rule != WHOLE or not mark or self.characters[ord(mark)] < 0:
+            return self
+        for merge in model["merges"]:
+            left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+            if right.startswith(mark) and not left.endswith(mark):
+                return self
+        return replace(self, rule=MARK_RUNS)
 
     def words(self, texts: Sequence[bytes]) -> Words:
         """The words of texts, given as UTF-8."""
@@ -108,6 +122,7 @@ def form_of(described: dict[str, Any], merges: Merges) -> Form | None:
         byte_ids = np.array([merges.vocabulary.get(letter, -1) for letter in byte_letters()], dtype=np.int32)
     if byte_ids.min() < 0:
         return None
+    mark = mark or replaced.get(" ", "")
     became, kinds = {other: (characters[ord(other)], kinds[ord(other)]) for other in replaced.values()}, kinds.copy()
     for character, other in replaced.items():
         identity, kinds[ord(character)] = became[other]
@@ -129,6 +144,7 @@ def form_of(described: dict[str, Any], merges: Merges) -> Form | None:
         byte_ids,
         int(characters[ord(prefix)]) if prefix else -1,
         unless_there,
+        mark,
     )
 
 
@@ -211,9 +227,9 @@ def _kinds(data, table, kinds):  # pragma: no cover - compiled
     """What each byte's character is; the bytes after a character's first are marked."""
     place, size = 0, len(kinds)
     while place < size:
-        first = np.int64(data[place])
+        first = np.int64(data[at(place)])
         if first < 0x80:
-            kinds[place] = table[first]
+            kinds[at(place)] = table[at(first)]
             place += 1
             continue
         if first < 0xE0:
@@ -223,20 +239,20 @@ def _kinds(data, table, kinds):  # pragma: no cover - compiled
         else:
             width, point = 4, first & 0x07
         for byte in range(place + 1, place + width):
-            point = point << 6 | (np.int64(data[byte]) & 0x3F)
-        kinds[place] = table[point]
+            point = point << 6 | (np.int64(data[at(byte)]) & 0x3F)
+        kinds[at(place)] = table[at(point)]
         for byte in range(place + 1, place + width):
-            kinds[byte] = table[point] | GOES_ON
+            kinds[at(byte)] = table[at(point)] | GOES_ON
         place += width
 
 
 @compiled
 def _contraction(data, place, end, contractions):  # pragma: no cover - compiled
     """The length of an apostrophe with one of s, t, re, ve, m, ll, d after it; 0 if there is none."""
-    if place + 1 >= end or data[place] != 0x27:
+    if place + 1 >= end or data[at(place)] != 0x27:
         return 0
-    first = data[place + 1]
-    second = data[place + 2] if place + 2 < end else np.uint8(0)
+    first = data[at(place + 1)]
+    second = data[at(place + 2)] if place + 2 < end else np.uint8(0)
     if contractions == EITHER_CASE:
         if first == 0xC5 and second == 0xBF:  # the long s, which is an s in another case
             return 3
@@ -253,10 +269,10 @@ def _contraction(data, place, end, contractions):  # pragma: no cover - compiled
 def _run(kinds, place, end, wanted, unwanted):  # pragma: no cover - compiled
     """The end of the characters that are of a kind in `wanted` (0: any) and of none in `unwanted`."""
     if wanted:
-        while place < end and kinds[place] & wanted:
+        while place < end and kinds[at(place)] & wanted:
             place += 1
     else:
-        while place < end and not kinds[place] & unwanted:
+        while place < end and not kinds[at(place)] & unwanted:
             place += 1
     return place
 
@@ -269,28 +285,28 @@ def _word_end(data, kinds, place, end, like_gpt2, contractions, most_digits):  #
         length = _contraction(data, place, end, contractions)
         if length:
             return place + length
-    kind = kinds[place]
+    kind = kinds[at(place)]
     if kind & LETTER:
         return _run(kinds, place + 1, end, LETTER, 0)
     following = place + 1
-    while following < end and kinds[following] & GOES_ON:
+    while following < end and kinds[at(following)] & GOES_ON:
         following += 1
     if kind & NUMBER:
         count = 1
-        while following < end and kinds[following] & NUMBER:
-            if not kinds[following] & GOES_ON:
+        while following < end and kinds[at(following)] & NUMBER:
+            if not kinds[at(following)] & GOES_ON:
                 count += 1
                 if count > most_digits:
                     break
             following += 1
         return following
     if following < end:
-        if kinds[following] & LETTER and (kind & BLANK if like_gpt2 else not kind & LINE_END):
+        if kinds[at(following)] & LETTER and (kind & BLANK if like_gpt2 else not kind & LINE_END):
             return _run(kinds, following, end, LETTER, 0)
         if kind & BLANK:
-            if like_gpt2 and kinds[following] & NUMBER:
+            if like_gpt2 and kinds[at(following)] & NUMBER:
                 return _run(kinds, following, end, NUMBER, 0)
-            if not kinds[following] & not_sign:
+            if not kinds[at(following)] & not_sign:
                 following = _run(kinds, following, end, 0, not_sign)
                 return following if like_gpt2 else _run(kinds, following, end, LINE_END, 0)
     if not kind & SPACE:
@@ -299,12 +315,12 @@ def _word_end(data, kinds, place, end, like_gpt2, contractions, most_digits):  #
     following = _run(kinds, following, end, SPACE, 0)
     if not like_gpt2:
         for last in range(following - 1, place - 1, -1):
-            if kinds[last] & LINE_END:
+            if kinds[at(last)] & LINE_END:
                 return last + 1
     if following == end:
         return end
     last = following - 1
-    while kinds[last] & GOES_ON:
+    while kinds[at(last)] & GOES_ON:
         last -= 1
     return last if last > place else following
 
@@ -312,12 +328,12 @@ def _word_end(data, kinds, place, end, like_gpt2, contractions, most_digits):  #
 @compiled
 def _digits_end(kinds, place, end, digits):  # pragma: no cover - compiled
     """The end of what begins at `place` and is all digits (or one digit), or no digit at all."""
-    if not kinds[place] & DIGIT:
+    if not kinds[at(place)] & DIGIT:
         return _run(kinds, place, end, 0, DIGIT)
     if digits == RUNS_APART:
         return _run(kinds, place, end, DIGIT, 0)
     place += 1
-    while place < end and kinds[place] & GOES_ON:
+    while place < end and kinds[at(place)] & GOES_ON:
         place += 1
     return place
 
@@ -330,10 +346,10 @@ def _cut(
     place, found = 0, 0
     for text in range(len(text_ends)):
         text_end, begun = text_ends[text], found
-        if has_mark and place < text_end and not (unless_there and kinds[place] & MARK):
+        if has_mark and place < text_end and not (unless_there and kinds[at(place)] & MARK):
             marked[text] = True
-            if (digits != NOT_APART and kinds[place] & DIGIT) or (rule == MARKS and kinds[place] & MARK):
-                ends[found] = place  # the mark is a word of its own
+            if (digits != NOT_APART and kinds[at(place)] & DIGIT) or (rule == MARKS and kinds[at(place)] & MARK):
+                ends[at(found)] = place  # the mark is a word of its own
                 found += 1
         while place < text_end:
             part_end = text_end
@@ -344,18 +360,20 @@ def _cut(
                     end = part_end
                 elif rule == MARKS:
                     end = _run(kinds, place + 1, part_end, 0, MARK)
-                    while end < part_end and kinds[end] & GOES_ON:  # within a mark that is first
+                    while end < part_end and kinds[at(end)] & GOES_ON:  # within a mark that is first
                         end = _run(kinds, end + 1, part_end, 0, MARK)
+                elif rule == MARK_RUNS:
+                    end = _run(kinds, _run(kinds, place, part_end, MARK, 0), part_end, 0, MARK)
                 else:
                     like_gpt2 = rule == LIKE_GPT2
                     end = _word_end(data, kinds, place, part_end, like_gpt2, contractions, most_digits)
                 if digits == NOT_APART or digits_first:
                     place = end
-                    ends[found] = end
+                    ends[at(found)] = end
                     found += 1
                 while place < end:
                     place = _digits_end(kinds, place, end, digits)
-                    ends[found] = place
+                    ends[at(found)] = place
                     found += 1
         counts[text] = found - begun
     return found

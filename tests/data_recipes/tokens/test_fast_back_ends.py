@@ -14,7 +14,7 @@ from tokenizers import Regex, pre_tokenizers
 from data_recipes.tokens import encoders, words
 from data_recipes.tokens.encoders import CompiledEncoder, GigatokenEncoder, HuggingFaceEncoder, choose_encoder
 from data_recipes.tokens.probes import Mismatch
-from data_recipes.tokens.tokenizer import LoadedTokenizer
+from data_recipes.tokens.tokenizer import LoadedTokenizer, load_tokenizer
 
 SHREDDED = st.lists(st.sampled_from(SHREDS), max_size=60).map("".join)
 DIGITS = [chr(point) for point in range(0x20000) if chr(point).isnumeric()]
@@ -45,7 +45,7 @@ def test_a_build_takes_the_back_end_that_the_table_says(form):
     assert (encoder.name, note) == (BYTE_FALLBACK_FORMS[form[0]][2], None)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(texts=st.lists(SHREDDED | st.text(), max_size=4))
 def test_ids_are_those_of_tokenizers(form, both, texts):
     assert_same(form[1], both, texts)
@@ -97,6 +97,20 @@ def test_digits_stay_cut_where_a_merge_has_one(tmp_path):
     model["vocab"]["12"] = len(model["vocab"])
     model["merges"].append(["1", "2"])
     assert encoders.without_digit_cuts(description) == description["pre_tokenizer"]
+
+
+def test_a_text_is_one_word_where_a_merge_joins_a_mark_to_what_is_before_it(tmp_path):
+    of_form(tmp_path, "Llama, digits")
+    path = tmp_path / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] |= {"e▁": len(content["model"]["vocab"]), "e▁f": len(content["model"]["vocab"]) + 1}
+    content["model"]["merges"] = [["e", "▁"], ["e▁", "f"], *content["model"]["merges"]]
+    path.write_text(json.dumps(content))
+    loaded = load_tokenizer(tmp_path)
+    encoder = CompiledEncoder(loaded)
+    assert encoder.form.rule == words.WHOLE
+    assert_same(loaded, [encoder], [*CORPUS, "the fox"])
+    assert choose_encoder(loaded, dropout=0.0, seed=0)[0].name == "gigatoken"
 
 
 def test_a_back_end_that_is_wrong_is_not_taken(tmp_path, monkeypatch):

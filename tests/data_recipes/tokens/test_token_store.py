@@ -79,8 +79,6 @@ def test_dropout_is_the_same_every_time_and_close_to_its_rate(tokenizer_dir):
     assert 1.1 * len(plain) < len(one) < 2 * len(plain)
     texts = [tokenizer.decode(ids) for ids in (one, plain)]
     assert texts[0] == texts[1]
-    nearly_none = DropoutEncoder(tokenizer.backend, rate=1e-12, seed=1).encode(TEXTS)
-    assert np.array_equal(nearly_none[0], plain)
     nearly_all = DropoutEncoder(tokenizer.backend, rate=0.999999, seed=1).encode(["the quick brown fox"])
     assert nearly_all[1].tolist() == [len("the quick brown fox")]
 
