@@ -9,7 +9,7 @@ import json
 import math
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ def look_up(content: Any, pointer: str, where: str) -> Any:
     return value
 
 
+@lru_cache(maxsize=1 << 16)
 def join(*keys: str | int) -> str:
     """A JSON pointer from keys."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)

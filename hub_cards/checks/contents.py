@@ -14,20 +14,30 @@ from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, 
 from hub_cards.repos.files import TEXT_SUFFIXES
 from hub_cards.repos.folder import EVIDENCE, PROVENANCE_NAME
 
-SECRETS = {
-    "a Hugging Face token": re.compile(rb"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}"),
-    "a GitHub token": re.compile(rb"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})"),
-    "an AWS key": re.compile(rb"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    "an API key": re.compile(rb"(?<![A-Za-z0-9])sk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}"),
-    "a Google key": re.compile(rb"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])"),
-    "a Slack token": re.compile(rb"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{20,}"),
-    "a private key": re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}"),
-    "a password in an address": re.compile(rb"\bhttps?://[A-Za-z0-9._~-]+:[^\s/@\"'<>{}]{6,}@[A-Za-z0-9.-]+"),
+# What each begins with or holds: text without it, nearly all, is not searched for the rest.
+SECRETS: dict[str, tuple[tuple[bytes, ...], re.Pattern[bytes]]] = {
+    "a Hugging Face token": ((b"hf_",), re.compile(rb"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}")),
+    "a GitHub token": (
+        (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+        re.compile(rb"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{50,})"),
+    ),
+    "an AWS key": ((b"AKIA", b"ASIA"), re.compile(rb"(?<![A-Za-z0-9])(?:AKIA|ASIA)[A-Z0-9]{16}(?![A-Za-z0-9])")),
+    "an API key": ((b"sk-",), re.compile(rb"(?<![A-Za-z0-9])sk-(?:proj-|ant-)?[A-Za-z0-9_-]{32,}")),
+    "a Google key": ((b"AIza",), re.compile(rb"(?<![A-Za-z0-9])AIza[A-Za-z0-9_-]{35}(?![A-Za-z0-9_-])")),
+    "a Slack token": ((b"xox",), re.compile(rb"(?<![A-Za-z0-9])xox[abprs]-[A-Za-z0-9-]{20,}")),
+    "a private key": (
+        (b"PRIVATE KEY",),
+        re.compile(rb"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{40}"),
+    ),
+    "a password in an address": (
+        (b"://",),
+        re.compile(rb"\bhttps?://[A-Za-z0-9._~-]+:[^\s/@\"'<>{}]{6,}@[A-Za-z0-9.-]+"),
+    ),
 }
-# Each begins with one of these: text without any is not searched for the rest.
-BEGINNINGS = (b"hf_", b"gh", b"AKIA", b"ASIA", b"sk-", b"AIza", b"xox", b"PRIVATE KEY", b"://")
+HOMES = (b"/home/", b"/Users/", b"/root/", b":\\")
 HOME_FOLDER = re.compile(rb"(?:/home|/Users)/[A-Za-z0-9._-]+/|/root/|[A-Z]:\\+Users\\+")
-MACHINE_FOLDER = re.compile(rb"(?<![\w./~>\]-])/(?:tmp|mnt|var|opt|usr|srv|media|private|scratch|workspace)/[\w.-]+")
+FOLDERS = tuple(b"/%s/" % name for name in b"tmp mnt var opt usr srv media private scratch workspace".split())
+MACHINE_FOLDER = re.compile(rb"(?<![\w./~>\]-])(?:%s)[\w.-]+" % b"|".join(FOLDERS))
 WHOLE_PATH = re.compile(r"(?:/[\w.@+~=-]+){2,}/?|[A-Za-z]:\\[^\n]+")
 # Names that an account or a host has on many machines, and that are words of any text.
 COMMON_NAMES = {
@@ -75,10 +85,15 @@ def no_pickles(repo: Subject) -> Iterator[Finding]:
 
 
 def texts_can_be_read(repo: Subject) -> Iterator[Finding]:
-    """Text that is no text; JSON, JSONL and YAML that do not parse."""
+    """Text that is no text; JSON, JSONL and YAML that do not parse, or hold paths of a machine."""
+    read: set[tuple[str, str, bool]] = set()
     for part in repo.parts:
         for name in part.matching(*TEXT_SUFFIXES):
             path = part.folder / name
+            seen = (part.sha256(name), Path(name).name, is_data(repo, part, name))
+            if seen in read:  # branches have copies of the same evidence and code
+                continue
+            read.add(seen)
             try:
                 content = None
                 if name.endswith(".json"):
@@ -174,22 +189,21 @@ def in_text(
     text: bytes, place: str, words: dict[str, re.Pattern[bytes]], *, is_data: bool, first: bool = True
 ) -> Iterator[Finding]:
     """Findings in a piece of text; they do not repeat a secret."""
-    if any(beginning in text for beginning in BEGINNINGS):
-        for what, pattern in SECRETS.items():
-            match = pattern.search(text)
-            if match is not None:
-                line = text.count(b"\n", 0, match.start()) + 1
-                where = f"line {line} holds" if first else "holds"
-                yield error(place, f"{where} {what}; remove it, and revoke it if it was ever public")
+    for what, (beginnings, pattern) in SECRETS.items():
+        match = pattern.search(text) if any(beginning in text for beginning in beginnings) else None
+        if match is not None:
+            line = text.count(b"\n", 0, match.start()) + 1
+            where = f"line {line} holds" if first else "holds"
+            yield error(place, f"{where} {what}; remove it, and revoke it if it was ever public")
     for what, pattern in words.items():
         if pattern.search(text):
             yield error(place, f"holds {what}; remove it")
     if is_data:
         return
-    match = HOME_FOLDER.search(text)
+    match = HOME_FOLDER.search(text) if any(home in text for home in HOMES) else None
     if match is not None:
         yield error(place, f"mentions a folder of a machine: {shown(match[0])}; make the path relative")
-    match = MACHINE_FOLDER.search(text)
+    match = MACHINE_FOLDER.search(text) if any(folder in text for folder in FOLDERS) else None
     if match is not None:
         yield warning(place, f"mentions a folder of a machine: {shown(match[0])}; make the path relative if it is one")
 
