@@ -12,7 +12,7 @@ from typing import Any, cast
 from data_recipes.errors import DataError
 from data_recipes.forecast.assumptions import Figures
 from data_recipes.forecast.measured import measured_figures
-from data_recipes.forecast.sights import Sight, expected_ending, look, reading_key
+from data_recipes.forecast.sights import ON_THE_HUB, Sight, can_be_had, expected_ending, look, reading_key
 from data_recipes.manifest import read_manifest
 from data_recipes.packing.ledger import Drawn
 from data_recipes.packing.plan import NOTHING_DRAWN, PlannedMix, planned_tokens, share_out, tokens_needed
@@ -127,6 +127,8 @@ def forecast(
         unreadable = not sight.readable and sight.state != "gated"
         if unreadable and (refuse or request.missing != "fail"):
             raise SourceMissing(sight.message)
+        if refuse and sight.state == ON_THE_HUB and not can_be_had(source):
+            raise SourceMissing(f"{source.label}: cannot be loaded: not in the cache, and HF_HUB_OFFLINE is set.")
         # The plan of the rows asks a store for its key alone.
         return cast(TokenStore, expected[key])
 

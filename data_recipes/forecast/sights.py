@@ -57,6 +57,20 @@ def look(source: Source) -> Sight:
         return Sight(source.access if source.path is None else "missing", str(error), local=source.path is not None)
 
 
+def can_be_had(source: Source) -> bool:
+    """Whether a Hub dataset that was not asked about is within reach: a folder here, in a cache, or the Hub is."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    if source.hub is None or not config.HF_HUB_OFFLINE or Path(source.hub).is_dir():
+        return True
+    caches = (
+        Path(constants.HF_HUB_CACHE) / f"datasets--{source.hub.replace('/', '--')}",
+        Path(config.HF_DATASETS_CACHE) / source.hub.replace("/", "___"),
+    )
+    return any(cache.is_dir() for cache in caches)
+
+
 def look_on_hub(sources: Iterable[Source], *, progress: bool) -> dict[str, Sight]:
     """What the Hub answers about those of the sources that are there, by reading key; those that it gave no answer
     about are left out."""

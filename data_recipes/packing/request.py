@@ -204,7 +204,7 @@ def with_predecessors(asked: Sequence[Recipe], out: Path) -> tuple[list[Recipe],
         key = recipe.after if other is None else other.key
         if not any(one.key == key for one in (*asked, *unbuilt)) and not is_built(out, key):
             if other is None:
-                raise DataError(
+                raise NoPredecessor(
                     f"{recipe.name}: after '{key}': no such recipe is given to this command, built in {out}, or beside "
                     f"the recipe ({key}.yaml). Build it there first, give both, or give its path."
                 )

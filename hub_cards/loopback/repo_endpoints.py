@@ -115,6 +115,13 @@ def _blob(blob: Blob) -> dict[str, Any]:
     return {"size": blob.size, "blobId": blob.oid, **lfs}
 
 
+@endpoint("auth-check", "GET", f"/api/{REPO}/auth-check")
+def auth_check(call: Call, _: Any) -> Answer:
+    """Whether this user may have the files."""
+    call.state.downloadable(type_of(call), call.match["id"], call.user)
+    return Answer({})
+
+
 @endpoint("refs", "GET", f"/api/{REPO}/refs")
 def refs(call: Call, _: Any) -> Answer:
     repo = readable(call)

@@ -96,6 +96,30 @@ def test_a_shortfall_stops_before_anything_is_written(place, call):
     assert not (place / "data" / "my-anneal").exists()
 
 
+def test_the_plan_and_the_dry_run_give_one_answer_and_refuse_what_the_build_refuses(place, call):
+    options = ("my-anneal.yaml", "--out", "data", "--workers", "2", "--json")
+    code, out, _ = call("build", *options, "--missing", "skip", "--dry-run")
+    assert code == 0
+    dry = json.loads(out)
+    assert [entry["subset"] for entry in dry["missing"]] == ["web"], "not in the cache, and nobody may ask for it"
+    code, out, err = call("plan", *options)
+    assert code == 0
+    assert "What stays unreadable" not in err
+    plan = json.loads(out)
+    assert {source["source"] for source in plan["sources"]} > {source["source"] for source in dry["sources"]}
+    recipe = yaml.safe_load((place / "my-anneal.yaml").read_text())
+    recipe["subsets"].pop()
+    (place / "my-anneal.yaml").write_text(yaml.safe_dump(recipe))
+    assert call("plan", *options)[1] == call("build", *options, "--dry-run")[1]
+    # Nobody needs to have built what comes before, or to know it.
+    (place / "my-anneal.yaml").write_text(yaml.safe_dump({**recipe, "after": "what-came-before"}))
+    assert call("build", *options, "--dry-run")[0] == 2
+    code, out, err = call("plan", *options)
+    assert code == 0, err
+    assert "what-came-before" in err
+    assert not (place / "data").exists()
+
+
 def test_published_phases_build_offline_from_a_corpus_folder(place, call):
     domains = ("web-en", "web-zh", "code")
     for number, domain in enumerate(
