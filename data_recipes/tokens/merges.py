@@ -385,7 +385,7 @@ def _encode_words(
                         gap[0] -= needed
                     for place in range(count):
                         out[at(written + place)] = np.uint32(line[at(5 + (place >> 1))] >> np.uint64(32 * (place & 1)))
-                        out[at(written + place)] = np.uint32(line[at(5 + (place >> 1))] >> np.uint64(32 * (place & 1)))
+                    written += count
                     done = True
             if not done:
                 left = 0
