@@ -165,7 +165,7 @@ def test_a_version_is_replaced_under_a_fault_branch_by_branch(watched, api, run,
     publish_all(run, api)
     versions = {(repo.type, name): [wanted(repo), wanted(second_run[name])] for name, repo in run.items()}
     watched.listener = Promise(versions)
-    after = 0 if endpoint == "settings" else random.Random(f"{endpoint} {kind}").randrange(4)
+    after = 0 if endpoint == "settings" else random.Random(f"{endpoint} {kind}").randrange(3)
     fault = watched.breaks(kind, endpoint, after=after, seconds=SHORT.get(kind, 1))
     fail_and_go_on(watched, api, second_run, fault, passes=False, asked=Asked(private=True))
     assert all(watched.repo(repo.type, name).private for name, repo in run.items())
