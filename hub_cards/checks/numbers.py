@@ -6,6 +6,8 @@ from hub_cards.cards.card import trace
 from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, read_mapping
 from hub_cards.repos.folder import CARD_NAME, EVIDENCE, MAIN, PROVENANCE_NAME
 
+MOST_TOLD = 8
+
 
 def numbers_trace(repo: Subject) -> Iterator[Finding]:
     """Each card is the one that the files in the repo give, outside of its owner's words: nothing invented, edited or
@@ -20,10 +22,16 @@ def numbers_trace(repo: Subject) -> Iterator[Finding]:
                 yield error(part.place(PROVENANCE_NAME), "missing: nothing says where the numbers of the card are from")
             continue
         yield from _strays(part)
-        for problem in trace(part.folder, repo.run):
+        problems = trace(part.folder, repo.run)
+        for problem in problems[:MOST_TOLD]:
             name, colon, message = problem.partition(": ")
             is_file = bool(colon) and " " not in name and "/" not in name.lstrip("/")
             yield error(part.place(name if is_file else PROVENANCE_NAME), message if is_file else problem)
+
+        if problems:
+            more = f"and {len(problems) - MOST_TOLD} more differences. " if len(problems) > MOST_TOLD else ""
+            advice = "`yulanmini hub card FOLDER --write` makes the card of these files with this version"
+            yield error(part.place(CARD_NAME), f"{more}Compare it with the files in {EVIDENCE}/; {advice}")
 
 
 def _strays(part: Part) -> Iterator[Finding]:
