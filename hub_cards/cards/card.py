@@ -87,6 +87,8 @@ def render_again(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _render_again(folder: Path) -> tuple[str, dict[str, Any], Page]:
+    if not (folder / PROVENANCE_NAME).is_file():
+        raise HubError(f"{folder}: no {PROVENANCE_NAME}, so no repo with a card. `yulanmini hub layout` makes one.")
     kept = load(folder / PROVENANCE_NAME)
     if not isinstance(kept, dict) or not all(isinstance(kept.get(key), dict) for key in ("card", "run", "files")):
         raise HubError(f"{PROVENANCE_NAME}: expected the keys card, run, files and claims. Write the card again.")
