@@ -16,7 +16,7 @@ from data_recipes.tokens.merges import Merges
 from data_recipes.tokens.probes import Mismatch, probes_of, sample_places
 from data_recipes.tokens.seams import BYTE, members
 from data_recipes.tokens.tokenizer import LoadedTokenizer
-from data_recipes.tokens.words import WHOLE, digits_of, form_of, is_digit_cut
+from data_recipes.tokens.words import MARK_RUNS, WHOLE, digits_of, form_of, is_digit_cut
 
 SLOW_DROPOUT = (
     "BPE-dropout: the words of this tokenizer's form are made by tokenizers, under the interpreter's lock; "
@@ -223,7 +223,7 @@ def choose_encoder(tokenizer: LoadedTokenizer, *, dropout: float, seed: int) -> 
 
 
 def _speed(encoder: Encoder) -> int:
-    """Byte fallback in words is ours, the rest gigatoken's, as `benchmarks/tokenizers_speed.py` has it."""
+    """Byte fallback with words cut is ours, the rest gigatoken's, as `benchmarks/tokenizers_speed.py` has it."""
     if isinstance(encoder, CompiledEncoder):
-        return 2 if encoder.merges.byte_ids.min() >= 0 and encoder.form.rule != WHOLE else 0
+        return 2 if encoder.merges.byte_ids.min() >= 0 and encoder.form.rule not in (WHOLE, MARK_RUNS) else 0
     return 1
