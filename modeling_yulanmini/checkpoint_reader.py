@@ -58,7 +58,7 @@ class StoredTensor:
 
 
 class ModelFolder:
-    """A local folder with `config.json` and safetensors weights, one file or sharded. `stem`: how their names begin.
+    """A local folder with `config.json` and safetensors weights, one file or sharded. `stem`: how their paths begin.
 
     Raises `CheckpointError` when the folder, its config, its index or a shard's header is missing or broken; the
     numbers themselves are checked as they are read.
@@ -76,7 +76,7 @@ class ModelFolder:
 
     def _read_headers(self, stem: str) -> dict[str, StoredTensor]:
         index_path = self.path / f"{stem}.safetensors.index.json"
-        single = self.path / f"{stem}.safetensors"
+        single, place = self.path / f"{stem}.safetensors", index_path.parent
         if not index_path.is_file():
             if not single.is_file():
                 raise CheckpointError(
@@ -92,9 +92,9 @@ class ModelFolder:
             # An index is data from elsewhere: it may only name files beside itself.
             if not isinstance(name, str) or Path(name).name != name:
                 raise CheckpointError(f"{index_path}: shard {name!r} is not a file name in this folder.")
-            if not (self.path / name).is_file():
-                raise CheckpointError(f"{self.path / name}: missing, though {index_path.name} names it.")
-            tensors |= read_header(self.path / name)
+            if not (place / name).is_file():
+                raise CheckpointError(f"{place / name}: missing, though {index_path.name} names it.")
+            tensors |= read_header(place / name)
         places = {name: stored.file.name for name, stored in tensors.items()}
         for name in sorted(places.keys() | weight_map.keys()):
             if (found := places.get(name)) != (expected := weight_map.get(name)):

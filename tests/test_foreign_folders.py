@@ -17,8 +17,8 @@ from data_recipes.packing.build import PHASES_KIND, STORE_KIND, build_phases
 from data_recipes.recipes.recipe import Recipe
 from data_recipes.tokens.train import train_tokenizer
 from eval.suites import run_suite
-from hub_cards.layout.parquet import publish
 from hub_cards.layout.run_repos import publish_local
+from hub_cards.layout.sources import phases_repo
 from modeling_yulanmini.averaging import average
 from modeling_yulanmini.create import create_model
 from modeling_yulanmini.merge import merge
@@ -129,7 +129,7 @@ STAGES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], Any]]] = {
     "data build, phase": ((), lambda out, inputs: build(out.parent, inputs / "store", inputs)),
     "corpus": ((), lambda out, inputs: build_corpus(out, corpus=inputs)),
     "data tokenizer": ((), lambda out, inputs: train_tokenizer(inputs, out)),
-    "data publish": ((), lambda out, inputs: publish(inputs, out)),
+    "data publish": ((), lambda out, inputs: phases_repo(inputs, out)),
     "pretrain": ((f"finished {RUN_KIND}", f"begun {RUN_KIND}"), run_pretrain),
     "pretrain --dry-run": (
         (f"finished {RUN_KIND}", f"begun {RUN_KIND}"),

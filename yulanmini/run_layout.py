@@ -54,6 +54,11 @@ def card_files(run: Path) -> "RunFiles":
     return RunFiles(run, corpus=CORPUS, data=DATA, pretrain=PRETRAIN, merged=MERGED, tuned=tuned, scores=SCORES)
 
 
+def run_of_reproduce(folder: Path) -> "RunFiles | None":
+    """As `card_files`, where `folder` is a run of `yulanmini reproduce` (a stage is in it); else None."""
+    return card_files(folder) if any((folder / stage).is_dir() for stage, _ in STAGES.values()) else None
+
+
 def study_inputs(run: Path) -> "Inputs":
     """The run's tokenizer and packed rows, which studies train on."""
     from train.studies.trials import Inputs

@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from data_recipes.errors import first_line
 from data_recipes.manifest import MANIFEST_NAME
 from hub_cards.checks.subject import Finding, Part, Subject, Unreadable, error, read_mapping
 from hub_cards.errors import HubError
 from hub_cards.repos.folder import EVIDENCE, INDEX_NAME, MAIN
-from hub_cards.repos.names import parse_revision, short_count
+from hub_cards.repos.names import OPTIMIZER, parse_revision, short_count
+from train.checkpoints.training_state import STATE_FILE, read_training_state
+from train.errors import TrainError
 
 CERTIFICATE = "merge_certificate.json"
 # What the curriculum changes from phase to phase; all else is one architecture.
@@ -67,7 +70,7 @@ def branches_and_index(repo: Subject) -> Iterator[Finding]:
 
 def branches_differ_as_they_should(repo: Subject) -> Iterator[Finding]:
     """No two phases have the same weights; all have one architecture and one tokenizer."""
-    branches = [part for part in repo.models if part.name != MAIN and not part.name.endswith("-optimizer")]
+    branches = [part for part in repo.models if part.name != MAIN and not part.name.endswith(OPTIMIZER)]
     seen: dict[tuple[str, ...], Part] = {}
     for part in branches:
         weights = _weights(part)
@@ -84,6 +87,23 @@ def branches_differ_as_they_should(repo: Subject) -> Iterator[Finding]:
             if ours and theirs and ours.get(key) != theirs.get(key):
                 message = f"{key} is {ours.get(key)!r}, in {branches[0].name} {theirs.get(key)!r}"
                 yield error(part.place("config.json"), message)
+
+
+def optimizer_states_fit(repo: Subject) -> Iterator[Finding]:
+    """An optimizer's state is whole, and of the step that the branch's name says."""
+    for part in repo.parts:
+        if not part.name.endswith(OPTIMIZER):
+            if STATE_FILE in part.files:
+                yield error(part.place(STATE_FILE), f"belongs into a branch whose name ends in {OPTIMIZER}")
+            continue
+        try:
+            step = read_training_state(part.folder)["step"]
+            said = parse_revision(part.name)[1]
+        except (TrainError, HubError) as failure:
+            yield error(part.place(STATE_FILE), first_line(failure))
+            continue
+        if step != said:
+            yield error(part.place(STATE_FILE), f"is of step {step}, the branch's name says {said}")
 
 
 def weights_are_those_recorded(repo: Subject) -> Iterator[Finding]:
@@ -106,7 +126,8 @@ def weights_are_those_recorded(repo: Subject) -> Iterator[Finding]:
                 continue
             if counts.get("step") != step:
                 yield error(part.prefix.rstrip("/"), f"is of step {step}, {where} says {counts.get('step')}")
-            yield from _hash_findings(part, where, manifest)
+            if not part.name.endswith(OPTIMIZER):  # that has the weights as they are trained, not as they are exported
+                yield from _hash_findings(part, where, manifest)
     if repo.run is not None:
         yield from _stage_findings(repo)
 

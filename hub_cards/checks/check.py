@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.errors import first_line
-from hub_cards.checks.branches import branches_and_index, branches_differ_as_they_should, weights_are_those_recorded
+from hub_cards.checks.branches import (
+    branches_and_index,
+    branches_differ_as_they_should,
+    optimizer_states_fit,
+    weights_are_those_recorded,
+)
 from hub_cards.checks.config import configs_are_safe, remote_code_is_ours
 from hub_cards.checks.contents import no_pickles, nothing_private, texts_can_be_read
 from hub_cards.checks.generation import models_generate
@@ -45,6 +50,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     tokenizers_fit,
     branches_and_index,
     branches_differ_as_they_should,
+    optimizer_states_fit,
     weights_are_those_recorded,
     models_generate,
 )

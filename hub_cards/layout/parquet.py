@@ -1,13 +1,9 @@
-"""Built phases as a Hub dataset: Parquet shards, one config per phase, and a card written from the manifests.
-
-    publish(Path("data"), Path("hub/yulanmini-data"))        # then: load_dataset("hub/yulanmini-data", "phase-07")
+"""The rows of a built phase as Parquet, with sources, files and subsets by name (data_recipes/rows/restore.py: back).
 
 Shards are of 200 to 500 MB, with page index and content-defined chunking, so that a later upload sends only what
 changed and a reader fetches only the pages it needs.
 """
 
-import shutil
-from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -15,15 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_recipes.errors import DataError
-from data_recipes.manifest import check_new_folder, whole_folder, write_manifest
 from data_recipes.rows.layout import read_file_tables, schema_of
 from data_recipes.rows.reader import PackedRows
-from data_recipes.rows.verify import phases_in
-from data_recipes.tokens.tokenizer import load_tokenizer, tokenizer_files
-from hub_cards.cards.card import write_card
-from hub_cards.cards.settings import CardSettings
-from hub_cards.repos.run_files import RunFiles
 
 SHARD_BYTES = 350 * 10**6
 # As `datasets` writes them: chunks of 256 KiB to 1 MiB.
@@ -34,56 +23,7 @@ WRITING: dict[str, Any] = {
     "use_content_defined_chunking": CHUNKING,
     "use_dictionary": ["subset", "documents.list.element.source", "documents.list.element.file"],
 }
-TOKENIZER = "tokenizer"
 GROUP_TOKENS = 4 * 2**20
-
-
-def publish(
-    folder: Path, out: Path, *, title: str = "yulanmini-data", tokenizer: str | None = None, progress: bool = True
-) -> dict[str, Any]:
-    """Write every built phase of `folder` below `out` with card, tokenizer and manifest; returns the manifest.
-
-    `tokenizer`: where it is now, if not where the phases were built with it.
-    """
-    from tqdm import tqdm
-
-    check_new_folder(out)
-    phases = [PackedRows(one) for one in phases_in(folder)]
-    files = tokenizer_of(phases, tokenizer)
-    with whole_folder(out) as partial:
-        total = sum(phase.num_rows * phase.context_length for phase in phases)
-        with tqdm(desc="publish", total=total, unit="tok", unit_scale=True, disable=None if progress else True) as bar:
-            for phase in phases:
-                write_phase(phase, partial / phase.folder.name, progress=bar)
-        (partial / TOKENIZER).mkdir()
-        for name, path in files.items():
-            shutil.copyfile(path, partial / TOKENIZER / name)
-        configs = {phase.folder.name: f"{phase.folder.name}/*.parquet" for phase in phases}
-        settings = CardSettings("phases", f"your-name/{out.name}", title=title, configs=configs)
-        write_card(partial, settings, RunFiles(phases[0].folder.parent, data="."))
-        return write_manifest(
-            partial,
-            kind="published-rows",
-            inputs={phase.folder.name: phase.fingerprint for phase in phases},
-            config={"shard_bytes": SHARD_BYTES, "chunking": CHUNKING},
-            counts={"phases": len(phases), "rows": sum(phase.num_rows for phase in phases), "tokens": total},
-        )
-
-
-def tokenizer_of(phases: Sequence[PackedRows], location: str | None) -> dict[str, Path]:
-    """The files of the tokenizer that made all of the phases; `DataError` where they differ or it is not there."""
-    entries = {phase.manifest["tokenizer"]["fingerprint"]: phase.manifest["tokenizer"] for phase in phases}
-    if len(entries) > 1:
-        raise DataError("the phases were built with different tokenizers; publish them one by one.")
-    ((fingerprint, entry),) = entries.items()
-    place = location or entry["location"]
-    try:
-        found = load_tokenizer(place).fingerprint
-    except DataError as error:
-        raise DataError(f"{error} It is published with the rows: say where it is with --tokenizer.") from error
-    if found != fingerprint:
-        raise DataError(f"{place}: not the tokenizer that made the phases. Name the right one with --tokenizer.")
-    return tokenizer_files(place)
 
 
 def write_phase(phase: PackedRows, out: Path, *, progress: Any) -> None:

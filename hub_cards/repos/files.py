@@ -1,5 +1,6 @@
 """Which files may go into a repo, and copying them there: an allow-list, no links, no machine's paths."""
 
+import os
 import shutil
 from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
@@ -22,6 +23,10 @@ MODEL_FILES = (
     "configuration_*.py",
     "modeling_*.py",
     "merge_certificate.json",
+    "training_state.json",
+    "optimizer/state.safetensors",
+    "optimizer/state-?????-of-?????.safetensors",
+    "optimizer/state.safetensors.index.json",
 )
 ADAPTER_FILES = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors")
 CARD_FILES = (
@@ -76,9 +81,10 @@ def repo_files(folder: Path) -> Iterator[Path]:
 
 
 def copy_allowed(source: Path, destination: Path, patterns: Iterable[str], *, run: Path) -> None:
-    """Copy the files of `source` that are on the list.
+    """Put the files of `source` that are on the list below `destination`.
 
-    In text files the absolute path of `run` becomes `.`: it names a folder of this machine.
+    Large ones, which nothing edits in place, by hard link where that is possible; of text, copies in which the
+    absolute path of `run` is `.`: it names a folder of this machine.
     """
     for path in repo_files(source):
         name = path.relative_to(source).as_posix()
@@ -89,7 +95,15 @@ def copy_allowed(source: Path, destination: Path, patterns: Iterable[str], *, ru
         if path.suffix in TEXT_SUFFIXES:
             target.write_text(without_run_path(path.read_text(encoding="utf-8"), run), encoding="utf-8")
         else:
-            shutil.copyfile(path, target)
+            link_or_copy(path, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A second name of a file, where both are on one file system that can give it; else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def copy_text(source: Path, target: Path, *, run: Path) -> None:

@@ -5,18 +5,24 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from data_recipes.manifest import sha256_file, write_manifest
+from data_recipes.manifest import fingerprint_of, sha256_file, write_manifest
+from data_recipes.packing.gather import Rows
+from data_recipes.packing.writer import record_batch
 from data_recipes.recipes.phases import phase_folder
+from data_recipes.rows.layout import schema_of, write_for_datasets
+from data_recipes.tokens.tokenizer import load_tokenizer
 from eval.tasks.base import score_row
 from hub_cards.cards.card import write_card
 from hub_cards.cards.settings import CardSettings
 from modeling_yulanmini import YuLanMiniConfig, YuLanMiniForCausalLM
+from train.checkpoints.export import copy_tokenizer
 from yulanmini.run_layout import card_files
 
 SHAPE = {
@@ -78,20 +84,30 @@ def write_model(folder: Path, model: torch.nn.Module) -> None:
 
 
 def write_mix(folder: Path, run: Path) -> None:
+    """A built phase of four rows of eight tokens, as the builder writes it."""
     folder.mkdir(parents=True)
-    schema = pa.schema([("input_ids", pa.list_(pa.int32(), 8)), ("subset", pa.int32())])
+    ids, ends = np.arange(32).reshape(4, 8), np.arange(1, 5)
+    rows = Rows(ids, np.zeros(4, int), ends, *np.zeros((3, 4), int), np.arange(4) * 8, np.arange(1, 5) * 8)
+    schema = schema_of(8)
     with pa.OSFile(str(folder / "rows-00000.arrow"), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
-        ids = pa.FixedSizeListArray.from_arrays(pa.array(range(32), pa.int32()), 8)
-        writer.write_batch(pa.record_batch([ids, pa.array([0] * 4, pa.int32())], schema))
-    write_json(folder / "sources.json", {"web": [str(run.resolve() / "01-corpus" / "train" / "web-en.jsonl")]})
+        writer.write_batch(record_batch(rows, np.zeros(4, int), schema))
+    write_json(folder / "sources.json", [{"name": "web", "files": ["web-en.jsonl"]}])
+    identity = {
+        "inputs": {"source web": 4 * "fedcba9876543210"},
+        "config": {"name": folder.name, "packing": "concat", "missing": [], "rows_per_shard": 100},
+        "seed": 0,
+    }
+    shards = ["rows-00000.arrow"]
+    write_for_datasets(folder, title=folder.name, shards=shards, fingerprint=fingerprint_of(identity))
+    text = str(run.resolve() / "01-corpus" / "train" / "web-en.jsonl")
+    tokenizer = load_tokenizer(str(run / "02-tokenizer"))
     write_manifest(
         folder,
         kind="packed-rows",
-        inputs={},
-        config={"packing": "concat", "missing": []},
+        **identity,
         counts={"rows": 4, "tokens": 32, "documents": 5, "padding": 0},
         context_length=8,
-        tokenizer={"fingerprint": 4 * "0123456789abcdef", "vocab_size": 64, "eos_id": 2, "location": str(run / "tok")},
+        tokenizer={**tokenizer.describe(), "location": str((run / "02-tokenizer").resolve())},
         subsets=[{"name": "web", "domain": "web-en", "source": "web", "rows": 4, "tokens": 32}],
         sources=[
             {
@@ -101,7 +117,8 @@ def write_mix(folder: Path, run: Path) -> None:
                 "licence": None,
                 "epochs": None,
                 "drops": {"malformed JSON": 3},
-                "entry": {"path": str(run.resolve() / "01-corpus" / "train" / "web-en.jsonl")},
+                "entry": {"path": text},
+                "location": text,
             }
         ],
         recipe={"name": folder.name, "context_length": 8, "subsets": [{"name": "web", "tokens": 32}]},
@@ -136,8 +153,6 @@ def write_small_run(run: Path) -> Path:
     domains = {domain: {**sides, "origins": {"python": 5_876_506}} for domain in DOMAINS}
     domains["math"]["origins"] = {"generated": 737_033}
     write_json(run / "01-corpus" / "manifest.json", {"counts": {"domains": domains}})
-    for mix in MIXES:
-        write_mix(run / "03-data" / mix, run)
     pretrain = run / "04-pretrain"
     for phase, step in PHASE_STEPS.items():
         folder = pretrain / "models" / phase_folder(phase)
@@ -145,6 +160,10 @@ def write_small_run(run: Path) -> Path:
         write_manifest(
             folder, kind="model", inputs={}, config={"dtype": "float32"}, counts={"step": step, "phase": phase}
         )
+    (run / "02-tokenizer").mkdir()
+    copy_tokenizer(pretrain / "models" / "phase-01", run / "02-tokenizer")
+    for mix in MIXES:
+        write_mix(run / "03-data" / mix, run)
     write_lines(
         pretrain / "heldout.jsonl",
         [

@@ -19,6 +19,7 @@ from hub_cards.errors import HubError
 
 __all__ = ["spoilt"]
 ROWS = "data/phase-01/rows-00000.arrow"
+PARQUET = "data/phase-01/train-00000-of-00001.parquet"
 
 
 def with_rows(*tables: pa.Table, end: bool = True, name: str = ROWS):
@@ -49,6 +50,14 @@ def secret_in_weights(repo: Path) -> None:
 def as_parquet(repo: Path) -> None:
     (repo / ROWS).unlink()
     pq.write_table(table(text=pa.array(["a", f"my key is {SECRET}", "b", None])), repo / "data/phase-01/rows.parquet")
+
+
+def as_arrow(repo: Path) -> None:
+    """The rows of a phase as `data build` leaves them, which a data set may hold too."""
+    rows = pq.read_table(repo / PARQUET)
+    (repo / PARQUET).unlink()
+    with pa.OSFile(str(repo / ROWS), "wb") as sink, pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
 
 
 FILES = {
@@ -152,9 +161,9 @@ FILES = {
     ),
     "tokens without a word": (
         "tiny-data",
-        with_rows(table(9)),
+        with_rows(table(40)),
         ROWS,
-        "holds the tokens 0 to 71, the tokenizer has 64",
+        "holds the tokens 0 to 319, the tokenizer has 260",
     ),
     "a folder in rows": (
         "tiny-data",
@@ -231,11 +240,11 @@ CONFIGS = {
     "twice": ({"config_name": "phase-01", "data_files": "README.md"}, "'phase-01' is there twice"),
     "two defaults": ({"config_name": "x", "data_files": "README.md", "default": True}, "more than one default"),
     "rows twice": (
-        {"config_name": "x", "data_files": ROWS},
-        f"{ROWS} is in the configs 'phase-01' and 'x'",
+        {"config_name": "x", "data_files": PARQUET},
+        f"{PARQUET} is in the configs 'phase-01' and 'x'",
     ),
     "rows in two splits": (
-        {"config_name": "x", "data_files": [{"split": name, "path": ROWS} for name in ("train", "test")]},
+        {"config_name": "x", "data_files": [{"split": name, "path": PARQUET} for name in ("train", "test")]},
         "is in the splits train and test",
     ),
 }
@@ -245,6 +254,8 @@ CONFIGS = {
 def test_a_corrupted_file_is_found(spoilt, corruption):
     name, spoil, place, message = FILES[corruption]
     repo = spoilt(name)
+    if name == "tiny-data":
+        as_arrow(repo)
     spoil(repo)
     assert_found(repo, place, message)
     assert not any(SECRET in finding.message for finding in check_repo(repo, generate=False))
@@ -271,11 +282,12 @@ def test_rows_that_no_config_has_and_counts_that_are_not_theirs_are_found(spoilt
     repo = spoilt("tiny-data")
     metadata = yaml.safe_load((repo / "README.md").read_text().split("---\n")[1])
     header(configs=metadata["configs"][1:])(repo)
-    assert_found(repo, "README.md", f"no config has {ROWS}: load_dataset would leave it out")
+    assert_found(repo, "README.md", f"no config has {PARQUET}: load_dataset would leave it out")
     header(configs=metadata["configs"], size_categories=["1M<n<10M"])(repo)
     assert_found(repo, "README.md", "size_categories: 1M<n<10M, but the files hold 16 rows")
     split = {"name": "train", "num_examples": 5, "num_bytes": 1}
-    header(**metadata, dataset_info=[{"config_name": "phase-01", "splits": [split], "download_size": 7}])(repo)
+    info = [{"config_name": "phase-01", "splits": [split], "download_size": 7}]
+    header(**{**metadata, "dataset_info": info})(repo)
     assert_found(repo, "README.md", "dataset_info 'phase-01': train has num_examples 5, not 4")
     assert_found(repo, "README.md", "dataset_info 'phase-01': download_size 7, not")
 

@@ -13,14 +13,21 @@ from made_text import make_documents, write_jsonl
 from data_recipes.errors import DataError
 from data_recipes.packing import writer
 from data_recipes.packing.build import build_phases
+from data_recipes.packing.restore import restore_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.rows.builder import PackedRowsBuilder
 from data_recipes.rows.reader import PackedRows, load_phase
 from data_recipes.rows.stats import phase_stats
 from data_recipes.rows.verify import finished_folders, verify
+from data_recipes.tokens.tokenizer import load_tokenizer as load_ids
 from hub_cards.layout import parquet as publish_parquet
-from hub_cards.layout.parquet import publish
+from hub_cards.layout.sources import phases_repo
+from hub_cards.layout.swap import LaidOut, lay_out_draft
 from yulanmini.report.pictures import draw_phase
+
+
+def publish(folder: Path, out: Path, **options) -> LaidOut:
+    return lay_out_draft(out, phases_repo(folder, out, repo_id="me/rows", **options))
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +53,8 @@ def test_published_rows_are_the_built_rows_with_names(phases, tmp_path, monkeypa
     import datasets
 
     monkeypatch.setattr(publish_parquet, "SHARD_BYTES", 6_000)
-    manifest = publish(phases, tmp_path / "hub", progress=False)
-    assert manifest["counts"]["phases"] == 2
-    shards = sorted((tmp_path / "hub" / "phase-02").glob("*.parquet"))
+    assert publish(phases, tmp_path / "hub").written
+    shards = sorted((tmp_path / "hub" / "data" / "phase-02").glob("*.parquet"))
     assert len(shards) > 1
     assert [pq.ParquetFile(shard).metadata.num_rows for shard in shards[:-1]] == [
         pq.ParquetFile(shards[0]).metadata.num_rows
@@ -65,9 +71,53 @@ def test_published_rows_are_the_built_rows_with_names(phases, tmp_path, monkeypa
     assert read.features == datasets.Features.from_arrow_schema(writer.schema_of(64, pa.string()))
 
 
+def test_what_is_published_gives_the_built_files_back_byte_for_byte(phases, tmp_path, monkeypatch):
+    monkeypatch.setattr(publish_parquet, "SHARD_BYTES", 6_000)  # shards of another size than those built
+    publish(phases, tmp_path / "hub")
+    restored = restore_phases(tmp_path / "hub", tmp_path / "data")
+    assert [folder.name for folder in restored] == ["phase-01", "phase-02"]
+    for folder in restored:
+        built = phases / folder.name
+        assert verify(folder) == []
+        assert PackedRows(folder).fingerprint == PackedRows(built).fingerprint
+        for path in built.rglob("*"):
+            if path.is_file() and path.name != "manifest.json":
+                assert (folder / path.relative_to(built)).read_bytes() == path.read_bytes(), path
+    assert str(phases.parent) not in (tmp_path / "hub" / "data" / "phase-01" / "manifest.json").read_text()
+    assert load_ids(PackedRows(restored[0]).manifest["tokenizer"]["location"]).eos_id == 2
+    # What is there is kept; a phase that is none is refused before anything is written.
+    before = (restored[0] / "rows-00000.arrow").stat().st_ino
+    restore_phases(tmp_path / "hub", tmp_path / "data", ["phase-01"])
+    assert (restored[0] / "rows-00000.arrow").stat().st_ino == before
+    with pytest.raises(DataError, match=r"no phase 'phase-3'\..* It has phase-01, phase-02"):
+        restore_phases(tmp_path / "hub", tmp_path / "other", ["phase-01", "phase-3"])
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("harm", ["another row", "a file less", "an edited manifest", "an unknown source"])
+def test_rows_that_are_not_those_built_are_not_restored(phases, tmp_path, harm):
+    publish(phases / "phase-01", tmp_path / "hub")
+    folder = tmp_path / "hub" / "data" / "phase-01"
+    (shard,) = folder.glob("*.parquet")
+    if harm == "another row":
+        table = pq.read_table(shard)
+        pq.write_table(table.take([1, 0, *range(2, table.num_rows)]), shard)
+    elif harm == "a file less":
+        shard.unlink()
+    elif harm == "an unknown source":
+        (folder / "sources.json").write_text((folder / "sources.json").read_text().replace("web-en", "web-no"))
+    else:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"]["rows-00000.arrow"]["sha256"] = "0" * 64
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError):
+        restore_phases(tmp_path / "hub", tmp_path / "data")
+    assert not (tmp_path / "data" / "phase-01").exists()
+
+
 def test_published_shards_have_page_index_and_content_defined_chunks(phases, tmp_path):
-    publish(phases / "phase-01", tmp_path / "hub", progress=False)
-    (shard,) = (tmp_path / "hub" / "phase-01").glob("*.parquet")
+    publish(phases / "phase-01", tmp_path / "hub")
+    (shard,) = (tmp_path / "hub" / "data" / "phase-01").glob("*.parquet")
     group = pq.ParquetFile(shard).metadata.row_group(0)
     assert all(group.column(number).has_offset_index for number in range(group.num_columns))
 
@@ -75,7 +125,7 @@ def test_published_shards_have_page_index_and_content_defined_chunks(phases, tmp
 def test_card_and_front_matter_come_from_the_manifests(phases, tmp_path):
     import datasets
 
-    publish(phases, tmp_path / "hub", title="Little rows", progress=False)
+    publish(phases, tmp_path / "hub", title="Little rows")
     _, front, body = (tmp_path / "hub" / "README.md").read_text().split("---\n", 2)
     head = yaml.safe_load(front)
     assert [config["config_name"] for config in head["configs"]] == ["phase-01", "phase-02"]
@@ -83,7 +133,7 @@ def test_card_and_front_matter_come_from_the_manifests(phases, tmp_path):
     info = datasets.load_dataset_builder(str(tmp_path / "hub"), "phase-01", cache_dir=str(tmp_path / "cache")).info
     assert info.splits["train"].num_examples == built.num_rows
     assert info.dataset_size == info.splits["train"].num_bytes > built.num_rows * 64 * 4
-    files = (tmp_path / "hub" / "phase-01").glob("*.parquet")
+    files = (tmp_path / "hub" / "data" / "phase-01").glob("*.parquet")
     assert info.download_size == sum(path.stat().st_size for path in files)
     assert f"| phase-01 | 64 | {built.num_rows:,} | {built.num_rows * 64:,} |" in body
     assert "| web-en.jsonl | malformed JSON | 1 |" in body
@@ -184,9 +234,9 @@ def test_the_tokenizer_goes_with_the_published_rows(phases, tmp_path, tokenizer_
     from hub_cards.checks.check import check_repo
 
     with pytest.raises(DataError, match=r"nowhere.*say where it is with --tokenizer"):
-        publish(phases, tmp_path / "hub", tokenizer=str(tmp_path / "nowhere"), progress=False)
+        publish(phases, tmp_path / "hub", tokenizer=str(tmp_path / "nowhere"))
     assert not (tmp_path / "hub").exists()
-    publish(phases, tmp_path / "hub", tokenizer=str(tokenizer_dir), progress=False)
+    publish(phases, tmp_path / "hub", tokenizer=str(tokenizer_dir))
     shipped = tmp_path / "hub" / "tokenizer"
     assert load_tokenizer(shipped).fingerprint == PackedRows(phases / "phase-01").manifest["tokenizer"]["fingerprint"]
     assert AutoTokenizer.from_pretrained(str(tmp_path / "hub"), subfolder="tokenizer").eos_token == "</s>"

@@ -169,6 +169,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("data --out folder", "folder"),
         ("data --out new --tokenizer tokeniser", "tokenizer"),
         ("broken-phase --out new", "broken-phase"),
+        ("data --out new --repo-id new", "NAMESPACE/NAME"),
+    ],
+    "data restore": [
+        ("nodir --out new", "nodir"),
+        ("data --out new", "manifest.json"),
+        ("file.txt --out new", "file.txt"),
     ],
     "data tokenizer": [
         ("nodir --out new", "nodir"),

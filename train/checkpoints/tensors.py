@@ -28,6 +28,17 @@ class LazyTensor:
     make: Callable[[], torch.Tensor]
 
 
+class _KnownReader(dcp.FileSystemReader):
+    """Reads with metadata that is read already: unpickling it takes longer than a tensor of a small model."""
+
+    def __init__(self, folder: Path, metadata: Any) -> None:
+        super().__init__(folder)
+        self._known = metadata
+
+    def read_metadata(self, *args: Any, **kwargs: Any) -> Any:
+        return self._known
+
+
 class CheckpointEntries:
     """What a checkpoint holds, by flat name (`model.model.norm.weight`, `optimizer.param_groups.0.lr`)."""
 
@@ -54,7 +65,7 @@ class CheckpointEntries:
         state = {name: torch.empty(entry.size, dtype=entry.properties.dtype) if is_tensor else None}
         try:
             with one_process():
-                dcp.load(state, checkpoint_id=self.folder, no_dist=True)
+                dcp.load(state, storage_reader=_KnownReader(self.folder, self._metadata), no_dist=True)
         except (RuntimeError, OSError, ValueError, KeyError, dcp.api.CheckpointException) as error:
             raise TrainError(f"{self.folder}: entry {name} cannot be read ({error}).") from error
         return state[name]

@@ -1,7 +1,7 @@
 """A checkpoint as files that anyone may read, and back: a model folder with the optimizer's state beside the weights.
 
     config.json  model*.safetensors  ...   the weights as they are trained; the folder loads with `from_pretrained`
-    optimizer*.safetensors                 `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`, parameters by published name
+    optimizer/state*.safetensors           `<parameter>.exp_avg`, `.exp_avg_sq`, `.step`, parameters by published name
     training_state.json                    step, groups, schedule, position in the data, random state, what monitors and
                                            guards know; size and checksum of every other file
 
@@ -29,7 +29,7 @@ from train.checkpoints.tensors import CheckpointEntries, LazyTensor, write_check
 from train.errors import TrainError
 
 STATE_FILE = "training_state.json"
-STEM = "optimizer"  # of the files with the optimizer's tensors
+OPTIMIZER, STEM = "optimizer", "state"  # folder and beginning of the names of the files with the optimizer's tensors
 FORM = 1
 ABOUT = (
     "The state of a pretraining run at `step`, beside the weights. "
@@ -64,7 +64,8 @@ def write_training_state(checkpoint: Path, destination: Path, *, progress: bool 
         for kind in kinds[name]
     ]
     dtype = str(weights[0].dtype).removeprefix("torch.")
-    content = config.to_dict() | {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
+    content = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    content |= {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
     tokenizer = Path(trainer["tokenizer"])
     files = [*packaged_code(), *(tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file())]
     state = {
@@ -81,8 +82,10 @@ def write_training_state(checkpoint: Path, destination: Path, *, progress: bool 
     }
     with whole_folder(destination) as folder:
         write_model(folder, content, weights, files=files, progress="weights" if progress else None)
-        write_tensors(folder, states, stem=STEM, progress="optimizer" if progress else None)
-        state["files"] = {path.name: content_of(path) for path in sorted(folder.iterdir())}
+        (folder / OPTIMIZER).mkdir()
+        write_tensors(folder / OPTIMIZER, states, stem=STEM, progress="optimizer" if progress else None)
+        written_files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        state["files"] = {path.relative_to(folder).as_posix(): content_of(path) for path in written_files}
         (folder / STATE_FILE).write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return state
 
@@ -100,9 +103,9 @@ def read_training_state(folder: Path, *, content: bool = True) -> dict[str, Any]
     if form != FORM:
         raise TrainError(f"{path}: written in form {form}, this version reads {FORM}. Update yulanmini.")
     for name, expected in files.items():
-        if Path(name).name != name:
-            raise TrainError(f"{path}: {name!r} is no name of a file beside it.")
-        file = path.with_name(name)
+        file = path.parent / name
+        if not file.resolve().is_relative_to(path.parent.resolve()):
+            raise TrainError(f"{path}: {name!r} is no file of this folder.")
         if not file.is_file():
             raise TrainError(f"{file}: missing. Download the whole folder.")
         found = content_of(file) if content else {**expected, "bytes": file.stat().st_size}
@@ -125,7 +128,7 @@ def import_training_state(folder: Path, destination: Path, *, progress: bool = F
     model = empty_model(config)
     parameters = dict(model.named_parameters())
     published = {saved_name(name): name for name in parameters}
-    weights, states = ModelFolder(folder), ModelFolder(folder, stem=STEM)
+    weights, states = ModelFolder(folder), ModelFolder(folder, stem=f"{OPTIMIZER}/{STEM}")
     shapes = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
     bar = tqdm(total=len(weights.tensors) + len(states.tensors), desc="import", unit="tensor", disable=not progress)
 
@@ -148,7 +151,7 @@ def import_training_state(folder: Path, destination: Path, *, progress: bool = F
         moments[published[parameter]][kind] = lazy(states, name)
     for name, shape in shapes.items():
         if "step" not in moments[name]:
-            raise TrainError(f"{folder}: no tensor {saved_name(name)}.step in {STEM}*.safetensors.")
+            raise TrainError(f"{folder}: no tensor {saved_name(name)}.step in {OPTIMIZER}/.")
         for kind, tensor in [("weight", own[name]), *moments[name].items()]:
             if tensor.shape != (() if kind == "step" else shape):
                 raise TrainError(f"{folder}: the {kind} of {saved_name(name)} has shape {list(tensor.shape)}.")

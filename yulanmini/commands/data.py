@@ -144,8 +144,10 @@ def stats(
 @app.command(epilog="Example: yulanmini data publish data --out hub/yulanmini-data")
 def publish(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A built phase, or the folder of several.")],
-    out: Annotated[Path, typer.Option("--out", help="The dataset's folder; must not exist.")],
-    title: Annotated[str, typer.Option("--title", help="Title of the card.")] = "yulanmini-data",
+    out: Annotated[Path, typer.Option("--out", help="The dataset's folder; an earlier one is brought up to date.")],
+    repo_id: Annotated[str | None, typer.Option(help="NAMESPACE/NAME; default: your-name/ and OUT's.")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="Title of the card.")] = None,
+    licence: Annotated[str | None, typer.Option(help="As the Hub spells it; by default that of the sources.")] = None,
     tokenizer: Annotated[
         str | None, typer.Option("--tokenizer", help="Folder or Hub id; default: where the phases were built with it.")
     ] = None,
@@ -153,28 +155,39 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Write built phases as a Hub dataset: Parquet shards, one config per phase, card from the manifests. No upload."""
-    from data_recipes.manifest import check_new_folder
-    from data_recipes.rows.reader import PackedRows
-    from data_recipes.rows.verify import phases_in
-    from hub_cards.layout.parquet import publish as publish_folder
-    from hub_cards.layout.parquet import tokenizer_of
+    from hub_cards.layout.sources import phases_repo
+    from hub_cards.layout.swap import lay_out_draft, place_state
 
-    check_new_folder(out)
+    asked = {"title": title, "licence": licence, "tokenizer": tokenizer, "progress": True}
+    draft = phases_repo(folder, out, repo_id=repo_id, **asked)
+    configs = list(draft.inputs)
     if dry_run:
-        phases = [PackedRows(one) for one in phases_in(folder)]
-        tokenizer_of(phases, tokenizer)
-        configs = [{"name": phase.folder.name, "rows": phase.num_rows} for phase in phases]
+        place_state(out, draft)
         emit_result(f"would write {out}: {len(configs)} configs", {"folder": str(out), "configs": configs}, as_json)
         if not as_json:
-            emit_records(["config=name", "rows"], configs)
+            emit_records(["=config"], [{"config": name} for name in configs])
         return
-    manifest = publish_folder(folder, out, title=title, tokenizer=tokenizer)
-    counts = manifest["counts"]
+    done = lay_out_draft(out, draft)
     emit_result(
-        f"wrote {out}: {counts['phases']} configs, {counts['tokens']:,} tokens",
-        {"folder": str(out), "fingerprint": manifest["fingerprint"], "counts": counts},
+        f"{'wrote' if done.written else 'kept'} {out}: {len(configs)} configs, {draft.counts['tokens']:,} tokens",
+        {"folder": str(out), "written": done.written, "configs": configs, "counts": draft.counts},
         as_json,
     )
+
+
+@app.command(epilog="Example: yulanmini data restore hub/yulanmini-data phase-20 phase-21 --out data")
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A published data set, downloaded.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the phases go; those there already are kept.")],
+    phases: Annotated[list[str] | None, typer.Argument(metavar="PHASE...", help="Default: all of them.")] = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make of a published data set the phases that were built, byte for byte, for `train pretrain` to read."""
+    from data_recipes.packing.restore import restore_phases
+
+    folders = [str(path) for path in restore_phases(folder, out, phases or (), progress=True, dry_run=dry_run)]
+    emit_result(f"{'would restore' if dry_run else 'restored'} {', '.join(folders)}", {"folders": folders}, as_json)
 
 
 @app.command(epilog=f"Example: yulanmini data tokenizer runs/tiny/{CORPUS} --out tokenizer --vocab-size 3000")

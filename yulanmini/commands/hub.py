@@ -7,7 +7,7 @@ import typer
 
 from yulanmini.commands.hub_publish import RepoTypeOption, publish, publish_run, rehearse
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, new_group, say
-from yulanmini.run_layout import HUB, card_files
+from yulanmini.run_layout import HUB, card_files, run_of_reproduce
 
 INSTRUCT_ENDING = "-instruct"
 
@@ -52,37 +52,49 @@ def card(
         print(text, end="")
 
 
-@app.command(epilog="Example: yulanmini hub layout runs/tiny hub --repo-id me/tiny")
+@app.command(
+    epilog="Example: yulanmini hub layout runs/tiny hub --repo-id me/tiny    "
+    "or one model: yulanmini hub layout merged hub --repo-id me/merged"
+)
 def layout(
-    run: Annotated[Path, typer.Argument(help="Run folder of `yulanmini reproduce`.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="A run, a model folder, built phases, generated or cleaned text."),
+    ],
     out: Annotated[Path, typer.Argument(help="Where the repos go, as NAMESPACE/REPO folders.")],
-    repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME of the base model's repo.")],
+    repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME; of a run of reproduce, of its base model.")],
     licence: Annotated[
-        str | None,
-        typer.Option(help="Licence of the weights, as the Hub spells it; by default it follows from the data."),
+        str | None, typer.Option(help="As the Hub spells it; by default it follows from the data, where that is known.")
     ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the card, instead of the repo's name.")] = None,
+    optimizer: Annotated[
+        list[str] | None,
+        typer.Option(help="A phase whose optimizer state goes along; those of 20 and 25 do where they are there."),
+    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="Of built phases: where it is now, if it moved.")] = None,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Lay a finished run out as Hub repos: checkpoints by phase, base, instruct, data."""
-    from hub_cards.layout.run_repos import LaidOut, check_layout, publish_local
-    from hub_cards.repos.names import Names
+    """Lay out as Hub repos what a command has left: checkpoints by phase, models, data sets."""
+    from hub_cards.layout.sources import lay_out, would_lay_out
 
-    names = Names.parse(repo_id)
+    what = run_of_reproduce(source) or source
+    asked = {"licence": licence, "title": title, "optimizer": optimizer, "tokenizer": tokenizer}
     if dry_run:
-        repos = [LaidOut(out / name, False, []) for name in check_layout(card_files(run), out, names, licence=licence)]
-    else:
-        repos = publish_local(card_files(run), out, namespace=names.namespace, name=names.name, licence=licence)
+        plan = would_lay_out(what, out, repo_id=repo_id, **asked)
+        if as_json:
+            emit_json({"repos": [{"folder": str(folder), "state": state} for folder, state in plan]})
+        for folder, state in plan if not as_json else ():
+            say(f"would {'keep' if state == 'same' else 'write'} {folder}{' anew' if state == 'older' else ''}")
+        return
+    repos = lay_out(what, out, repo_id=repo_id, progress=True, **asked)
     if as_json:
         shown = [{"folder": str(repo.folder), "written": repo.written, "edited": repo.edited} for repo in repos]
         emit_json({"repos": shown})
         return
     for repo in repos:
-        if repo.written or dry_run:
-            say(f"{'would write' if dry_run else 'wrote'} {repo.folder}")
-        else:
-            edited = f", edited since: {', '.join(repo.edited[:5])}" if repo.edited else ""
-            say(f"kept {repo.folder}: laid out from this run before{edited}. Remove it to have it written anew")
+        edited = f", edited since: {', '.join(repo.edited[:5])}" if repo.edited else ""
+        say(f"wrote {repo.folder}" if repo.written else f"kept {repo.folder}: laid out from the same before{edited}")
 
 
 @app.command(epilog="Example: yulanmini hub check hub/me/tiny-instruct --run runs/tiny")

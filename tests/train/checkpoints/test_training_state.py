@@ -98,9 +98,9 @@ def test_another_run_begins_with_its_moments_bit_by_bit(inputs: Path, whole: Pat
 
 
 def test_it_is_a_model_folder_without_anything_pickled(whole: Path, published: Path) -> None:
-    names = [path.name for path in published.iterdir()]
+    names = [path.relative_to(published).as_posix() for path in published.rglob("*")]
     assert not [name for name in names if name.endswith(PICKLED)]
-    assert len([name for name in names if name.startswith("optimizer-")]) > 2
+    assert len([name for name in names if name.startswith("optimizer/state-")]) > 2
     entries = CheckpointEntries(checkpoint(whole))
     model = AutoModelForCausalLM.from_pretrained(published)
     for name, parameter in model.named_parameters():
@@ -125,7 +125,9 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", ["model-00001-of-*.safetensors", "optimizer-00002-of-*.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["model-00001-of-*.safetensors", "optimizer/state-00002-of-*.safetensors", "config.json"]
+)
 def test_a_flipped_byte_is_found(copy: Path, tmp_path: Path, name: str) -> None:
     (path,) = copy.glob(name)
     flip(path)
@@ -138,16 +140,16 @@ def rewrite(folder: Path, change) -> None:
     """Change the tensors of one file of the optimizer, and make the checksums fit, as a hostile folder would."""
     from train.checkpoints.sharded import content_of
 
-    path = sorted(folder.glob("optimizer-*.safetensors"))[0]
+    path = sorted(folder.glob("optimizer/state-*.safetensors"))[0]
     tensors = load_file(path)
     change(tensors)
     save_file(tensors, path, metadata={"format": "pt"})
-    index = folder / "optimizer.safetensors.index.json"
+    index = folder / "optimizer" / "state.safetensors.index.json"
     content = json.loads(index.read_text())
     places = {name: file for name, file in content["weight_map"].items() if file != path.name}
     index.write_text(json.dumps({**content, "weight_map": places | dict.fromkeys(tensors, path.name)}))
     state = json.loads((folder / "training_state.json").read_text())
-    state["files"] |= {file.name: content_of(file) for file in (path, index)}
+    state["files"] |= {f"optimizer/{file.name}": content_of(file) for file in (path, index)}
     (folder / "training_state.json").write_text(json.dumps(state))
 
 
@@ -187,7 +189,7 @@ def test_a_state_that_is_not_of_the_model_is_refused(copy: Path, tmp_path: Path,
 def test_a_name_that_leads_out_of_the_folder_is_refused(copy: Path, tmp_path: Path) -> None:
     state = json.loads((copy / "training_state.json").read_text())
     for change, message in (
-        ({"files": {"../elsewhere": {"bytes": 1, "xxh3": ""}}}, "no name of a file beside it"),
+        ({"files": {"../elsewhere": {"bytes": 1, "xxh3": ""}}}, "no file of this folder"),
         ({"random_state": {"../elsewhere": {}}}, "cannot be read"),
     ):
         (copy / "training_state.json").write_text(json.dumps(state | change))
@@ -240,5 +242,5 @@ def round_trip(place: Path) -> None:
     write_training_state(checkpoint, place / "state")
     import_training_state(place / "state", place / "imported")
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    size = sum(path.stat().st_size for path in (place / "state").iterdir())
+    size = sum(path.stat().st_size for path in (place / "state").rglob("*") if path.is_file())
     (place / "peaks.json").write_text(json.dumps({"before": peak, "after": after, "bytes": size}))
