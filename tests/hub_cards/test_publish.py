@@ -98,6 +98,23 @@ def test_all_repos_of_a_run_are_published_with_a_collection_that_links_them(hub,
     assert sorted(item["id"] for item in collection.items) == sorted(repo_id for _, repo_id in hub.repos())
 
 
+def test_a_model_folder_is_laid_out_beside_itself_and_published(hub, command, small_run, tmp_path):
+    model = shutil.copytree(small_run / "04-pretrain" / "models" / "phase-26", tmp_path / "models" / "mine")
+    planned = command("publish", model, "--repo-id", "someone/mine", "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert sorted(path.name for path in model.parent.iterdir()) == ["mine"]
+    assert hub.repos() == []
+    done = command("publish", model, "--repo-id", "someone/mine")
+    assert done.returncode == 0, done.stderr
+    published = theirs(hub, "model", "someone/mine")
+    assert published["model.safetensors"] == (model / "model.safetensors").read_bytes()
+    assert sorted(published) == sorted(file["file"] for file in json.loads(planned.stdout)["files"])
+    assert content(model.parent / "published" / "someone" / "mine") == published
+    several = command("publish", small_run, "--repo-id", "someone/mine")
+    assert several.returncode == 2
+    assert f"hub publish-run {small_run} --org someone" in several.stderr
+
+
 def test_a_dry_run_sends_nothing_and_needs_no_token(hub, command, published):
     done = command("publish", published / "tiny", "--repo-id", "someone/tiny", "--dry-run", "--json", token="")
     assert done.returncode == 0, done.stderr

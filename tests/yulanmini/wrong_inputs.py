@@ -469,7 +469,8 @@ WRONG_INPUTS: dict[str, list[Row]] = {
     "hub publish": [
         ("nodir --repo-id me/tiny", "nodir"),
         ("file.txt --repo-id me/tiny", "file.txt"),
-        ("llama --repo-id me/tiny", "hub layout"),
+        ("llama --repo-id me/tiny", "manifest.json"),
+        ("folder --repo-id me/tiny", "What can be laid out"),
         ("llama --repo-id me/tiny --revison main", "--revision"),
     ],
     "hub publish-run": [

@@ -1,14 +1,14 @@
 """`yulanmini hub publish`, `publish-run` and `rehearse`: sending repos to the Hub, or to one in this process."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from yulanmini.console import AsJson, DryRun, emit_json, emit_records, say
-from yulanmini.run_layout import HUB, card_files
+from yulanmini.run_layout import HUB, card_files, run_of_reproduce
 
 if TYPE_CHECKING:
     from hub_cards.publishing.plan import Plan
@@ -34,7 +34,9 @@ NoDownloadOption = Annotated[
 
 
 def publish(
-    folder: Annotated[Path, typer.Argument(help="Folder of one laid-out repo; its revisions/ become branches.")],
+    folder: Annotated[
+        Path, typer.Argument(help=f"A laid-out repo, or what `hub layout` makes one of (in {PUBLISHED}/ beside it).")
+    ],
     repo_id: Annotated[str, typer.Option(help="NAMESPACE/NAME on the Hub.")],
     private: PrivateOption = None,
     revision: Annotated[str | None, typer.Option(help="Publish this branch only.")] = None,
@@ -48,12 +50,12 @@ def publish(
     from hub_cards.publishing.publish import publish as publish_repo
 
     asked = Asked(private, revision, replace_foreign, not no_download)
-    repo = checked(folder)
-    check_asked(repo, repo_id, asked)
-    if dry_run:
-        show_plans({repo_id: plan_publish(repo, repo_id, asked)}, as_json)
-    else:
-        show_published([publish_repo(repo, repo_id, asked)], as_json)
+    with one_repo(folder, repo_id, keep=not dry_run) as repo:
+        check_asked(repo, repo_id, asked)
+        if dry_run:
+            show_plans({repo_id: plan_publish(repo, repo_id, asked)}, as_json)
+        else:
+            show_published([publish_repo(repo, repo_id, asked)], as_json)
 
 
 def publish_run(
@@ -128,17 +130,52 @@ def rehearse(
         raise HubError(f"not everything comes back as it was laid out:\n{listed(wrong)}")
 
 
+@contextmanager
+def one_repo(folder: Path, repo_id: str, *, keep: bool) -> Iterator["Repo"]:
+    """A laid-out repo where it lies; of anything else that one can be made of, that one, laid out beside it."""
+    from data_recipes.errors import DataError
+    from data_recipes.manifest import read_manifest
+    from hub_cards.errors import HubError
+    from hub_cards.layout.sources import lay_out
+    from hub_cards.repos.folder import KIND
+
+    try:
+        is_laid_out = read_manifest(folder)["kind"] == KIND
+    except (DataError, OSError):
+        is_laid_out = False
+    if is_laid_out:
+        yield checked(folder)
+        return
+    if run_of_reproduce(folder) is not None:
+        org = repo_id.partition("/")[0]
+        raise HubError(f"{folder}: a run makes several repos: `yulanmini hub publish-run {folder} --org {org}`.")
+    beside = folder.resolve().parent
+    with laying_out(beside, beside / PUBLISHED if keep else None) as out:
+        (made,) = lay_out(folder, out, repo_id=repo_id, progress=True)
+        say(f"laid out {folder} as {made.folder}")
+        yield checked(made.folder)
+
+
+@contextmanager
+def laying_out(beside: Path, keep: Path | None) -> Iterator[Path]:
+    """Where repos are laid out: in `keep`, else in a folder that is gone again at the end, on the disk of `beside`."""
+    import tempfile
+
+    if keep is not None:
+        yield keep
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{PUBLISHED}-", dir=beside) as out:
+        yield Path(out)
+
+
 def checked(folder: Path) -> "Repo":
     """A laid-out repo that has no errors."""
-    from data_recipes.errors import DataError, listed
+    from data_recipes.errors import listed
     from hub_cards.checks.check import check_repo
     from hub_cards.errors import HubError
     from hub_cards.repos.folder import open_repo
 
-    try:
-        repo = open_repo(folder)  # first: what was recorded before the check is what is sent after it
-    except DataError as error:
-        raise HubError(f"{error} A repo is what `yulanmini hub layout` writes.") from error
+    repo = open_repo(folder)  # first: what was recorded before the check is what is sent after it
     errors = [finding for finding in check_repo(folder) if finding.severity == "error"]
     if errors:
         found = listed([f"{error.place}: {error.message}" for error in errors])
@@ -158,14 +195,12 @@ def base_name(run: Path) -> str:
 @contextmanager
 def laid_out(run: Path, names: Any, keep: Path | None) -> Iterator[Mapping[str, "Repo"]]:
     """The repos of a run under the names that they are published by, in `keep`; else gone again at the end."""
-    import tempfile
-
     from hub_cards.layout.run_repos import publish_local
 
     files = card_files(run)
     files.check_finished()
-    with nullcontext(keep) if keep else tempfile.TemporaryDirectory(prefix=".published-", dir=run) as out:
-        done = publish_local(files, Path(out), namespace=names.namespace, name=names.name)
+    with laying_out(run, keep) as out:
+        done = publish_local(files, out, namespace=names.namespace, name=names.name)
         yield {one.folder.relative_to(out).as_posix(): checked(one.folder) for one in done}
 
 
