@@ -77,7 +77,6 @@ def write_card(folder: Path, settings: CardSettings, run: RunFiles) -> None:
     _write_beside(folder, page)
     write_whole(folder / PROVENANCE_NAME, _as_json({**kept, "claims": figures.claims}))
     write_whole(folder / CARD_NAME, text)
-    assert render_again(folder)[0] == text, "a card depends on more than the files that were read for it"
 
 
 def render_again(folder: Path) -> tuple[str, dict[str, Any]]:

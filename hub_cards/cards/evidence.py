@@ -62,13 +62,17 @@ def _parsed(path: Path, name: str) -> Any:
 def look_up(content: Any, pointer: str, where: str) -> Any:
     """The value at a JSON pointer (RFC 6901), such as `/counts/steps` or, in a .jsonl file, `/12/loss`."""
     value = content
-    for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+    for key in _keys(pointer):
         try:
             value = value[int(key)] if isinstance(value, list) else value[key]
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise HubError(f"{where}: nothing at {pointer}; the card expects another form of file.") from error
     return value
+
+
+@lru_cache(maxsize=1 << 16)
+def _keys(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
 
 
 @lru_cache(maxsize=1 << 16)
@@ -94,6 +98,9 @@ OPERATIONS: dict[str, Callable[[Sequence[Any]], Any]] = {
 Operand = tuple[str, str] | tuple[str, list[Any]]  # a file and a pointer, or an operation and its operands
 
 
+_normal = lru_cache(maxsize=1 << 12)(posixpath.normpath)
+
+
 class Figures:
     """Figures of a repo's card, read from the repo's own folder; names of files are relative to the run.
 
@@ -105,7 +112,7 @@ class Figures:
         self.repo = repo
         self.read: set[str] = set()
         self._claims: dict[str, dict[str, Any]] = {}
-        self.looked_at = ""  # for the message where a file has another form than a card expects
+        self._looked_at = ("", "")
         self._contents: dict[str, Any] = {}
 
     def path(self, file: str) -> Path | None:
@@ -116,12 +123,17 @@ class Figures:
         return path if inside and path.is_file() else None
 
     @property
+    def looked_at(self) -> str:
+        """The file and the place in it, for the message where a file has another form than a card expects."""
+        return " ".join(filter(None, self._looked_at))
+
+    @property
     def claims(self) -> list[dict[str, Any]]:
         """Every number so far with its origin, each once."""
         return list(self._claims.values())
 
     def has(self, file: str) -> bool:
-        file = posixpath.normpath(file)
+        file = _normal(file)
         found = self.path(file) is not None
         if found:
             self.read.add(file)
@@ -129,15 +141,16 @@ class Figures:
 
     def value(self, file: str, pointer: str = "") -> Any:
         """A value of a file that decides something but is not printed on the card."""
-        file = posixpath.normpath(file)
-        self.looked_at = f"{file.removeprefix(OWN)} {pointer}".strip()
+        file = _normal(file)
+        name = file.removeprefix(OWN)
+        self._looked_at = (name, pointer)
         if file not in self._contents:
-            path, name = self.path(file), file.removeprefix(OWN)
+            path = self.path(file)
             if path is None:
                 raise HubError(f"{name}: no such file; the card needs figures from it. Finish that stage first.")
             self._contents[file] = _parsed(path, name)
             self.read.add(file)
-        return look_up(self._contents[file], pointer, file.removeprefix(OWN))
+        return look_up(self._contents[file], pointer, name)
 
     def figure(self, file: str, pointer: str, form: str = ",") -> Figure:
         """A value as text in Python's format `form`, remembered with its origin."""
@@ -202,17 +215,26 @@ def copy_evidence(run: RunFiles, names: Iterable[str], copies: Path) -> dict[str
     copies.mkdir()
     records = {}
     for name in sorted(set(names)):
-        source = run.root / name
-        text, lines = copied_text(source, run.root)
+        text, lines, digest = copied_text(run.root / name, run.root)
         (copies / name).parent.mkdir(parents=True, exist_ok=True)
         (copies / name).write_text(text, encoding="utf-8", newline="")
         place = f"{EVIDENCE}/{name}"
-        records[name] = {"sha256": sha256_file(source), "at": place} | ({"lines": lines} if lines else {})
+        records[name] = {"sha256": digest, "at": place} | ({"lines": lines} if lines else {})
     return records
 
 
-def copied_text(source: Path, run: Path) -> tuple[str, list[int]]:
-    """What is copied of a file of a run, and of a log the numbers (from 1) of the lines that are."""
+def copied_text(source: Path, run: Path) -> tuple[str, list[int], str]:
+    """What is copied of a file of a run; of a log the numbers (from 1) of its lines that are; its SHA-256. A file
+    is read once for all cards, unless it changes."""
+    try:
+        stat = source.stat()
+    except OSError as error:
+        raise _unreadable(source.relative_to(run).as_posix(), error) from error
+    return _copied_text(source, run, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino))
+
+
+@lru_cache(maxsize=256)
+def _copied_text(source: Path, run: Path, state: tuple[int, ...]) -> tuple[str, list[int], str]:
     name = source.relative_to(run).as_posix()
     try:
         if source.name in LOGS:
@@ -231,8 +253,12 @@ def copied_text(source: Path, run: Path) -> tuple[str, list[int]]:
                 kept = {key: value for key, value in content.items() if key not in LEFT_OUT[source.name]}
                 text = json.dumps(kept, indent=1, ensure_ascii=False) + "\n"
     except (OSError, ValueError) as error:
-        raise HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).") from error
-    return without_machine_paths(text, run), lines
+        raise _unreadable(name, error) from error
+    return without_machine_paths(text, run), lines, sha256_file(source)
+
+
+def _unreadable(name: str, error: Exception) -> HubError:
+    return HubError(f"{name}: cannot be read ({' '.join(str(error).split())}).")
 
 
 def changed_since(repo: Path, records: dict[str, dict[str, Any]], run: Path) -> list[str]:
@@ -242,8 +268,10 @@ def changed_since(repo: Path, records: dict[str, dict[str, Any]], run: Path) -> 
         source, copy = run / name, repo / EVIDENCE / name
         if not source.is_file():
             problems.append(f"{name}: the card was made from it, and the run no longer has it")
-        elif sha256_file(source) != record.get("sha256"):
+            continue
+        text, _, digest = copied_text(source, run)
+        if digest != record.get("sha256"):
             problems.append(f"{name}: changed in the run since the card was made")
-        elif not copy.is_file() or copy.read_bytes().decode(errors="replace") != copied_text(source, run)[0]:
+        elif not copy.is_file() or copy.read_bytes().decode(errors="replace") != text:
             problems.append(f"{EVIDENCE}/{name}: not what the run has in {name}")
     return problems

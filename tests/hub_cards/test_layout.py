@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import load_dataset
+from made_text import make_documents, write_jsonl
 from pretrain_miniature import pretrain, write_inputs, write_run_config
 from transformers import AutoModelForCausalLM
 
+from data_recipes.cleaning.clean import clean
+from data_recipes.cleaning.config import checked_config
+from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.errors import DataError
 from data_recipes.manifest import write_manifest
+from data_recipes.synthesis.programs.run import ProgramsRequest, synthesize_programs
 from hub_cards.checks.check import check_repo
 from hub_cards.errors import HubError
 from hub_cards.layout import swap
@@ -22,6 +28,7 @@ from hub_cards.repos.folder import open_repo
 from hub_cards.repos.names import Names
 from train.checkpoints.tensors import CheckpointEntries
 from train.checkpoints.training_state import import_training_state
+from yulanmini.merged import write_averaged, write_merged
 from yulanmini.run_layout import card_files
 
 INSTRUCT, LONGER = "me/tiny-instruct", "of a longer run"
@@ -187,6 +194,28 @@ def test_a_model_with_a_manifest_is_a_repo_of_its_own(trained, tmp_path):
     (repo,) = lay_out(trained / "models" / "phase-02", tmp_path / "hub", repo_id="me/one", licence="mit")
     assert (repo.folder / "model.safetensors").samefile(trained / "models" / "phase-02" / "model.safetensors")
     assert [branch.name for branch in open_repo(repo.folder).branches] == ["main"]
+
+
+def test_merged_and_averaged_models_are_repos_of_their_own(trained, tmp_path):
+    first, last = (trained / "models" / name for name in ("phase-01", "phase-02"))
+    write_merged(last, tmp_path / "merged")
+    write_averaged([first, last], tmp_path / "averaged", weights=None)
+    for name, architecture in (("merged", "LlamaForCausalLM"), ("averaged", "YuLanMiniForCausalLM")):
+        (repo,) = lay_out(tmp_path / name, tmp_path / "hub", repo_id=f"me/{name}", licence="mit")
+        assert [finding for finding in check_repo(repo.folder) if finding.severity == "error"] == []
+        assert type(AutoModelForCausalLM.from_pretrained(repo.folder)).__name__ == architecture
+
+
+def test_generated_and_cleaned_text_are_repos_that_load(tmp_path):
+    synthesize_programs(ProgramsRequest(count=20), tmp_path / "problems")
+    documents = make_documents("web-en", 30)
+    write_jsonl(tmp_path / "web.jsonl", [*documents, *documents[:5]])
+    config = checked_config({"most_lost_of_a_source": 1.0, "steps": [{"step": "exact-duplicates"}]})
+    clean(config, parse_inputs([f"web={tmp_path / 'web.jsonl'}"]), tmp_path / "cleaned")
+    for name, rows in (("problems", 20), ("cleaned", 30)):
+        (repo,) = lay_out(tmp_path / name, tmp_path / "hub", repo_id=f"me/{name}")
+        assert [finding for finding in check_repo(repo.folder) if finding.severity == "error"] == []
+        assert load_dataset(str(repo.folder), split="train", cache_dir=str(tmp_path / "cache")).num_rows == rows
 
 
 def test_what_cannot_be_laid_out_is_told_what_can_be(trained, tmp_path):

@@ -448,7 +448,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("folder", "folder"),
         ("reproduction --model bass", "base"),
         ("reproduction --model base --write", "--write"),
-        ("reproduction --model base", "04-pretrain"),
+        ("reproduction --model base", "05-merged"),
         ("reproduction --model base --repo-id tiny", "tiny"),
         ("file.txt", "file.txt"),
     ],

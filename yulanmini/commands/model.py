@@ -30,13 +30,14 @@ def merge(
     dry_run: DryRun = False,
 ) -> None:
     """Fold all scales into the weights of a stock architecture, and prove that the logits are the same."""
-    from modeling_yulanmini.merge import merge as merge_model
     from modeling_yulanmini.merge import plan_merge
+    from yulanmini.merged import write_merged
 
     if dry_run:
         result = plan_merge(src, dst, target=target, dtype=dtype).summary()
     else:
-        result = merge_model(src, dst, target=target, dtype=dtype, compare_logits=compare, progress=True)
+        plan_merge(src, dst, target=target, dtype=dtype)  # before anything is hashed
+        result = write_merged(src, dst, target=target, dtype=dtype, compare_logits=compare, progress=True)
         say(f"Wrote {dst}")
     if as_json:
         emit_json(result)
@@ -136,10 +137,10 @@ def average(
     as_json: AsJson = False,
 ) -> None:
     """Average the weights of checkpoints of one run."""
-    from modeling_yulanmini.averaging import average as average_models
+    from yulanmini.merged import write_averaged
 
     *sources, dst = folders
-    result = average_models(sources, dst, weights=weight, progress=True)
+    result = write_averaged(sources, dst, weights=weight, progress=True)
     emit_result(f"Wrote {dst}: the average of {len(sources)} checkpoints", result, as_json)
 
 
