@@ -5,8 +5,8 @@
     training_state.json                    step, groups, schedule, position in the data, random state, what monitors and
                                            guards know; size and checksum of every other file
 
-Nothing in it is pickled, as parts of a distributed checkpoint are. Both ways one shard of tensors is in memory at a
-time.
+Nothing in it is pickled, as parts of a distributed checkpoint are. Writing it holds one shard of tensors in memory at
+a time; the way back, through torch's writer of checkpoints, has been seen to hold the whole state.
 """
 
 import base64
