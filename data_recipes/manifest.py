@@ -320,12 +320,12 @@ def _open_to_readers(folder: Path) -> None:
 
 
 @contextmanager
-def whole_folder(destination: Path) -> Iterator[Path]:
+def whole_folder(destination: Path, *, called: Path | None = None) -> Iterator[Path]:
     """Yield a temporary folder that becomes `destination` in one rename, or vanishes on an error.
 
     A leftover of a killed run (`.NAME.partial` beside it) is emptied first; one that another process is writing is a
     `DataError`. `destination` is absent or empty; a stage that works for long before this asks `check_new_folder` at
-    its beginning.
+    its beginning. `called`: what a message about a full disk names instead.
     """
     destination = Path(destination).resolve()  # a link would stand in the way of the rename
     check_new_folder(destination)
@@ -347,7 +347,7 @@ def whole_folder(destination: Path) -> Iterator[Path]:
     try:
         for left_over in partial.iterdir():
             shutil.rmtree(left_over) if left_over.is_dir() else left_over.unlink()
-        with naming_full_disk(destination):
+        with naming_full_disk(called or destination):
             yield partial
             _open_to_readers(partial)
             fsync_tree(partial)

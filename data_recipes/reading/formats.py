@@ -8,12 +8,13 @@ document is counted under its reason; a damaged file is a `DamagedFile`.
 import codecs
 import io
 import json
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 import orjson
@@ -87,14 +88,32 @@ class JsonLines(Format):
                     position += len(stream.readline())
                     number += 1
             while part.stop < 0 or position < part.stop:
-                block = stream.read(BLOCK_BYTES if part.stop < 0 else min(BLOCK_BYTES, part.stop - position))
+                block, damage = _read_lines(stream, BLOCK_BYTES if part.stop < 0 else part.stop - position)
+                if block:
+                    position += len(block)
+                    yield number, block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
+                    number += block.count(b"\n")
+                if damage is not None:
+                    raise damage
                 if not block:
                     return
-                if not block.endswith(b"\n"):
-                    block += stream.readline()
-                position += len(block)
-                yield number, block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
-                number += block.count(b"\n")
+
+
+def _read_lines(stream: BinaryIO, size: int) -> tuple[bytes, Exception | None]:
+    """Lines of about `size` bytes and no more than `BLOCK_BYTES`, the last of them whole; and the damage of a
+    compressed file behind them, before which its lines can be read."""
+    pieces: list[bytes] = []
+    left = min(size, BLOCK_BYTES)
+    try:
+        while left > 0 and (piece := cast(Any, stream).read1(left)):
+            pieces.append(piece)
+            left -= len(piece)
+        if pieces and not pieces[-1].endswith(b"\n"):
+            pieces.append(stream.readline())
+    except (EOFError, OSError, zlib.error) as error:
+        block = b"".join(pieces)
+        return block[: block.rfind(b"\n") + 1], error
+    return b"".join(pieces), None
 
 
 def _rows_of(lines: Iterable[tuple[int, bytes]], columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:

@@ -99,7 +99,7 @@ def lay_out_draft(folder: Path, draft: Draft) -> LaidOut:
         state = place_state(folder, draft)
         if state == "same":
             return LaidOut(folder, False, edited_files(folder))
-        with whole_folder(new) as unfinished:
+        with whole_folder(new, called=folder) as unfinished:
             if state == "older":
                 _keep_cards(folder, unfinished, draft.branches)
             known = draft.write(unfinished)

@@ -151,7 +151,7 @@ def test_published_phases_build_offline_from_a_corpus_folder(place, call):
         (("trace", "corpus", "0"), "not a finished folder"),
         (("stats", "corpus"), "not a finished folder"),
         (("publish", "corpus", "--out", "x"), "nothing that was finished is here"),
-        (("publish", "nowhere", "--out", "corpus"), "corpus: exists already"),
+        (("publish", "nowhere", "--out", "corpus"), "corpus: holds other files"),
         (("stats", "nowhere", "--plot", "corpus"), "is a folder. Give the name of a file"),
         (("stats", "nowhere", "--plot", "x.jpg"), "ends in '.jpg', expected .svg"),
         (("stats", "nowhere", "--plot", "my-anneal.yaml/x.svg"), "my-anneal.yaml is a file, not a folder"),

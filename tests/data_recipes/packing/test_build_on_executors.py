@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import pairwise
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,10 @@ def small(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(row_writer, "SHARD_TOKENS", 2_048)
     monkeypatch.setattr(token_store, "MEASURED_UNITS", 1)
     monkeypatch.setattr(on_executors, "CHUNK_FILES", 1)
+    # The process that tasks are forked from is started once: not before this test, nor for those after it.
+    forkserver._forkserver._stop()
+    yield
+    forkserver._forkserver._stop()
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,8 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 draw.WINDOW_ROWS = 2**20  # one window: each batch of rows draws from all units
 work, packing = Path(sys.argv[1]), sys.argv[2]
 units, unit_tokens = 3_000, 16
-supply = SimpleNamespace(source=Source(path="made"), fingerprint="made", unit_count=units, sequential=False,
+supply = SimpleNamespace(source=Source(path="made"), fingerprint="made", unit_count=units, readable_units=units,
+                         sequential=False,
                          unit_identity=lambda: "made")
 tokenizer = LoadedTokenizer(None, "made", "made", 99_000, 2, "</s>", 1, 102)
 store = TokenStore(supply, tokenizer, work, 0)
