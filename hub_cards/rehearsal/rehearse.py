@@ -25,7 +25,9 @@ from hub_cards.rehearsal.user import jobs_of
 from hub_cards.repos.folder import MAIN, Repo, open_repo
 
 
-def rehearse(folders: Mapping[str, Path], *, title: str, progress: bool = True) -> Iterator[Check]:
+def rehearse(
+    folders: Mapping[str, Path], *, title: str, all_loaded: bool = True, progress: bool = True
+) -> Iterator[Check]:
     """Rehearse publishing these repos, by repo id, all of one namespace; each check as it is done.
 
     HubError where the child cannot even publish. What is wrong with a check is its `problem`.
@@ -40,18 +42,22 @@ def rehearse(folders: Mapping[str, Path], *, title: str, progress: bool = True) 
         tempfile.TemporaryDirectory(prefix="yulanmini-rehearsal-") as home,
     ):
         places = {repo_id: str(folder.resolve()) for repo_id, folder in folders.items()}
-        asked = {"repos": places, "title": title, "home": home}
-        total = len(planned(folders))
+        asked = {"repos": places, "title": title, "home": home, "all_loaded": all_loaded}
+        total = len(planned(folders, all_loaded=all_loaded))
         with tqdm(desc="rehearse", unit=" checks", total=total, delay=1, disable=None if progress else True) as bar:
             for check in chain(_checks_of(asked, hub.environment(Path(home))), watch.checks(hub)):
                 bar.update()
                 yield check
 
 
-def planned(folders: Mapping[str, Path]) -> list[tuple[str, str, str]]:
+def planned(folders: Mapping[str, Path], *, all_loaded: bool = True) -> list[tuple[str, str, str]]:
     """What `rehearse` will try: repo, how, and what of it."""
     repos = {repo_id: open_repo(folder) for repo_id, folder in folders.items()}
-    jobs = [(job.repo, job.how, job.what) for repo_id, repo in repos.items() for job in jobs_of(repo_id, repo)]
+    jobs = [
+        (job.repo, job.how, job.what)
+        for repo_id, repo in repos.items()
+        for job in jobs_of(repo_id, repo, all_loaded=all_loaded)
+    ]
     published = [(repo_id, "publish-run", "all branches") for repo_id in repos]
     return [*published, *jobs, *((repo_id, "watched", "after every request") for repo_id in repos)]
 
