@@ -79,6 +79,7 @@ def test_main_and_every_revision_arrive_byte_for_byte(hub, command, published):
     assert hub.token not in done.stdout + done.stderr
 
 
+@pytest.mark.slow  # by default the rehearsal publishes all repos of a run
 def test_all_repos_of_a_run_are_published_with_a_collection_that_links_them(hub, command, small_run, tmp_path):
     run = shutil.copytree(small_run, tmp_path / "run")
     planned = command("publish-run", run, "--org", "org", "--name", "small", "--dry-run", "--json")

@@ -60,7 +60,7 @@ def hashes(out: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module", params=["concat", "best_fit"])
+@pytest.fixture(scope="module", params=[pytest.param("concat", marks=pytest.mark.slow), "best_fit"])
 def undisturbed(request, corpus, tokenizer_dir, tmp_path_factory):
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     process = start(corpus, tokenizer_dir, out, packing=request.param)

@@ -117,7 +117,7 @@ def alone(corpus, tokenizer_dir, tmp_path_factory) -> dict[int, dict[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("misfortune", ["none", "no-locks"])
+@pytest.mark.parametrize("misfortune", ["none", pytest.param("no-locks", marks=pytest.mark.slow)])
 def test_two_builds_at_once_have_the_rows_of_each_alone(place, alone, misfortune):
     sizes = {"one": 30_000, "same": 30_000, "larger": 50_000}
     for process in [place.start(name, tokens=tokens, misfortune=misfortune) for name, tokens in sizes.items()]:
@@ -128,7 +128,7 @@ def test_two_builds_at_once_have_the_rows_of_each_alone(place, alone, misfortune
     assert not [problem for folder in place.store.iterdir() if folder.is_dir() for problem in verify(folder)]
 
 
-@pytest.mark.parametrize("misfortune", ["stops", "stops no-locks"])
+@pytest.mark.parametrize("misfortune", [pytest.param("stops", marks=pytest.mark.slow), "stops no-locks"])
 def test_a_build_that_stands_still_before_a_rename_spoils_nothing(place, alone, misfortune):
     slow = place.start("slow", misfortune=misfortune)
     until(lambda: is_stopped(slow))

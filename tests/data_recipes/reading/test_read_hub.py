@@ -97,6 +97,7 @@ def test_files_behind_a_loading_script_are_read_directly(tmp_path, build, served
             assert subset != "plain" or piece["row"] % 5 >= 3
 
 
+@pytest.mark.slow
 def test_what_was_downloaded_of_a_scripted_dataset_is_read_offline(tmp_path, build, served):
     subset = f"{{name: zst, tokens: 1280, source: {{{SCRIPTED}, data_files: part/train/*.jsonl.zst}}}}"
     refused = build(subset, offline=True)

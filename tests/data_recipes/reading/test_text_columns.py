@@ -119,7 +119,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.lists(st.tuples(st.dictionaries(KEYS, JSON_VALUES, max_size=3), st.text()), min_size=1, max_size=5),
     st.booleans(),
