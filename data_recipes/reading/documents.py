@@ -79,15 +79,15 @@ def batches(numbered: Iterable[tuple[int, int, str | LongText] | TextRun]) -> It
             while len(one.rows):
                 ends = held.characters + np.cumsum(one.lengths)
                 fitting = min(int(np.searchsorted(ends, BATCH_CHARACTERS)) + 1, BATCH_DOCUMENTS - held.documents)
-                held.add(one[:fitting], one.lengths[:fitting])
-                one = one[fitting:]
+                taken, one = one[:fitting], one[fitting:]
+                held.add(taken, len(taken.rows), int(taken.lengths.sum()))
                 if held.is_full:
                     yield held.release()
         else:
             long = is_long(one[2])
             if long and held.documents:
                 yield held.release()
-            held.add(one, (len(one[2]),))
+            held.add(one, 1, len(one[2]))
             if long or held.is_full:
                 yield held.release()
     if held.documents:
@@ -117,10 +117,10 @@ class _Held:
         self._pieces: list[tuple[int, int, str | LongText] | TextRun] = []
         self.documents = self.characters = 0
 
-    def add(self, piece: tuple[int, int, str | LongText] | TextRun, lengths: Sequence[int] | np.ndarray) -> None:
+    def add(self, piece: tuple[int, int, str | LongText] | TextRun, documents: int, characters: int) -> None:
         self._pieces.append(piece)
-        self.documents += len(lengths)
-        self.characters += int(sum(lengths))
+        self.documents += documents
+        self.characters += characters
 
     @property
     def is_full(self) -> bool:
