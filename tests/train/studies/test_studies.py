@@ -224,7 +224,7 @@ def test_lr_transfer_sweeps_each_width_and_draws(inputs: Inputs, tmp_path: Path)
     assert len(losses) >= 3
     assert all(len(of_seeds) == 2 for of_seeds in losses.values())
     assert found["best_loss"]["64"] == min(sum(seeds) / 2 for seeds in losses.values() if None not in seeds)
-    trials = {path.name.rpartition("-seed")[0]: path for path in (tmp_path / "out").iterdir()}
+    trials = {path.name.rpartition("-seed")[0]: path for path in (tmp_path / "out").iterdir() if path.is_dir()}
     for name in trials:
         first, second = (RunLog(tmp_path / "out" / f"{name}-seed{seed}/run/metrics.jsonl").lines() for seed in (0, 1))
         assert first[0]["loss"] != second[0]["loss"], "two seeds are the same training"
