@@ -212,11 +212,13 @@ def _written(operand: Operand) -> dict[str, Any]:
 def copy_evidence(run: RunFiles, names: Iterable[str], copies: Path) -> dict[str, dict[str, Any]]:
     """Copy files of a run into a new folder, which becomes `provenance/` of a repo, without this machine's paths; what
     is recorded of each: the SHA-256 of the run's file, where the copy is, and of a log which of its lines it has."""
-    copies.mkdir()
     records = {}
-    for name in sorted(set(names)):
+    names = sorted(set(names))
+    copies.mkdir()
+    for folder in {(copies / name).parent for name in names}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
         text, lines, digest = copied_text(run.root / name, run.root)
-        (copies / name).parent.mkdir(parents=True, exist_ok=True)
         (copies / name).write_text(text, encoding="utf-8", newline="")
         place = f"{EVIDENCE}/{name}"
         records[name] = {"sha256": digest, "at": place} | ({"lines": lines} if lines else {})

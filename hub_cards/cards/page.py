@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,14 @@ def render(template: str, metadata: CardData, settings: CardSettings, **values: 
 
     Raises AssertionError where the text would show a digit that is neither in the template nor a Figure nor a Name.
     """
+    links = {role: settings.links.get(role) for role in ROLES}
+    values |= {"settings": settings, "title": Name(settings.name), "links": links}
+    return f"---\n{metadata.to_yaml()}\n---\n\n{_environment().get_template(f'{template}.md.jinja').render(**values)}"
+
+
+@cache
+def _environment() -> Environment:
+    """How templates are read; one for all cards, as it keeps what it has compiled."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -68,9 +76,7 @@ def render(template: str, metadata: CardData, settings: CardSettings, **values: 
         "about_stage": lambda stage: STAGES.get(stage, ("", ""))[1],
     }
     environment.globals["report"] = Name(REPORT)
-    links = {role: settings.links.get(role) for role in ROLES}
-    values |= {"settings": settings, "title": Name(settings.name), "links": links}
-    return f"---\n{metadata.to_yaml()}\n---\n\n{environment.get_template(f'{template}.md.jinja').render(**values)}"
+    return environment
 
 
 def _accounted_for(value: Any) -> Any:

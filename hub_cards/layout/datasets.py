@@ -24,6 +24,7 @@ from hub_cards.repos import files
 from hub_cards.repos.machine_paths import without_machine_paths
 from hub_cards.repos.run_files import RunFiles
 
+YamlDumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # several times as fast where libyaml is there
 RECIPES = "recipes"
 IDENTITY = ("fingerprint", "kind", "inputs", "config", "seed", "files")
 # Where the kinds of generated and cleaned text have what they give on.
@@ -110,7 +111,7 @@ def _write_origin(phase: PackedRows, repo: Path, run: Path) -> None:
     (place / MANIFEST_NAME).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if (recipe := manifest.get("recipe")) is not None:
         (repo / RECIPES).mkdir(exist_ok=True)
-        text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+        text = yaml.dump(recipe, Dumper=YamlDumper, sort_keys=False, allow_unicode=True)
         (repo / RECIPES / f"{phase.folder.name}.yaml").write_text(text, encoding="utf-8")
 
 

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tqdm import tqdm
 
@@ -24,28 +26,67 @@ from hub_cards.rehearsal.check import Check, differs
 from hub_cards.rehearsal.user import jobs_of
 from hub_cards.repos.folder import MAIN, Repo, open_repo
 
+# What loads models and rows takes seconds to be imported; the user's process may do it before there are repos.
+LIBRARIES = (
+    "hub_cards.publishing.several",
+    "datasets.packaged_modules.parquet.parquet",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",
+)
+
+
+@dataclass(frozen=True)
+class User:
+    """A process that publishes and loads as it is told, once, and the Hub that it knows; what it says goes to files."""
+
+    hub: LoopbackHub
+    home: str
+    process: subprocess.Popen[str]
+    errors: IO[str]
+
+
+@contextmanager
+def user_of_hub(namespace: str, *, imports: Sequence[str] = ()) -> Iterator[User]:
+    """A user with a Hub, a Hugging Face home and a token that are thrown away afterwards; it imports these first."""
+    with (
+        LoopbackHub(user=namespace) as hub,
+        tempfile.TemporaryDirectory(prefix="yulanmini-rehearsal-") as home,
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "hub_cards.rehearsal.user", *imports],
+            env=hub.environment(Path(home)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        try:
+            yield User(hub, home, process, errors)
+        finally:
+            process.kill()
+
 
 def rehearse(
-    folders: Mapping[str, Path], *, title: str, all_loaded: bool = True, progress: bool = True
+    folders: Mapping[str, Path], *, title: str, all_loaded: bool = True, progress: bool = True, user: User | None = None
 ) -> Iterator[Check]:
     """Rehearse publishing these repos, by repo id, all of one namespace; each check as it is done.
 
-    HubError where the child cannot even publish. What is wrong with a check is its `problem`.
+    HubError where the child cannot even publish. What is wrong with a check is its `problem`. `user`: one of that
+    namespace that waits for it.
     """
     repos = {repo_id: open_repo(folder) for repo_id, folder in folders.items()}
     namespaces = {repo_id.partition("/")[0] for repo_id in repos}
     if len(namespaces) != 1:
         raise HubError(f"repos of one namespace are rehearsed together, not of {', '.join(sorted(namespaces))}.")
     watch = Watch(repos)
-    with (
-        LoopbackHub(user=namespaces.pop(), listener=watch) as hub,
-        tempfile.TemporaryDirectory(prefix="yulanmini-rehearsal-") as home,
-    ):
+    with nullcontext(user) if user is not None else user_of_hub(namespaces.pop()) as user:
+        user.hub.listener = watch
         places = {repo_id: str(folder.resolve()) for repo_id, folder in folders.items()}
-        asked = {"repos": places, "title": title, "home": home, "all_loaded": all_loaded}
+        asked = {"repos": places, "title": title, "home": user.home, "all_loaded": all_loaded}
         total = len(planned(folders, all_loaded=all_loaded))
         with tqdm(desc="rehearse", unit=" checks", total=total, delay=1, disable=None if progress else True) as bar:
-            for check in chain(_checks_of(asked, hub.environment(Path(home))), watch.checks(hub)):
+            for check in chain(_checks_of(user, asked), watch.checks(user.hub)):
                 bar.update()
                 yield check
 
@@ -111,23 +152,19 @@ class Watch:
             yield Check(repo_id, "watched", "after every request", compared, problem="; ".join(problems) or None)
 
 
-def _checks_of(asked: dict[str, Any], environment: dict[str, str]) -> Iterator[Check]:
-    """The checks of a child process, as it reports them."""
-    command = [sys.executable, "-m", "hub_cards.rehearsal.user", json.dumps(asked)]
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as child,
-    ):
-        assert child.stdout is not None
-        try:
-            for line in child.stdout:
-                told = json.loads(line)
-                if "refused" in told:
-                    raise HubError(f"rehearsal: publishing is refused: {told['refused']}")
-                yield Check(**told)
-            if child.wait() != 0:
-                errors.seek(0)
-                last = "\n".join(errors.read().splitlines()[-15:])
-                raise HubError(f"rehearsal: the user's process ended with {child.returncode}:\n{last}")
-        finally:
-            child.kill()
+def _checks_of(user: User, asked: dict[str, Any]) -> Iterator[Check]:
+    """The checks of the user's process, as it reports them."""
+    child = user.process
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with suppress(BrokenPipeError), child.stdin as told_to_it:  # it may have ended; what it said is told below
+        told_to_it.write(json.dumps(asked) + "\n")
+    for line in child.stdout:
+        told = json.loads(line)
+        if "refused" in told:
+            raise HubError(f"rehearsal: publishing is refused: {told['refused']}")
+        yield Check(**told)
+    if child.wait() != 0:
+        user.errors.seek(0)
+        last = "\n".join(user.errors.read().splitlines()[-15:])
+        raise HubError(f"rehearsal: the user's process ended with {child.returncode}:\n{last}")

@@ -1,8 +1,10 @@
 """A user of the Hub, in a process of its own: publishes repos, then loads them by their ids. Reports as JSON lines.
 
+It imports the modules that its arguments name, and then waits for a line of JSON that says what is asked.
 `rehearse` starts it with a Hugging Face home and a Hub that are thrown away afterwards; with others it does nothing.
 """
 
+import importlib
 import json
 import os
 import shutil
@@ -163,4 +165,7 @@ def configs_of(repo: Repo) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    if line := sys.stdin.readline():  # none where the rehearsal has ended before there was anything to ask
+        main(json.loads(line))

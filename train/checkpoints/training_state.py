@@ -54,7 +54,7 @@ def write_training_state(checkpoint: Path, destination: Path, *, progress: bool 
         if entry not in stored:
             raise TrainError(f"{checkpoint}: no tensor {entry}; a checkpoint of another version of the trainer?")
         tensor = stored[entry]
-        return TensorToWrite(name, tuple(tensor.size), tensor.properties.dtype, lambda: [entries.read(entry)])
+        return TensorToWrite(name, tuple(tensor.size), tensor.properties.dtype, lambda: [read(entry)])
 
     weights = [written(f"model.{name}", published) for name, published in named.items()]
     kinds = {name: _kinds_of(name, stored) for name in named}
@@ -63,6 +63,12 @@ def write_training_state(checkpoint: Path, destination: Path, *, progress: bool 
         for name, published in named.items()
         for kind in kinds[name]
     ]
+    read = entries.in_turn(
+        [
+            *(f"model.{name}" for name in named),
+            *(f"optimizer.state.{name}.{kind}" for name in named for kind in kinds[name]),
+        ]
+    )
     dtype = str(weights[0].dtype).removeprefix("torch.")
     content = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
     content |= {"architectures": ["YuLanMiniForCausalLM"], "auto_map": AUTO_MAP, "dtype": dtype}
@@ -195,9 +201,13 @@ def _kinds_of(name: str, stored: Any) -> list[str]:
 def _groups(entries: CheckpointEntries, tensors: set[str], checkpoint: Path) -> list[dict[str, Any]]:
     """The optimizer's groups, parameters by their names in the module."""
     groups: dict[Any, Any] = {}
-    for name, path in entries.paths().items():
-        if path[:2] == ("optimizer", "param_groups") and len(path) > 2 and name not in tensors:
-            place(groups, path[2:], entries.read(name))
+    of_groups = {
+        name: path[2:]
+        for name, path in entries.paths().items()
+        if path[:2] == ("optimizer", "param_groups") and len(path) > 2 and name not in tensors
+    }
+    for name, value in entries.read_all(list(of_groups)).items():
+        place(groups, of_groups[name], value)
     found = as_lists(groups)
     try:
         return json.loads(json.dumps(found or []))

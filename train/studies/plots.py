@@ -2,13 +2,13 @@
 
 import io
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from data_recipes.files import write_whole
-from train.studies.stability import outcome
 
 NAMES = {
     "standard": "SI",
@@ -126,6 +126,14 @@ def plot_stability(result: dict[str, Any], path: Path) -> None:
         ):
             axis.set_ylabel(label)
         save(figure, path)
+
+
+def outcome(runs: Sequence[Mapping[str, Any]]) -> str:
+    """States of the seeds of one rate, each with its count where they differ: `stable`, `2 spiking, 1 stable`."""
+    states = Counter(run["state"] for run in runs)
+    if len(states) == 1:
+        return next(iter(states))
+    return ", ".join(f"{count} {state}" for state, count in states.most_common())
 
 
 def _positive(value: float | None) -> float:

@@ -6,7 +6,6 @@ norm are followed as in a real run. The steps are then timed side by side, one o
 
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -137,14 +136,6 @@ def without_curves(result: Mapping[str, Any]) -> dict[str, Any]:
         for name, row in result["rows"].items()
     }
     return {**result, "rows": rows}
-
-
-def outcome(runs: Sequence[Mapping[str, Any]]) -> str:
-    """States of the seeds of one rate, each with its count where they differ: `stable`, `2 spiking, 1 stable`."""
-    states = Counter(run["state"] for run in runs)
-    if len(states) == 1:
-        return next(iter(states))
-    return ", ".join(f"{count} {state}" for state, count in states.most_common())
 
 
 def count_spikes(norms: Sequence[float | None]) -> int:

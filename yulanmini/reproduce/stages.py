@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_recipes.files import write_whole
 from data_recipes.manifest import MANIFEST_NAME, folder_state, read_manifest, whole_folder, write_manifest
@@ -32,6 +32,9 @@ from yulanmini.run_layout import (
     TOKENIZER,
     card_files,
 )
+
+if TYPE_CHECKING:
+    from hub_cards.rehearsal.rehearse import User
 
 NAMESPACE = "your-name"
 PAIRS_KIND = "preference-pairs"
@@ -320,36 +323,39 @@ def score(run: Run) -> None:
 
 
 def publish(run: Run) -> None:
-    from hub_cards.layout.run_repos import publish_local
+    from hub_cards.rehearsal.rehearse import LIBRARIES, user_of_hub
 
     with whole_folder(run.folder(HUB)) as partial:
-        repos = publish_local(card_files(run.out), partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
-        checks = rehearse_repos({repo.folder.relative_to(partial).as_posix(): repo.folder for repo in repos}, partial)
+        # The user's process imports what it needs while the repos are laid out here.
+        with user_of_hub(NAMESPACE, imports=LIBRARIES) as user:
+            from hub_cards.layout.run_repos import publish_local
+
+            repos = publish_local(card_files(run.out), partial, namespace=NAMESPACE, name=f"YuLan-Mini-{run.scale}")
+            checks = rehearse_repos({repo.folder.relative_to(partial).as_posix(): repo.folder for repo in repos}, user)
+        (partial / REHEARSAL_FILE).write_text(json.dumps({"checks": checks}, indent=2) + "\n", encoding="utf-8")
         write_manifest(
             partial,
             kind="hub-repos",
             inputs=run.fingerprints(scores=SCORES),
             config={"namespace": NAMESPACE},
-            counts={"repos": len(repos), "loaded_back": checks},
+            counts={"repos": len(repos), "loaded_back": sum(row["tried"] for row in checks)},
         )
 
 
-def rehearse_repos(repos: dict[str, Path], folder: Path) -> int:
-    """Publish laid-out repos to a Hub in this process and load them back; what was compared goes into `folder`."""
+def rehearse_repos(repos: dict[str, Path], user: "User") -> list[dict[str, Any]]:
+    """Let a user of a Hub in this process publish laid-out repos and load them back; what was compared."""
     from data_recipes.errors import listed
     from hub_cards.errors import HubError
     from hub_cards.rehearsal.check import summed
     from hub_cards.rehearsal.rehearse import rehearse
 
     # Every file comes back and is compared; `hub rehearse` also loads all that this leaves out.
-    checks = list(rehearse(repos, title=next(iter(repos)).partition("/")[2], all_loaded=False))
+    checks = list(rehearse(repos, title=next(iter(repos)).partition("/")[2], all_loaded=False, user=user))
     wrong = [f"{check.repo}, {check.what}, {check.how}: {check.problem}" for check in checks if check.problem]
     if wrong:
         raise HubError(f"the repos do not come back from a Hub as they were laid out:\n{listed(wrong)}")
     # Without the times, so that two runs have the same file.
-    rows = [{name: row[name] for name in ("repo", "how", "tried", "compared")} for row in summed(checks)]
-    (folder / REHEARSAL_FILE).write_text(json.dumps({"checks": rows}, indent=2) + "\n", encoding="utf-8")
-    return len(checks)
+    return [{name: row[name] for name in ("repo", "how", "tried", "compared")} for row in summed(checks)]
 
 
 STAGES = (

@@ -13,7 +13,7 @@ from hub_cards.errors import HubError
 from hub_cards.loopback.hub import LoopbackHub
 from hub_cards.rehearsal import user
 from hub_cards.rehearsal.check import summed
-from hub_cards.rehearsal.rehearse import Watch, planned, rehearse
+from hub_cards.rehearsal.rehearse import Watch, planned, rehearse, user_of_hub
 from hub_cards.repos.folder import KIND, open_repo
 
 BRANCH = "phase01-step000036-tokens64.5K"
@@ -124,3 +124,21 @@ def test_the_watch_sees_a_branch_that_shows_what_is_not_its_own(model):
         hub.repo("model", "me/model").branches.pop(BRANCH)
         [check] = watch.checks(hub)
         assert check.problem.startswith(f"{BRANCH} is not there")
+
+
+def test_a_user_who_was_started_early_is_asked_later_and_one_who_is_never_asked_ends(data):
+    with user_of_hub("me", imports=["json"]) as user:
+        checks = list(rehearse({"me/data": data}, title="me", progress=False, user=user))
+        assert {check.how for check in checks} == {"publish-run", "snapshot_download", "load_dataset", "watched"}
+        assert not any(check.problem for check in checks)
+    with user_of_hub("me") as user:
+        user.process.stdin.close()
+        assert user.process.wait(60) == 0
+    assert not Path(user.home).exists()
+
+
+def test_a_user_who_cannot_begin_is_told_of_with_what_it_said(data):
+    with user_of_hub("me", imports=["no_such_module"]) as user:
+        user.process.wait(60)
+        with pytest.raises(HubError, match="no_such_module"):
+            list(rehearse({"me/data": data}, title="me", progress=False, user=user))

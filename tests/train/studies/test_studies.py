@@ -17,8 +17,8 @@ from train.run.log import RunLog
 from train.studies import lr_transfer as transfer
 from train.studies.coordinate_check import coordinate_check, slope
 from train.studies.lr_transfer import Sweep, search, width_settings
-from train.studies.plots import plot_coordinate_check, plot_lr_transfer, plot_stability
-from train.studies.stability import FIGURE_6, count_spikes, describe, outcome, stability_study, without_curves
+from train.studies.plots import outcome, plot_coordinate_check, plot_lr_transfer, plot_stability
+from train.studies.stability import FIGURE_6, count_spikes, describe, stability_study, without_curves
 from train.studies.trials import Inputs, Trial, parametrization_changes, run_trial, settings_of
 from yulanmini.run_layout import study_inputs
 

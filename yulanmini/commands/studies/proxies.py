@@ -111,7 +111,7 @@ def stability_study(
 
 
 def shown_outcome(runs: list[dict[str, Any]]) -> str:
-    from train.studies.stability import outcome
+    from train.studies.plots import outcome
 
     losses = [run["final_loss"] for run in runs if run["final_loss"] is not None]
     return outcome(runs) + (f" {fmean(losses):.2f}" if losses else "")
