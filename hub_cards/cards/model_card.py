@@ -10,7 +10,7 @@ from data_recipes.recipes.phases import is_branch, phase_folder, phase_key
 from hub_cards.cards import mixes, plots, tables
 from hub_cards.cards.evidence import OWN, Figures, join
 from hub_cards.cards.licences import Licence, weights_licence
-from hub_cards.cards.page import Name, Page, Table, metadata_of, render
+from hub_cards.cards.page import STAGES, Name, Page, Table, metadata_of, render
 from hub_cards.cards.settings import CardSettings
 from hub_cards.cards.training_tables import figures_table, hardware_table, settings_table, size_table, tuning_tables
 from hub_cards.repos.folder import INDEX_NAME
@@ -200,11 +200,12 @@ def model_card(figures: Figures, settings: CardSettings) -> Page:
     file = f"{folder}/{MANIFEST_NAME}"
     manifest = figures.value(file) if figures.has(file) else {}
     merged = figures.has(f"{folder}/{CERTIFICATE_NAME}")
+    kind = str(manifest.get("kind", "merged model" if merged else "model"))
     return Training(figures, settings).page(
         "model",
         is_llama=figures.value(config, "/model_type") == "llama",
         context=figures.figure(config, "/max_position_embeddings", ""),
-        kind=Name(str(manifest.get("kind", "merged model" if merged else "model")).replace("-", " ")),
+        kind=Name(f"model tuned {STAGES[kind][0]}" if kind in STAGES else kind.replace("-", " ")),
         made_by=Name(", ".join(f"{name} {version}" for name, version in manifest.get("packages", {}).items())),
         inputs={
             "headers": ["made from", "fingerprint"],

@@ -114,6 +114,9 @@ def test_a_model_by_itself_has_a_card_of_what_is_known_of_it(small_run, tmp_path
     assert "a merged model" in card
     assert "as stored, rounded: same most likely token | 100.00% |" in card
     assert trace(folder) == []
+    (tmp_path / "merged" / "manifest.json").write_text('{"kind": "on-policy"}')
+    write_card(folder, CardSettings("model", "me/mine"), RunFiles(tmp_path, merged="merged"))
+    assert "a model tuned on its own answers." in (folder / "README.md").read_text()
 
 
 def dataset(folder, source, pattern, kind, **more) -> str:
