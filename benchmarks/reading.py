@@ -1,10 +1,11 @@
 """From files to ids: by rows, as Arrow columns, and by `pyarrow.json`; and for how much of it Python's lock is held.
 
-    python benchmarks/reading.py [--megabytes 64] [--before CHECKOUT] [--out result.json]
+    python benchmarks/reading.py [--megabytes 256] [--before CHECKOUT] [--out result.json]
 
 The input is source code and documentation found beside this interpreter, as JSON lines and as Parquet. All ways must
 give the same ids. Times are processor time of one thread in ns a byte, each the smallest of the repeats, which run in
-turns. `--before`: also a whole build, text to rows, in another checkout of this repository and in this one, in turns.
+turns. `--before`: also whole builds, text to rows, in another checkout of this repository and in this one, in turns, by
+processes that have built before; what a process's first build takes, mostly imports, is a figure of its own.
 """
 
 import argparse
@@ -30,19 +31,25 @@ from data_build import say, train_tokenizer, write_corpus
 
 HERE = Path(__file__).resolve().parents[1]
 BUILD = """
-import sys, time
+import shutil, sys, time
 from pathlib import Path
 from data_build import build
-corpus, tokenizer, out, tokens = sys.argv[1:]
-begin = time.process_time()
-build(Path(corpus), Path(tokenizer), Path(out), tokens=int(tokens), workers=1)
-print(time.process_time() - begin)
+few, corpus, tokenizer, out, tokens = map(Path, sys.argv[1:])
+def run(texts, tokens):
+    begin = time.process_time()
+    build(texts, tokenizer, out, tokens=tokens, workers=1)
+    taken = time.process_time() - begin
+    shutil.rmtree(out)
+    print(taken, flush=True)
+run(few, 4096)
+for _ in sys.stdin:
+    run(corpus, int(str(tokens)))
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--megabytes", type=int, default=64, help="text to read")
+    parser.add_argument("--megabytes", type=int, default=256, help="text to read")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--before", type=Path, help="another checkout of this repository")
     parser.add_argument("--out", type=Path)
@@ -133,26 +140,31 @@ def ids_by_pyarrow(encoder: Any, path: Path) -> Iterator[np.ndarray]:
 
 
 def lock_share(way: Callable[[], Iterator[np.ndarray]]) -> float:
-    """How much slower a thread of pure Python counts while the way runs beside it, on a core of its own."""
-    count, stop = 0, threading.Event()
+    """How much less processor time a thread of pure Python gets while the way runs beside it, on a core of its own.
+
+    Not how far it counts: two cores that are one in truth count slower together, lock or not.
+    """
+    used, stop = 0.0, threading.Event()
 
     def spin() -> None:
-        nonlocal count
+        nonlocal used
         while not stop.is_set():
-            count += 1
+            for _ in range(100):
+                pass
+            used = time.thread_time()
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)  # whoever asks for the lock gets it soon
     try:
         thread = threading.Thread(target=spin)
         thread.start()
-        start, begin = count, time.perf_counter()
+        start, begin = used, time.perf_counter()
         time.sleep(1)
-        alone = (count - start) / (time.perf_counter() - begin)
-        start, begin = count, time.perf_counter()
+        alone = (used - start) / (time.perf_counter() - begin)
+        start, begin = used, time.perf_counter()
         for _ in way():
             pass
-        beside = (count - start) / (time.perf_counter() - begin)
+        beside = (used - start) / (time.perf_counter() - begin)
     finally:
         stop.set()
         thread.join()
@@ -161,18 +173,42 @@ def lock_share(way: Callable[[], Iterator[np.ndarray]]) -> float:
 
 
 def whole_builds(work: Path, tokenizer: Path, tokens: int, size: int, arguments: argparse.Namespace) -> dict[str, Any]:
-    taken: dict[str, list[float]] = {"before": [], "now": []}
-    for repeat in range(arguments.repeats + 1):
-        for name, checkout in (("before", arguments.before), ("now", HERE)):
-            environment = os.environ | {"PYTHONPATH": f"{checkout}:{checkout}/benchmarks", "OMP_NUM_THREADS": "1"}
-            command = [sys.executable, "-P", "-c", BUILD, work / "corpus", tokenizer, work / f"{name}-{repeat}", tokens]
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True, env=environment)
-            if repeat:  # the first compiles
-                taken[name].append(float(done.stdout))
-        say(f"build {repeat}: " + ", ".join(f"{name} {values[-1:]} s" for name, values in taken.items()))
-    rates = {f"build {name}, MB/s a core": size / 1e6 / statistics.median(values) for name, values in taken.items()}
+    """A process for each checkout: it builds a little (imports, compiled code, back ends), then the text, in turns."""
+    write_corpus(work / "few", 10**6, files=1)
+    checkouts = {"before": arguments.before.resolve(), "now": HERE}
+    processes: dict[str, subprocess.Popen[str]] = {}
+    first: dict[str, float] = {}
+    taken: dict[str, list[float]] = {name: [] for name in checkouts}
+    for name, checkout in checkouts.items():
+        environment = os.environ | {"PYTHONPATH": f"{checkout}:{checkout}/benchmarks", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-P", "-c", BUILD, work / "few", work / "corpus", tokenizer, work / name, tokens]
+        processes[name] = subprocess.Popen(
+            list(map(str, command)), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        first[name] = answer_of(processes[name])
+    for repeat in range(arguments.repeats):
+        for name, process in processes.items():
+            print(file=process.stdin, flush=True)
+            taken[name].append(answer_of(process))
+        say(f"build {repeat}: " + ", ".join(f"{name} {values[-1]:.2f} s" for name, values in taken.items()))
+    for process in processes.values():
+        process.communicate()
+    figures: dict[str, Any] = {f"first build of a process, {name}, s": value for name, value in first.items()}
+    for name, values in taken.items():
+        figures[f"build {name}, MB/s a core"] = size / 1e6 / min(values)
     ratios = [before / now for before, now in zip(taken["before"], taken["now"], strict=True)]
-    return rates | {"build, before / now": statistics.median(ratios)}
+    return figures | {
+        "build, before / now": min(taken["before"]) / min(taken["now"]),
+        "build, before / now, median of the turns": statistics.median(ratios),
+    }
+
+
+def answer_of(process: subprocess.Popen[str]) -> float:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise SystemExit("the build failed")
+    return float(line)
 
 
 if __name__ == "__main__":

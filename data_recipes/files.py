@@ -19,6 +19,9 @@ from typing import Any
 from data_recipes.errors import naming_full_disk
 from data_recipes.manifest import HASHES, HashName, fingerprint_of, matches_hash, sha256_file
 
+# Little enough that what was hashed is still in the processor's cache when it is written.
+WRITTEN_AT_ONCE = 2**19
+
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Replace a file by new content (text as UTF-8) in one step, flushed to the disk.
@@ -91,12 +94,14 @@ class HashedFile(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write the whole buffer; returns its size in bytes."""
         view = memoryview(data).cast("B")
-        self._digest.update(view)
-        written = 0
-        while written < len(view):
-            written += self._file.write(view[written:])
-        self._bytes += written
-        return written
+        for start in range(0, len(view), WRITTEN_AT_ONCE):
+            part = view[start : start + WRITTEN_AT_ONCE]
+            self._digest.update(part)
+            written = 0
+            while written < len(part):
+                written += self._file.write(part[written:])
+        self._bytes += len(view)
+        return len(view)
 
     def close(self) -> None:
         self._file.close()

@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -60,12 +61,15 @@ def fingerprint_of(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+_version = lru_cache(version)  # 4 ms each, and a build asks for them for every folder
+
+
 def package_versions(names: Sequence[str] = RECORDED_PACKAGES) -> dict[str, str]:
     """Versions of packages, by default those that can change a stage's output, as far as they are installed."""
     versions = {}
     for name in names:
         try:
-            versions[name] = version(name)
+            versions[name] = _version(name)
         except PackageNotFoundError:
             continue
     return versions

@@ -90,9 +90,11 @@ def gather(
 @numba.njit(cache=True, nogil=True)
 def _copy(tokens, start, stop, target, out):  # pragma: no cover - compiled
     for index in range(len(start)):
-        place = target[index]
-        for offset in range(stop[index] - start[index]):
-            out[place + offset] = tokens[start[index] + offset]
+        # As in `tokens.blocks._place`.
+        source = tokens[start[index] : stop[index]]
+        place = out[target[index] : target[index] + len(source)]
+        for offset in range(len(place)):
+            place[offset] = source[offset]
 
 
 @numba.njit(cache=True, nogil=True)

@@ -13,12 +13,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_recipes.errors import DataError
 from data_recipes.files import one_at_a_time, write_whole
 from data_recipes.manifest import fingerprint_of
 from data_recipes.reading.formats import FORMATS, format_of, named_format
+from data_recipes.reading.json_column import newlines_in
 from data_recipes.reading.source_file import COMPRESSED, PIECE_BYTES, Part, SourceFile, hash_piece
 from data_recipes.recipes.source import Source
 
@@ -202,23 +201,20 @@ def _hash_and_count(path: Path, counts_lines: bool) -> tuple[int, list[int], lis
     pieces = []
     newlines = [0]
     size = seen = 0
+    buffer = memoryview(bytearray(PIECE_BYTES))
     with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
+        while read := file.readinto(buffer):
+            piece = buffer[:read].toreadonly()
             pieces.append(hash_piece(piece))
             start = 0
             while counts_lines and (stop := len(newlines) * UNIT_BYTES - size) <= len(piece):
-                seen += _newlines_in(piece, start, stop)
+                seen += newlines_in(piece[start:stop])
                 newlines.append(seen)
                 start = stop
             if counts_lines:
-                seen += _newlines_in(piece, start, len(piece))
+                seen += newlines_in(piece[start:])
             size += len(piece)
     return size, newlines if counts_lines else [], pieces
-
-
-def _newlines_in(piece: bytes, start: int, stop: int) -> int:
-    """Twice as fast as `bytes.count`, and other threads run meanwhile."""
-    return int(np.count_nonzero(np.frombuffer(piece, np.uint8, stop - start, start) == ord("\n")))
 
 
 def reading_notes(files: Sequence[SourceFile]) -> list[str]:

@@ -31,14 +31,14 @@ from data_recipes.reading.documents import (
     is_usable,
     texts_of_rows,
 )
-from data_recipes.reading.json_column import column_of_lines
+from data_recipes.reading.json_column import column_of_lines, newlines_in
 from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values
 from data_recipes.reading.source_file import DamagedFile, Format, Part, SourceFile, format_suffix, only
 from data_recipes.reading.text_columns import TextRun, usable_run
 from data_recipes.recipes.source import Source
 
 ROWS_AT_ONCE = 1024
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 4 * 2**20
 
 
 class JsonLines(Format):
@@ -60,24 +60,26 @@ class JsonLines(Format):
     def rows(
         self, file: SourceFile, part: Part, columns: Collection[str] | None, wanted: Collection[int] | None = None
     ) -> Iterator[tuple[int, Row]]:
-        lines = (one for first, block in self._blocks(file, part) for one in enumerate(io.BytesIO(block), first))
+        blocks = self._blocks(file, part)
+        lines = (one for first, _, block in blocks for one in enumerate(io.BytesIO(block), first))
         return _rows_of(only(lines, wanted), columns)
 
     def batchable(
         self, source: Source, file: SourceFile, part: Part, drops: Counter[str]
     ) -> Iterator[tuple[int, int, str | LongText] | TextRun]:
-        for first, block in self._blocks(file, part):
+        for first, newlines, block in self._blocks(file, part):
             texts = None
             if source.is_one_column and not source.filters:
-                texts = column_of_lines(block, source.text_column)
+                texts = column_of_lines(block, source.text_column, newlines)
             if texts is not None:
                 yield usable_run(part.file, texts, np.arange(first, first + len(texts)), drops)
                 continue
             rows = _rows_of(enumerate(io.BytesIO(block), first), source.needed_columns)
             yield from ((part.file, *one) for one in texts_of_rows(source, rows, drops))
 
-    def _blocks(self, file: SourceFile, part: Part) -> Iterator[tuple[int, bytes]]:
-        """The lines that begin within the part's bytes, many at a time, with the number of the first of each block."""
+    def _blocks(self, file: SourceFile, part: Part) -> Iterator[tuple[int, int, memoryview]]:
+        """The lines that begin within the part's bytes, many at a time: the number of the first, how many of them end
+        with a newline, and their bytes, which the next ones overwrite."""
         with file.decompressed() as stream:
             number = part.first_row
             position = part.start
@@ -87,33 +89,51 @@ class JsonLines(Format):
                 if stream.read(1) != b"\n":
                     position += len(stream.readline())
                     number += 1
-            while part.stop < 0 or position < part.stop:
-                block, damage = _read_lines(stream, BLOCK_BYTES if part.stop < 0 else part.stop - position)
-                if block:
-                    position += len(block)
-                    yield number, block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
-                    number += block.count(b"\n")
-                if damage is not None:
-                    raise damage
-                if not block:
-                    return
+            for lines in _whole_lines(stream, position, part.stop):
+                if number == 0 and lines[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
+                    lines = lines[len(codecs.BOM_UTF8) :]
+                newlines = newlines_in(lines)
+                yield number, newlines, lines
+                number += newlines
 
 
-def _read_lines(stream: BinaryIO, size: int) -> tuple[bytes, Exception | None]:
-    """Lines of about `size` bytes and no more than `BLOCK_BYTES`, the last of them whole; and the damage of a
-    compressed file behind them, before which its lines can be read."""
-    pieces: list[bytes] = []
-    left = min(size, BLOCK_BYTES)
-    try:
-        while left > 0 and (piece := cast(Any, stream).read1(left)):
-            pieces.append(piece)
-            left -= len(piece)
-        if pieces and not pieces[-1].endswith(b"\n"):
-            pieces.append(stream.readline())
-    except (EOFError, OSError, zlib.error) as error:
-        block = b"".join(pieces)
-        return block[: block.rfind(b"\n") + 1], error
-    return b"".join(pieces), None
+def _whole_lines(stream: BinaryIO, position: int, stop: int) -> Iterator[memoryview]:
+    """The lines that begin between `position`, where the stream is, and `stop` (-1: at its end), about `BLOCK_BYTES` of
+    them at a time, all read into one buffer. The error of a damaged compressed file comes behind the lines before it.
+    """
+    buffer = bytearray(2 * BLOCK_BYTES)
+    view, readable = memoryview(buffer), memoryview(buffer).toreadonly()
+    held = 0  # bytes of a line that goes on in the next block
+    while stop < 0 or position < stop:
+        # Up to a multiple of the size: whole pieces of an `UnchangedFile` are read without a copy.
+        size = BLOCK_BYTES - position % BLOCK_BYTES
+        wanted = held + (size if stop < 0 else min(size, stop - position))
+        end, tail = held, b""
+        try:
+            while end < wanted and (read := cast(Any, stream).readinto1(view[end:wanted])):
+                end += read
+            position += end - held
+            ended = end < wanted or position == stop
+            cut = buffer.rfind(b"\n", 0, end) + 1
+            if cut < end and (ended or not cut):
+                tail = stream.readline()
+                position += len(tail)
+        except (EOFError, OSError, zlib.error):
+            yield readable[: buffer.rfind(b"\n", 0, end) + 1]
+            raise
+        if tail and end + len(tail) > len(buffer):
+            yield memoryview(bytes(readable[:end]) + tail)
+            held = 0
+        elif ended or tail:
+            view[end : end + len(tail)] = tail
+            yield readable[: end + len(tail)]
+            held = 0
+        else:
+            yield readable[:cut]
+            held = end - cut
+            view[:held] = view[cut:end]
+        if end < wanted:
+            return
 
 
 def _rows_of(lines: Iterable[tuple[int, bytes]], columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:

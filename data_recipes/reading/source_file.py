@@ -61,7 +61,7 @@ class UnchangedFile(io.RawIOBase):
         self._file = path.open("rb")
         self._position = 0
         self._held = -1
-        self._piece = memoryview(b"")
+        self._piece = bytearray(min(PIECE_BYTES, size))
 
     def readable(self) -> bool:
         return True
@@ -82,23 +82,29 @@ class UnchangedFile(io.RawIOBase):
         if self._position >= self._size:
             return 0
         number, inside = divmod(self._position, PIECE_BYTES)
+        size = min(PIECE_BYTES, self._size - number * PIECE_BYTES)
+        if inside == 0 and len(buffer) >= size:  # without a copy
+            self._read_piece(number, memoryview(buffer)[:size])
+            self._position += size
+            return size
         if number != self._held:
-            self._read_piece(number)
-        part = self._piece[inside : inside + len(buffer)]
+            self._held = -1
+            self._read_piece(number, memoryview(self._piece)[:size])
+            self._held = number
+        part = memoryview(self._piece)[inside : min(size, inside + len(buffer))]
         buffer[: len(part)] = part
         self._position += len(part)
         return len(part)
 
-    def _read_piece(self, number: int) -> None:
+    def _read_piece(self, number: int, into: memoryview) -> None:
         start = number * PIECE_BYTES
         self._file.seek(start)
-        piece = self._file.read(min(PIECE_BYTES, self._size - start))
-        if hash_piece(piece) != self._pieces[number]:
+        read = self._file.readinto(into)
+        if hash_piece(into[:read]) != self._pieces[number]:
             raise DataError(
                 f"{self._path}: changed since this command began (the bytes from {start:,}). Run it again, "
                 "when nobody writes to the file."
             )
-        self._held, self._piece = number, memoryview(piece)
 
     def close(self) -> None:
         self._file.close()

@@ -7,8 +7,9 @@ where a block of a file holds anything out of the ordinary, it says so, and that
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
+import numba
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -54,9 +55,31 @@ class ArrowTexts(Sequence[str]):
 def usable_run(file: int, texts: pa.Array, rows: np.ndarray, drops: Counter[str]) -> TextRun:
     """The texts that can be documents; the others are counted, as `documents.is_usable` does."""
     texts = texts.cast(pa.large_string())
-    lengths = np.asarray(pc.utf8_length(texts))
+    lengths = np.empty(len(texts), np.int64)
+    _count_characters(*starts_and_content(texts), lengths)
     empty = np.asarray(pc.utf8_is_space(texts).to_numpy(zero_copy_only=False)) | (lengths == 0)
     if empty.any():
         drops["empty"] += int(empty.sum())
         texts, rows, lengths = texts.filter(pa.array(~empty)), rows[~empty], lengths[~empty]
     return TextRun(file, texts, rows, lengths)
+
+
+def starts_and_content(texts: pa.LargeStringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each text begins, and the last ends (int64); and all their bytes: the memory of the array itself."""
+    _, starts, content = texts.buffers()
+    whole = np.frombuffer(content, np.uint8) if content else np.frombuffer(b"", np.uint8)
+    return np.frombuffer(starts, np.int64, len(texts) + 1, 8 * texts.offset), whole
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_characters(starts, content, lengths):  # pragma: no cover - compiled
+    """A quarter of the time of `pyarrow.compute.utf8_length`: as `json_column.newlines_in`."""
+    for number in range(len(lengths)):
+        text = content[starts[number] : starts[number + 1]]
+        count: Any = 0
+        for begin in range(0, len(text), 255):
+            few: Any = np.uint8(0)
+            for place in range(begin, min(begin + 255, len(text))):
+                few = np.uint8(few + np.uint8(text[np.uint64(place)] & np.uint8(0xC0) != np.uint8(0x80)))
+            count += few
+        lengths[number] = count

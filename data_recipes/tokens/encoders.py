@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from data_recipes.errors import DataError, first_line
 from data_recipes.reading.documents import LongText
-from data_recipes.reading.text_columns import ArrowTexts
+from data_recipes.reading.text_columns import ArrowTexts, starts_and_content
 from data_recipes.tokens.bpe_dropout import DropoutEncoder
 from data_recipes.tokens.merges import Merges
 from data_recipes.tokens.probes import Mismatch, probes_of, sample_places
@@ -192,9 +192,7 @@ def _as_awkward(array: pa.LargeStringArray) -> Any:
     """A string array in the form that gigatoken takes, over the same memory."""
     import awkward
 
-    _, offsets, characters = array.buffers()
-    starts = np.frombuffer(offsets, np.int64, len(array) + 1, 8 * array.offset)
-    content = np.frombuffer(characters, np.uint8) if characters else np.empty(0, np.uint8)
+    starts, content = starts_and_content(array)
     layout = awkward.contents.ListOffsetArray(
         awkward.index.Index64(starts),
         awkward.contents.NumpyArray(content, parameters={"__array__": "char"}),
