@@ -139,10 +139,11 @@ def ids_by_pyarrow(encoder: Any, path: Path) -> Iterator[np.ndarray]:
         yield encoder.encode(batch.texts)[0]
 
 
-def lock_share(way: Callable[[], Iterator[np.ndarray]]) -> float:
+def lock_share(way: Callable[[], Iterator[np.ndarray]]) -> float | None:
     """How much less processor time a thread of pure Python gets while the way runs beside it, on a core of its own.
 
-    Not how far it counts: two cores that are one in truth count slower together, lock or not.
+    Not how far it counts: two cores that are one in truth count slower together, lock or not. None on a busy machine,
+    where the thread has no core of its own.
     """
     used, stop = 0.0, threading.Event()
 
@@ -169,7 +170,7 @@ def lock_share(way: Callable[[], Iterator[np.ndarray]]) -> float:
         stop.set()
         thread.join()
         sys.setswitchinterval(before)
-    return max(0.0, 1 - beside / alone)
+    return max(0.0, 1 - beside / alone) if alone > 0.95 else None
 
 
 def whole_builds(work: Path, tokenizer: Path, tokens: int, size: int, arguments: argparse.Namespace) -> dict[str, Any]:

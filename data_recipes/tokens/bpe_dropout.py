@@ -9,6 +9,7 @@ whenever and wherever it is tokenised. Words are made in compiled code where the
 
 import json
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class DropoutEncoder:
         self.seams = seams if seams is not None and seams.between_words else None
         described = json.loads(backend.to_str())
         try:
-            self.merges = Merges(described["model"], rate=rate)
+            self.merges = Merges(described["model"], thresholds(rate))
         except DataError as error:
             raise DataError(f"BPE-dropout: {error}") from error
         self.form = form_of(described, self.merges) if compiled_words else None
@@ -120,3 +121,18 @@ class DropoutEncoder:
             np.array(counts, dtype=np.int64),
             np.zeros(len(texts), dtype=np.bool_),
         )
+
+
+def thresholds(rate: float) -> np.ndarray:
+    """Below which random number of 64 bits the next k + 1 candidates are kept: (1 - rate) ** (k + 1), in whole numbers.
+
+    Before these, for each first byte of such a number: for how many k that byte alone decides it.
+    """
+    count = max(1, min(4_096, int(8 / rate)))
+    kept, scale, table = 1 - Fraction(rate), 2**64, []
+    power = scale
+    for _ in range(count):
+        power = min(power * kept.numerator // kept.denominator, scale - 1)
+        table.append(power)
+    sure = [sum((byte + 1) << 56 <= threshold for threshold in table) for byte in range(256)]
+    return np.array(sure + table, dtype=np.uint64)

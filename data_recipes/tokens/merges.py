@@ -8,7 +8,6 @@ candidates taken for it. Both ids and number of common words are kept in memory,
 """
 
 import threading
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numba
@@ -52,9 +51,10 @@ class Chance(NamedTuple):
 
 
 class Merges:
-    """Vocabulary and merges of a BPE model of `tokenizers` (its description as in tokenizer.json)."""
+    """Vocabulary and merges of a BPE model of `tokenizers` (its description as in tokenizer.json). `thresholds`: what
+    chances are drawn by, `bpe_dropout.thresholds`."""
 
-    def __init__(self, model: dict[str, Any], *, rate: float = 0.0) -> None:
+    def __init__(self, model: dict[str, Any], thresholds: np.ndarray | None = None) -> None:
         if model["type"] != "BPE":
             raise DataError(f"needs a BPE tokenizer; this one is {model['type']}.")
         if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
@@ -71,7 +71,7 @@ class Merges:
         if model.get("byte_fallback"):
             self.byte_ids[:] = [self.vocabulary.get(f"<0x{byte:02X}>", -1) for byte in range(256)]
         self.unknown = self.vocabulary.get(model.get("unk_token") or "", -1)
-        self.thresholds = _thresholds(rate)
+        self.thresholds = np.empty(0, np.uint64) if thresholds is None else thresholds
         self._of_thread = threading.local()
 
     def characters(self) -> np.ndarray:
@@ -114,23 +114,6 @@ class Merges:
             lengths,
         )
         return out[:written].copy(), lengths
-
-
-def _thresholds(rate: float) -> np.ndarray:
-    """Below which random number of 64 bits the next k + 1 candidates are kept: (1 - rate) ** (k + 1), in whole numbers.
-
-    Before these, for each first byte of such a number: for how many k that byte alone decides it.
-    """
-    if not rate:
-        return np.empty(0, np.uint64)
-    count = max(1, min(4_096, int(8 / rate)))
-    kept, scale, table = 1 - Fraction(rate), 2**64, []
-    power = scale
-    for _ in range(count):
-        power = min(power * kept.numerator // kept.denominator, scale - 1)
-        table.append(power)
-    sure = [sum((byte + 1) << 56 <= threshold for threshold in table) for byte in range(256)]
-    return np.array(sure + table, dtype=np.uint64)
 
 
 @compiled

@@ -23,7 +23,8 @@ from data_recipes.files import only_process
 from data_recipes.packing import on_executors
 from data_recipes.packing import writer as row_writer
 from data_recipes.packing.build import LOCK_NAME, build
-from data_recipes.packing.on_executors import Job, anywhere, build_on, job_of, stages_of
+from data_recipes.packing.job import Job, anywhere, job_of
+from data_recipes.packing.on_executors import build_on, stages_of
 from data_recipes.packing.request import BuildRequest
 from data_recipes.reading import files as source_files
 from data_recipes.recipes.recipe import Recipe, Source, Subset

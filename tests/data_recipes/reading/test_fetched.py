@@ -12,7 +12,8 @@ from made_text import make_documents
 
 from data_recipes.errors import DataError
 from data_recipes.packing.build import build, claim_places
-from data_recipes.packing.on_executors import anywhere, build_on, job_of, stages_of
+from data_recipes.packing.job import anywhere, job_of
+from data_recipes.packing.on_executors import build_on, stages_of
 from data_recipes.packing.request import BuildRequest
 from data_recipes.reading import files as source_files
 from data_recipes.reading.opening import fetch_documents
