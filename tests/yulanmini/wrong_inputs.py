@@ -379,6 +379,17 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--run reproduction --seeds 0", "seeds"),
         ("--run reproduction --out file.txt", "file.txt"),
     ],
+    "train parametrization-study": [
+        ("--run nodir", "nodir"),
+        ("--run reproduction --columns yulanmini", "standard"),
+        ("--run reproduction --columns standard,foo", "foo"),
+        ("--run reproduction --widths 65", "65"),
+        ("--run reproduction --seeds 1", "seeds"),
+        ("--run reproduction", "held-out text"),
+        ("--run reproduction --only standard-64-100steps-seed3", "--against"),
+        ("--run reproduction --only any --against file.txt", "file.txt"),
+        ("--run reproduction --out folder", "folder"),
+    ],
     "train instruct-study": [
         ("--run nodir --out new", "nodir"),
         ("--run folder --out new", "folder"),

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from train.config import phase_names
 from train.config_file import CONFIGS
 from train.errors import TrainError
-from train.studies.trials import Inputs, parametrization_changes, run_trial, settings_of
+from train.studies.trials import Inputs, Job, Trial, parametrization_changes, settings_of
 
 BASE = CONFIGS / "proxy-wide.yaml"
 HEAD_DIM = 32
@@ -59,6 +60,11 @@ class Sweep:
         means = losses[:, draws].mean(axis=2)
         return np.array([lowest_point(dict(zip(exponents, column, strict=True))) for column in means.T.tolist()])
 
+    @property
+    def interval(self) -> list[float]:
+        """Of the best rate, from the resampled seeds."""
+        return _interval(self.resampled)
+
 
 def lowest_point(losses: Mapping[float, float]) -> float:
     """Where the parabola through the lowest loss and its neighbours (in log2 of the rate) has its minimum."""
@@ -98,14 +104,46 @@ def width_settings(width: int) -> dict[str, Any]:
     }
 
 
-def search(losses_at: Callable[[float], Sequence[float]], start: float) -> dict[float, Sequence[float]]:
-    """Losses by exponent, from `start` outwards until both sides of the best are settled or the range ends."""
-    losses: dict[float, Sequence[float]] = {}
-    wanted: float | None = start
-    while wanted is not None:
-        losses[wanted] = losses_at(wanted)
-        wanted = _next(losses)
-    return losses
+@dataclass(frozen=True)
+class Point:
+    """A rate of one parametrization at one width: what the seeds are trained at."""
+
+    column: str
+    width: int
+    exponent: float
+
+    def __str__(self) -> str:
+        return f"{self.column}, width {self.width}, rate 2^{self.exponent:g}"
+
+
+def sweep_all(
+    columns: Sequence[str], widths: Sequence[int], losses_of: Callable[[list[Point]], Sequence[Sequence[float]]]
+) -> dict[str, list[Sweep]]:
+    """Search the best rates of all columns at all widths; `losses_of` is asked for one point of each column at a time.
+
+    A width begins at the best rate of the one before. Raises TrainError where no rate trains.
+    """
+    found: dict[str, dict[int, dict[float, Sequence[float]]]] = {
+        column: {width: {} for width in sorted(widths)} for column in columns
+    }
+    while points := [point for column in columns if (point := _next_point(column, found[column]))]:
+        for point, losses in zip(points, losses_of(points), strict=True):
+            found[point.column][point.width][point.exponent] = losses
+    return {column: [Sweep(width, losses) for width, losses in by_width.items()] for column, by_width in found.items()}
+
+
+def _next_point(column: str, found: Mapping[int, Mapping[float, Sequence[float]]]) -> Point | None:
+    """What has to be tried next of a column, the narrowest width first; None where all its widths are settled."""
+    start = FIRST_EXPONENT
+    for width, losses in found.items():
+        exponent = _next(losses) if losses else start
+        if exponent is not None:
+            return Point(column, width, exponent)
+        sweep = Sweep(width, losses)
+        if not math.isfinite(min(sweep.means.values())):
+            raise TrainError(f"{column}, width {width}: training broke down at every rate down to 2^{LOWEST:g}.")
+        start = float(round(sweep.best_exponent))
+    return None
 
 
 def _next(losses: Mapping[float, Sequence[float]]) -> float | None:
@@ -123,6 +161,62 @@ def _next(losses: Mapping[float, Sequence[float]]) -> float | None:
     return None
 
 
+def training_at(base: Path, inputs: Inputs, point: Mapping[str, Any], *, phases: str | None = None) -> dict[str, Any]:
+    """Settings of the training that `point` names by `column`, `width`, `rate`, `steps` and `seed`, on the rows of
+    `phases`, of those of the base config where none are given."""
+    changes: dict[str, Any] = {
+        **width_settings(point["width"]),
+        **parametrization_changes(point["column"]),
+        "optimizer.lr": point["rate"],
+        "max_steps": point["steps"],
+        "seed": point["seed"],
+        "threads": 1,
+    }
+    if phases is not None:
+        changes["data.phases"] = phases
+    settings = settings_of(base, inputs, changes)
+    # To 0 over the whole training: a rate that is held measures its own noise, not what was learnt.
+    start = phase_names(settings["data"]["phases"])[0]
+    settings["schedule"]["annealing"] = {"start": start, "steps": point["steps"], "shape": "linear"}
+    return settings
+
+
+def search_rates(
+    inputs: Inputs,
+    out: Path,
+    *,
+    widths: Sequence[int],
+    columns: Sequence[str],
+    steps: int,
+    seeds: int,
+    run: Callable[[Sequence[Job]], list[Trial]],
+    base: Path = BASE,
+    say: Callable[[str], None] = print,
+) -> dict[str, list[Sweep]]:
+    """`sweep_all` over trainings from `seeds` initialisations, their folders in `out`; `run` runs them."""
+
+    def losses_of(points: list[Point]) -> Sequence[Sequence[float]]:
+        jobs = []
+        for point in points:
+            for seed in range(seeds):
+                training = {"column": point.column, "width": point.width, "rate": 2.0**point.exponent, "steps": steps}
+                folder = out / f"{point.column}-{point.width}-lr2^{point.exponent:g}-seed{seed}"
+                jobs.append(Job(folder, training_at(base, inputs, {**training, "seed": seed})))
+        ends = [trial.final_loss(tail_of(steps)) for trial in run(jobs)]
+        losses = [math.inf if loss is None else loss for loss in ends]
+        by_point = [losses[first : first + seeds] for first in range(0, len(losses), seeds)]
+        for point, of_seeds in zip(points, by_point, strict=True):
+            say(f"{point}: " + ", ".join(f"{loss:.4f}" if math.isfinite(loss) else "broke down" for loss in of_seeds))
+        return by_point
+
+    return sweep_all(columns, widths, losses_of)
+
+
+def tail_of(steps: int) -> int:
+    """The last fifth of a training, whose mean loss is its final one."""
+    return max(steps // 5, 1)
+
+
 def lr_transfer(
     inputs: Inputs,
     out: Path,
@@ -131,6 +225,7 @@ def lr_transfer(
     columns: Sequence[str],
     steps: int,
     seeds: int,
+    run: Callable[[Sequence[Job]], list[Trial]],
     base: Path = BASE,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
@@ -139,41 +234,14 @@ def lr_transfer(
     Each loss is measured from `seeds` initialisations; trials go to `out`. Returns the table that `yulanmini train
     lr-transfer` prints.
     """
-    tail = max(steps // 5, 1)
-    found: dict[str, list[Sweep]] = {}
-    for column in columns:
-        start = FIRST_EXPONENT
-        for width in sorted(widths):
-
-            def losses_at(exponent: float, column: str = column, width: int = width) -> list[float]:
-                changes = {
-                    **width_settings(width),
-                    **parametrization_changes(column),
-                    "optimizer.lr": 2.0**exponent,
-                    "max_steps": steps,
-                    # To 0 over the whole training: a rate that is held measures its own noise, not what was learnt.
-                    "schedule.annealing": {"start": "1", "steps": steps, "shape": "linear"},
-                }
-                losses = []
-                for seed in range(seeds):
-                    folder = out / f"{column}-{width}-lr2^{exponent:g}-seed{seed}"
-                    trial = run_trial(folder, settings_of(base, inputs, changes | {"seed": seed}))
-                    loss = trial.final_loss(tail)
-                    losses.append(math.inf if loss is None else loss)
-                shown = ", ".join(f"{loss:.4f}" if math.isfinite(loss) else "broke down" for loss in losses)
-                say(f"{column}, width {width}, rate 2^{exponent:g}: {shown}")
-                return losses
-
-            sweep = Sweep(width, search(losses_at, start))
-            if not math.isfinite(min(sweep.means.values())):
-                raise TrainError(f"{column}, width {width}: training broke down at every rate down to 2^{LOWEST:g}.")
-            found.setdefault(column, []).append(sweep)
-            start = float(round(sweep.best_exponent))
+    found = search_rates(
+        inputs, out, widths=widths, columns=columns, steps=steps, seeds=seeds, run=run, base=base, say=say
+    )
     return {
         "study": "lr-transfer",
         "steps": steps,
         "seeds": seeds,
-        "loss_over_last_steps": tail,
+        "loss_over_last_steps": tail_of(steps),
         "columns": {column: _table(sweeps) for column, sweeps in found.items()},
     }
 
@@ -183,7 +251,7 @@ def _table(sweeps: list[Sweep]) -> dict[str, Any]:
     narrowest, widest = sweeps[0], sweeps[-1]
     return {
         "best_lr": {str(sweep.width): 2**sweep.best_exponent for sweep in sweeps},
-        "best_lr_interval": {str(sweep.width): _interval(sweep.resampled) for sweep in sweeps},
+        "best_lr_interval": {str(sweep.width): sweep.interval for sweep in sweeps},
         "bracketed": {str(sweep.width): sweep.bracketed for sweep in sweeps},
         "best_loss": {str(sweep.width): min(sweep.means.values()) for sweep in sweeps},
         "widest_over_narrowest": 2 ** (widest.best_exponent - narrowest.best_exponent),

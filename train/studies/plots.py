@@ -14,6 +14,7 @@ NAMES = {
     "standard": "SI",
     "minicpm": "MiniCPM",
     "cerebras-gpt": "CerebrasGPT (muP)",
+    "depth-mup": "YuLan-Mini without WeSaR",
     "yulanmini": "YuLan-Mini (muP + WeSaR)",
     "yulanmini-corrected": "YuLan-Mini, width-corrected",
 }

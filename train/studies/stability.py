@@ -82,8 +82,8 @@ def stability_study(
                 shown = "-" if figures["final_loss"] is None else f"{figures['final_loss']:.3f}"
                 say(f"{name}, rate {rate:g}, seed {seed}: {figures['state']}, loss {shown}, spikes {figures['spikes']}")
     say("timing the rows side by side")
-    for name, ratio in relative_step_times(inputs, base, timed_steps).items():
-        rows[name]["step_time"] = ratio
+    for name, ratios in relative_step_times(inputs, base, timed_steps).items():
+        rows[name]["step_time"] = median(ratios)
     return {"study": "stability", "steps": steps, "seeds": seeds, "rows": rows}
 
 
@@ -148,10 +148,12 @@ def count_spikes(norms: Sequence[float | None]) -> int:
     return found
 
 
-def relative_step_times(inputs: Inputs, base: Path, steps: int) -> dict[str, float]:
-    """Median time of a whole step of each row over the baseline's, the rows taking turns so that all see the same
-    load of the machine."""
-    prepared = {name: _step_function(base, inputs, changes) for name, changes in FIGURE_6.items()}
+def relative_step_times(
+    inputs: Inputs, base: Path, steps: int, rows: Mapping[str, Mapping[str, Any]] = FIGURE_6
+) -> dict[str, list[float]]:
+    """By row, the time of each of `steps` whole steps over that of the first row's beside it: the rows take turns, so
+    that all see the same load of the machine."""
+    prepared = {name: _step_function(base, inputs, changes) for name, changes in rows.items()}
     times: dict[str, list[float]] = {name: [] for name in prepared}
     for turn in range(steps + 2):
         for name, step in prepared.items():
@@ -160,7 +162,7 @@ def relative_step_times(inputs: Inputs, base: Path, steps: int) -> dict[str, flo
             if turn >= 2:
                 times[name].append(time.perf_counter() - begin)
     first = next(iter(prepared))
-    return {name: median(a / b for a, b in zip(times[name], times[first], strict=True)) for name in prepared}
+    return {name: [a / b for a, b in zip(times[name], times[first], strict=True)] for name in prepared}
 
 
 def _step_function(base: Path, inputs: Inputs, changes: Mapping[str, Any]) -> Callable[[], None]:

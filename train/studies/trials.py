@@ -36,13 +36,14 @@ from train.model_setup.build import build_model
 from train.model_setup.parameter_groups import parameter_groups
 from train.run.log import RunLog
 
-# The columns of Table 3, and YuLan-Mini's with the two factors that its coordinate check asks for: under WeSaR an
-# update of W~ acts through alpha ~ 1/sqrt(m_width), so 1/sqrt(m_width) is left for the rate; and a tied head whose
-# rate does not fall with the width needs 1/m_width on the logits.
+# The columns of Table 3; YuLan-Mini's without alphas (Figure 6, "+ depth muP"); and with the two factors that its
+# coordinate check asks for: under WeSaR an update of W~ acts through alpha ~ 1/sqrt(m_width), so 1/sqrt(m_width) is
+# left for the rate; and a tied head whose rate does not fall with the width needs 1/m_width on the logits.
 PARAMETRIZATIONS: Mapping[str, dict[str, Any]] = {
     "standard": {"name": "standard"},
     "minicpm": {"name": "minicpm"},
     "cerebras-gpt": {"name": "cerebras-gpt"},
+    "depth-mup": {"name": "yulanmini", "overrides": {"wesar": False}},
     "yulanmini": {"name": "yulanmini"},
     "yulanmini-corrected": {
         "name": "yulanmini",

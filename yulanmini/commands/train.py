@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yulanmini.commands import train_start
-from yulanmini.commands.studies import instruct, proxies
+from yulanmini.commands.studies import instruct, parametrizations, proxies
 from yulanmini.commands.train_select import select
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN
@@ -109,3 +109,7 @@ app.command("lr-transfer", epilog="Example: yulanmini train lr-transfer --run ru
 app.command(
     "stability-study", epilog="Example: yulanmini train stability-study --run runs/tiny --out studies/stability"
 )(proxies.stability_study)
+app.command(
+    "parametrization-study",
+    epilog="Example: yulanmini train parametrization-study --run runs/tiny --out studies/parametrizations",
+)(parametrizations.parametrization_study)

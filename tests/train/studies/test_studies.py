@@ -16,10 +16,10 @@ from train.errors import TrainError
 from train.run.log import RunLog
 from train.studies import lr_transfer as transfer
 from train.studies.coordinate_check import coordinate_check, slope
-from train.studies.lr_transfer import Sweep, search, width_settings
+from train.studies.lr_transfer import Sweep, sweep_all, width_settings
 from train.studies.plots import outcome, plot_coordinate_check, plot_lr_transfer, plot_stability
 from train.studies.stability import FIGURE_6, count_spikes, describe, stability_study, without_curves
-from train.studies.trials import Inputs, Trial, parametrization_changes, run_trial, settings_of
+from train.studies.trials import Inputs, Trial, parametrization_changes, run_job, run_trial, settings_of
 from yulanmini.run_layout import study_inputs
 
 
@@ -52,6 +52,14 @@ def noisy(exponent: float, truth: Callable[[float], float], noise: float, study:
     return [truth(exponent) + noise * value for value in generator.standard_normal(6)]
 
 
+def search(losses_at: Callable[[float], list[float]], start: float) -> Any:
+    """Losses by exponent of the search of one width from `start`."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.setattr(transfer, "FIRST_EXPONENT", start)
+        found = sweep_all(["column"], [64], lambda points: [losses_at(point.exponent) for point in points])
+    return found["column"][0].losses
+
+
 def test_the_search_brackets_the_minimum_wherever_it_begins() -> None:
     for start in (-12.0, -7.0, -2.0):
         losses = search(lambda exponent: [(exponent + 6.3) ** 2] * 2, start)
@@ -74,6 +82,27 @@ def test_the_search_does_not_go_beyond_a_rate_that_broke_down() -> None:
     assert max(losses) == -4
     assert Sweep(64, losses).best_exponent == -5
     assert Sweep(64, losses).bracketed
+
+
+def test_a_wider_model_begins_at_the_best_rate_of_the_narrower_one_and_the_columns_take_turns() -> None:
+    asked: list[list[tuple[str, int, float]]] = []
+
+    def losses_of(points: list[transfer.Point]) -> list[list[float]]:
+        asked.append([(point.column, point.width, point.exponent) for point in points])
+        best = {"one": -5.0, "other": -9.0}
+        return [[(point.exponent - best[point.column]) ** 2] * 2 for point in points]
+
+    found = sweep_all(["one", "other"], [128, 64], losses_of)
+    assert asked[0] == [("one", 64, -7.0), ("other", 64, -7.0)]
+    firsts = {column: next(p for points in asked for p in points if p[:2] == (column, 128)) for column in found}
+    assert firsts == {"one": ("one", 128, -5.0), "other": ("other", 128, -9.0)}
+    assert [sweep.width for sweep in found["one"]] == [64, 128]
+    assert len(asked) < sum(map(len, asked))
+
+
+def test_a_column_that_no_rate_trains_is_named() -> None:
+    with pytest.raises(TrainError, match=r"standard, width 64: training broke down at every rate down to 2\^-15"):
+        sweep_all(["standard"], [64], lambda points: [[math.inf] * 2 for _ in points])
 
 
 def test_one_seed_that_broke_down_makes_the_rate_no_candidate() -> None:
@@ -183,8 +212,8 @@ def test_an_outcome_counts_the_states_of_its_seeds() -> None:
 
 
 def test_an_unknown_parametrization_is_named() -> None:
-    with pytest.raises(TrainError, match=r"no parametrization 'mup'\. Known: standard"):
-        parametrization_changes("mup")
+    with pytest.raises(TrainError, match=r"no parametrization 'foo'\. Known: standard"):
+        parametrization_changes("foo")
 
 
 def test_coordinate_check_is_flat_under_mup_and_steep_without(inputs: Inputs, tmp_path: Path) -> None:
@@ -212,6 +241,7 @@ def test_lr_transfer_sweeps_each_width_and_draws(inputs: Inputs, tmp_path: Path)
         columns=["standard"],
         steps=5,
         seeds=2,
+        run=lambda jobs: [run_job(job) for job in jobs],
         base=small_base(tmp_path, "proxy-wide", vocab_size=300),
         say=lambda text: None,
     )

@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.commands.studies.common import Inputs, Out, between, finish, numbers, own, would
+from yulanmini.commands.studies.common import Inputs, Out, TrialsAtOnce, between, finish, numbers, own, would
 from yulanmini.console import AsJson, DryRun, say
 from yulanmini.run_layout import study_inputs
 
 Widths = Annotated[str, typer.Option(help="Widths, multiples of 64.")]
-Columns = Annotated[str, typer.Option(help="standard, minicpm, cerebras-gpt, yulanmini, yulanmini-corrected.")]
+Columns = Annotated[
+    str, typer.Option(help="standard, minicpm, cerebras-gpt, depth-mup, yulanmini, yulanmini-corrected.")
+]
 
 
 def coordinate_check(
@@ -48,6 +50,7 @@ def lr_transfer(
     columns: Columns = "standard,cerebras-gpt,yulanmini,yulanmini-corrected",
     steps: Annotated[int, typer.Option(min=5, help="Steps of a training.")] = 100,
     seeds: Annotated[int, typer.Option(min=1, help="Initialisations at each rate; intervals need several.")] = 6,
+    workers: TrialsAtOnce = 1,
     as_json: AsJson = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -60,8 +63,10 @@ def lr_transfer(
         return
     from train.studies.lr_transfer import lr_transfer as study
     from train.studies.plots import plot_lr_transfer
+    from train.studies.trials import Workers
 
-    result = study(inputs, out, widths=sizes, columns=names, steps=steps, seeds=seeds, say=say)
+    with Workers(workers) as pool:
+        result = study(inputs, out, widths=sizes, columns=names, steps=steps, seeds=seeds, run=pool.run, say=say)
     plot_lr_transfer(result, out / "lr-transfer.svg")
     shown = list(next(iter(result["columns"].values()))["best_lr"])
     rows = [
