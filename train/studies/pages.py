@@ -82,8 +82,8 @@ def change(interval: Mapping[str, Any], digits: int = 3) -> str:
 
 def share(interval: Mapping[str, Any]) -> str:
     """`83 % (72 to 91 %)`: of an `Interval` of a share."""
-    if interval["value"] is None:
-        return "-"
+    if interval["value"] is None or interval["low"] is None:
+        return percent(interval["value"])
     return f"{100 * interval['value']:.0f} % ({100 * interval['low']:.0f} to {100 * interval['high']:.0f} %)"
 
 

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -52,6 +53,16 @@ PARAMETRIZATIONS: Mapping[str, dict[str, Any]] = {
 }
 
 
+def check_stages(*folders: Path) -> None:
+    """TrainError where one of a run's folders is missing."""
+    for folder in folders:
+        if not (folder / "manifest.json").is_file():
+            raise TrainError(
+                f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
+                f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
+            )
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What every trial of a study trains on."""
@@ -61,12 +72,7 @@ class Inputs:
 
     def check(self) -> None:
         """TrainError where one of them is missing."""
-        for folder in (self.tokenizer, self.data):
-            if not (folder / "manifest.json").is_file():
-                raise TrainError(
-                    f"{folder.parent}: no {folder.name}. Expected a folder made by `yulanmini reproduce`; `yulanmini "
-                    f"reproduce --scale tiny --out {folder.parent}` makes it (the first three stages are enough)."
-                )
+        check_stages(self.tokenizer, self.data)
         self.first_phase()
 
     def first_phase(self) -> PackedRows:
@@ -172,7 +178,8 @@ class Workers:
     """
 
     def __init__(self, count: int, *, progress: bool = True) -> None:
-        self._pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
         self._progress = progress
 
     def __enter__(self) -> "Workers":
@@ -190,6 +197,18 @@ class Workers:
                 trials[futures[future]] = future.result()
                 bar.update()
         return [trials[index] for index in range(len(jobs))]
+
+
+def _end_with_parent() -> None:
+    """A killed study leaves nobody behind who trains on, and holds a trial that the same command goes on with."""
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run_quietly(job: Job) -> Trial:

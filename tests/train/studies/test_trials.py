@@ -1,11 +1,18 @@
 """Trials: many at a time, resumed, run anew when what they are made from has changed."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from pretrain_miniature import REPOSITORY
 from test_studies import inputs, small_base  # noqa: F401 -- a fixture
 
 from train.errors import TrainError
@@ -72,3 +79,43 @@ def test_a_trial_that_cannot_begin_stops_the_study_and_says_where_its_message_is
     ):
         workers.run([wrong])
     assert "nonsense" in (tmp_path / "out" / "wrong.log").read_text()
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from train.studies import trials
+
+def forever(job):
+    Path(job).write_text(str(__import__("os").getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with trials.Workers(1, progress=False) as workers:
+        workers._pool.submit(forever, sys.argv[1]).result()
+"""
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    script, note = tmp_path / "endless.py", tmp_path / "pid"
+    script.write_text(ENDLESS)
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    study = subprocess.Popen([sys.executable, str(script), str(note)], env=environment)
+    try:
+        wait_until(note.is_file)
+        wait_until(lambda: note.read_text() != "")
+        worker = psutil.Process(int(note.read_text()))
+        study.send_signal(signal.SIGKILL)
+        study.wait()
+        wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        if study.poll() is None:
+            os.kill(study.pid, signal.SIGKILL)
+
+
+def wait_until(there: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.1)
