@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from data_recipes.files import write_whole
+from train.studies.claims import ENOUGH, claims
 
 TEMPLATES = Path(__file__).parent / "page_templates"
 SUMMARY = "README"
@@ -38,8 +39,11 @@ def docs_pages(docs: Path) -> dict[Path, str]:
         for name in study_names()
         if name in results
     }
+    if (tuned := docs.parent / "benchmarks" / "results" / "instruct_study.json").is_file():
+        results[tuned.stem] = json.loads(tuned.read_text())
     named = {name.replace("-", "_"): result for name, result in results.items()}
-    return {**pages, docs / "studies" / f"{SUMMARY}.md": _filled(SUMMARY, named)}
+    summary = _filled(SUMMARY, {**named, "claims": claims(results), "enough": ENOUGH})
+    return {**pages, docs / "studies" / f"{SUMMARY}.md": summary}
 
 
 def _filled(name: str, values: Mapping[str, Any]) -> str:
@@ -51,7 +55,7 @@ def _filled(name: str, values: Mapping[str, Any]) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"fixed": fixed, "percent": percent, "between": between, "change": change, "share": share}
-    environment.filters["verdict"] = verdict
+    environment.filters |= {"verdict": verdict, "sentence": sentence}
     return environment.get_template(f"{name}.md.jinja").render(values)
 
 
@@ -92,6 +96,11 @@ def verdict(interval: Mapping[str, Any], below: str, above: str, neither: str = 
     if interval["high"] is not None and interval["high"] < 0:
         return below
     return above if interval["low"] is not None and interval["low"] > 0 else neither
+
+
+def sentence(text: str) -> str:
+    """With a capital at its beginning, names within as they are; `muP` stays."""
+    return text if text[:2] == "mu" else text[:1].upper() + text[1:]
 
 
 if __name__ == "__main__":
