@@ -14,6 +14,9 @@ from train.studies.intervals import Interval
 
 # From as many seeds on (or runs, where each run is one case) an interval is taken at its word.
 ENOUGH = 5
+# What is not told apart is no agreement. A tail suffices where a longer one brings less than this share of what it
+# brings itself, and a rate stays where it moves by less than this factor: their whole intervals, that is.
+SUFFICIENT, STAYS = 0.1, 4 / 3
 AGREES, AGAINST, NEITHER = "agrees", "against", "not told apart"
 
 
@@ -82,16 +85,20 @@ def _annealing(result: Mapping[str, Any]) -> dict[str, Evidence]:
     tail, target = str(settings["published"]["tail"]), settings["target"]
     changes = [of[shape]["loss"] for of in result["shapes"].values() for shape in ("linear", "cosine") if shape in of]
     longer = [found["loss"] for name, found in result["longer"].items() if name.endswith(f" after {tail}")]
+    brought = {length: gain[settings["published"]["shape"]]["loss"] for length, gain in result["gains"].items()}
     return {
-        "annealing": Evidence(
-            _signs((gain[settings["published"]["shape"]]["loss"] for gain in result["gains"].values()), lower=AGREES),
-            seeds,
-        ),
+        "annealing": Evidence(_signs(brought.values(), lower=AGREES), seeds),
         "shape": Evidence(_signs(changes, lower=AGAINST), seeds),
-        # That a longer tail brings no more is what "suffices" means; a lower loss of the longer one is against it.
-        "length": Evidence([AGAINST if sign == AGAINST else AGREES for sign in _signs(longer, lower=AGAINST)], seeds),
+        "length": Evidence([_suffices(change, brought[tail]["value"]) for change in longer], seeds),
         "targeted": Evidence(_signs([result["in_the_tail_over_spread"][target]], lower=AGREES), seeds),
     }
+
+
+def _suffices(longer: Mapping[str, Any], brought: float) -> str:
+    """Whether what a longer tail changes is too little to matter, beside what the tail itself brought (below 0)."""
+    if Interval(**longer).verdict == "below":
+        return AGAINST
+    return AGREES if brought < 0 and longer["low"] is not None and longer["low"] > SUFFICIENT * brought else NEITHER
 
 
 def _averaging(result: Mapping[str, Any]) -> dict[str, Evidence]:
@@ -108,15 +115,15 @@ def _parametrizations(result: Mapping[str, Any]) -> dict[str, Evidence]:
         )
         for column in ("cerebras-gpt", "depth-mup", "yulanmini")
     }
-    times = [width["columns"]["yulanmini"]["step_time"] for width in widths]
+    times = [width["time_with_scales"] for width in widths]
     return found | {"wesar_cost": Evidence([_beyond(time, 1.0) for time in times], times[0]["count"])}
 
 
 def _lr_transfer(result: Mapping[str, Any]) -> dict[str, Evidence]:
-    """A rate stays where 1 is in the interval of the widest model's over the narrowest's."""
-    intervals = {column: found["widest_over_narrowest_interval"] for column, found in result["columns"].items()}
-    stays = {column: AGREES if low <= 1 <= high else AGAINST for column, (low, high) in intervals.items()}
-    return {"rate_stays": Evidence([stays["yulanmini"]], result["seeds"])}
+    """Does the best rate of the widest model differ from the narrowest's?"""
+    low, high = result["columns"]["yulanmini"]["widest_over_narrowest_interval"]
+    moves = AGAINST if low > 1 or high < 1 else NEITHER
+    return {"rate_stays": Evidence([AGREES if low > 1 / STAYS and high < STAYS else moves], result["seeds"])}
 
 
 def _stability(result: Mapping[str, Any]) -> dict[str, Evidence]:

@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 
 from data_recipes.files import write_whole
-from train.studies.claims import ENOUGH, claims
+from train.studies.claims import ENOUGH, STAYS, SUFFICIENT, claims
 
 TEMPLATES = Path(__file__).parent / "page_templates"
 SUMMARY = "README"
@@ -42,7 +42,8 @@ def docs_pages(docs: Path) -> dict[Path, str]:
     if (tuned := docs.parent / "benchmarks" / "results" / "instruct_study.json").is_file():
         results[tuned.stem] = json.loads(tuned.read_text())
     named = {name.replace("-", "_"): result for name, result in results.items()}
-    summary = _filled(SUMMARY, {**named, "claims": claims(results), "enough": ENOUGH})
+    rule = {"enough": ENOUGH, "sufficient": SUFFICIENT, "stays": STAYS}
+    summary = _filled(SUMMARY, {**named, **rule, "claims": claims(results)})
     return {**pages, docs / "studies" / f"{SUMMARY}.md": summary}
 
 

@@ -1,13 +1,15 @@
 """Which parametrization learns most for the same compute, each at its own best rate?
 
 Rates are chosen on some seeds (`search_rates`) and judged on others, which have other initialisations and other rows.
-All columns of a width have the same shapes, rows and matrix products. What a step takes is measured besides: where a
-column's steps are slower than the standard ones, it is trained once more with as many as fit into the same time.
+All columns of a width have the same shapes, rows and matrix products. What learnable scales cost besides is measured,
+and the columns that have them are trained once more with as many steps as fit into the time of the others.
 """
 
 import json
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -113,8 +115,9 @@ def parametrization_study(
         say=say,
     )
     rates = {(c, s.width): float(f"{2**s.best_exponent:.{DIGITS}g}") for c, of in sweeps.items() for s in of}
-    times = step_times(inputs, out, plan, base=base, say=say)
-    steps = {cell: steps_in_time(plan.steps, time) for cell, time in times.items()}
+    times = scale_times(inputs, out, plan, base=base, say=say)
+    scales = {cell: count_parameters(_model_config(base, inputs, cell[1], cell[0]))["scales"] for cell in rates}
+    steps = {cell: steps_in_time(plan.steps, times[cell[1]]) if scales[cell] else plan.steps for cell in rates}
     wanted = {
         name_of(training): training
         for (column, width), rate in rates.items()
@@ -127,79 +130,81 @@ def parametrization_study(
         for (name, training), trial in zip(wanted.items(), done, strict=True)
     }
     widths = {}
-    for width in sorted(plan.widths):
-        shape = _model_config(base, inputs, width, STANDARD)
+    for width in plan.widths:
         cells = {
             column: {
                 "rate": rates[column, width],
                 **_chosen(next(sweep for sweep in sweeps[column] if sweep.width == width)),
-                "scales": count_parameters(_model_config(base, inputs, width, column))["scales"],
-                "step_time": times[column, width].as_json(),
+                "scales": scales[column, width],
                 "steps_in_equal_time": steps[column, width],
             }
             for column in plan.columns
         }
-        equal_steps = dict.fromkeys(plan.columns, plan.steps)
-        equal_time = {column: steps[column, width] for column in plan.columns}
+        shape = _model_config(base, inputs, width, STANDARD)
         widths[str(width)] = {
             "parameters": count_parameters(shape)["total"],
             "flops": _flops(shape) * plan.steps * _config(base).tokens_per_step,
+            "time_with_scales": times[width].as_json(),
             "columns": cells,
-            "equal_steps": compare(trials, width, equal_steps),
-            "equal_time": compare(trials, width, equal_time),
+            "equal_steps": compare(trials, width, dict.fromkeys(plan.columns, plan.steps)),
+            "equal_time": compare(trials, width, {column: steps[column, width] for column in plan.columns}),
         }
-    config = _config(base)
+    settings = _settings(plan, base, inputs, heldout)
     return _rounded(
-        {
-            "study": STUDY,
-            "settings": {
-                **asdict(plan),
-                "choosing_seeds": list(range(plan.choosing)),
-                "judging_seeds": list(range(plan.choosing, plan.choosing + plan.judging)),
-                "tokens_per_step": config.tokens_per_step,
-                "tokens": config.tokens_per_step * plan.steps,
-                "layers": shape.num_hidden_layers,
-                "base_width": config.parametrization.base_width,
-                "warmup_steps": config.schedule.warmup_steps,
-                "final_loss_over": tail_of(plan.steps),
-                "heldout_bytes_per_domain": BYTES_PER_DOMAIN,
-                "heldout_domains": [path.stem for path in sorted(heldout.glob("*.jsonl"))],
-                "made_from": made_from(inputs, heldout),
-            },
-            "widths": widths,
-            "findings": findings(widths),
-            "trials": trials,
-        }
+        {"study": STUDY, "settings": settings, "widths": widths, "findings": findings(widths), "trials": trials}
     )
 
 
-def step_times(
+def _settings(plan: Plan, base: Path, inputs: Inputs, heldout: Path) -> dict[str, Any]:
+    """Everything that was chosen."""
+    config = _config(base)
+    return {
+        **asdict(plan),
+        "choosing_seeds": list(range(plan.choosing)),
+        "judging_seeds": list(range(plan.choosing, plan.choosing + plan.judging)),
+        "tokens_per_step": config.tokens_per_step,
+        "tokens": config.tokens_per_step * plan.steps,
+        "layers": _model_config(base, inputs, plan.widths[0], STANDARD).num_hidden_layers,
+        "base_width": config.parametrization.base_width,
+        "warmup_steps": config.schedule.warmup_steps,
+        "final_loss_over": tail_of(plan.steps),
+        "heldout_bytes_per_domain": BYTES_PER_DOMAIN,
+        "heldout_domains": [path.stem for path in sorted(heldout.glob("*.jsonl"))],
+        "made_from": made_from(inputs, heldout),
+    }
+
+
+def scale_times(
     inputs: Inputs, out: Path, plan: Plan, *, base: Path, say: Callable[[str], None]
-) -> dict[tuple[str, int], Interval]:
-    """By column and width, the time of a step over the standard one; kept in `out`, where a resumed study finds it."""
+) -> dict[int, Interval]:
+    """By width, the time of a step with WeSaR's scales over one without; kept in `out`, where a resumed study finds it.
+
+    The other columns do the same operations as the standard one, with other constants.
+    """
     kept, asked = out / "step-times.json", {**asdict(plan), "made_from": made_from(inputs)}
     with one_at_a_time(out / ".step-times.lock"):
-        if kept.is_file() and (found := json.loads(kept.read_text()))["asked"] == json.loads(json.dumps(asked)):
-            return {(column, width): Interval(**interval) for column, width, interval in found["times"]}
-        say("timing the steps side by side")
-        times = _measured_times(inputs, plan, base)
-        listed = [[column, width, asdict(interval)] for (column, width), interval in times.items()]
+        # Not there, or damaged: measured anew.
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            found = json.loads(kept.read_text())
+            if found["asked"] == json.loads(json.dumps(asked)):
+                return {int(width): Interval(**interval) for width, interval in found["times"].items()}
+        say("timing steps with and without scales, in turn")
+        times = {width: _measured_time(inputs, width, plan.timed_steps, base) for width in plan.widths}
+        listed = {width: asdict(interval) for width, interval in times.items()}
         write_whole(kept, json.dumps({"asked": asked, "times": listed}) + "\n")
         return times
 
 
-def _measured_times(inputs: Inputs, plan: Plan, base: Path) -> dict[tuple[str, int], Interval]:
-    """On one core."""
-    rows = {STANDARD: parametrization_changes(STANDARD)}
-    rows |= {column: parametrization_changes(column) for column in plan.columns}
-    threads, times = torch.get_num_threads(), {}
+def _measured_time(inputs: Inputs, width: int, steps: int, base: Path) -> Interval:
+    """Processor time on one core, which other work on the machine hardly lengthens."""
+    rows = {
+        column: {**width_settings(width), **parametrization_changes(column)} for column in ("depth-mup", "yulanmini")
+    }
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    for width in plan.widths:
-        sized = {column: {**width_settings(width), **changes} for column, changes in rows.items()}
-        for column, ratios in relative_step_times(inputs, base, plan.timed_steps, sized).items():
-            times[column, width] = typical_of(ratios)
+    ratios = relative_step_times(inputs, base, steps, rows, clock=time.process_time)
     torch.set_num_threads(threads)
-    return times
+    return typical_of(ratios["yulanmini"])
 
 
 def typical_of(ratios: Sequence[float]) -> Interval:
@@ -209,7 +214,7 @@ def typical_of(ratios: Sequence[float]) -> Interval:
 
 
 def steps_in_time(steps: int, step_time: Interval) -> int:
-    """How many steps fit into the time of `steps` standard ones; as many, where the times are not told apart."""
+    """How many steps fit into the time of `steps` that take 1; as many, where the times are not told apart."""
     if step_time.low <= 1 <= step_time.high:
         return steps
     return max(round(steps / step_time.value), 1)
@@ -221,6 +226,8 @@ def name_of(training: Mapping[str, Any]) -> str:
 
 def judged_job(inputs: Inputs, heldout: Path, out: Path, training: Mapping[str, Any], *, base: Path = BASE) -> Job:
     """One training that is judged, by the loss on held-out text after its last step too."""
+    if missing := {"column", "width", "rate", "steps", "seed", "phase", "tail"} - set(training):
+        raise TrainError(f"a trial without {', '.join(sorted(missing))}: not one of the {STUDY} study.")
     settings = training_at(base, inputs, training, phases=f"{training['phase']}-{PHASES}")
     settings["heldout"] = {
         "dir": str(heldout),
@@ -286,7 +293,6 @@ def compare(trials: Mapping[str, Mapping[str, Any]], width: int, steps: Mapping[
     compared: dict[str, Any] = {"seeds": whole, "broken_down": broken}
     for figure in FIGURES:
         losses = {column: [of[column, seed][figure] for seed in whole] for column in steps}
-        best = min(losses, key=lambda column: fmean(losses[column]))
         compared[figure] = {
             "loss": {column: mean_of(values).as_json() for column, values in losses.items()},
             "over_standard": {
@@ -300,10 +306,6 @@ def compare(trials: Mapping[str, Mapping[str, Any]], width: int, steps: Mapping[
                 if column in losses and before in losses
             },
             "order": sorted(losses, key=lambda column: fmean(losses[column])),
-            "best": best,
-            "over_best": {
-                column: change_of(values, losses[best]).as_json() for column, values in losses.items() if column != best
-            },
             "pairs": {
                 f"{one} - {other}": change_of(losses[one], losses[other]).as_json()
                 for one, other in combinations(losses, 2)
@@ -315,10 +317,7 @@ def compare(trials: Mapping[str, Mapping[str, Any]], width: int, steps: Mapping[
 def findings(widths: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What holds over all widths, by each comparison and figure."""
     return {
-        kind: {
-            figure: _over_widths([width[kind][figure] for width in widths.values()])
-            for figure in ("heldout", "training")
-        }
+        kind: {figure: _over_widths([width[kind][figure] for width in widths.values()]) for figure in FIGURES}
         for kind in ("equal_steps", "equal_time")
     }
 
@@ -329,7 +328,7 @@ def _over_widths(of_widths: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         pair: [Interval(**found["pairs"][pair]).verdict for found in of_widths] for pair in of_widths[0]["pairs"]
     }
     return {
-        "best": [found["best"] for found in of_widths],
+        "best": [found["order"][0] for found in of_widths],
         "same_order": len({tuple(found["order"]) for found in of_widths}) == 1,
         "turned_round": [pair for pair, seen in verdicts.items() if {"below", "above"} <= set(seen)],
         "added": {

@@ -149,7 +149,11 @@ def count_spikes(norms: Sequence[float | None]) -> int:
 
 
 def relative_step_times(
-    inputs: Inputs, base: Path, steps: int, rows: Mapping[str, Mapping[str, Any]] = FIGURE_6
+    inputs: Inputs,
+    base: Path,
+    steps: int,
+    rows: Mapping[str, Mapping[str, Any]] = FIGURE_6,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """By row, the time of each of `steps` whole steps over that of the first row's beside it: the rows take turns, so
     that all see the same load of the machine."""
@@ -157,10 +161,10 @@ def relative_step_times(
     times: dict[str, list[float]] = {name: [] for name in prepared}
     for turn in range(steps + 2):
         for name, step in prepared.items():
-            begin = time.perf_counter()
+            begin = clock()
             step()
             if turn >= 2:
-                times[name].append(time.perf_counter() - begin)
+                times[name].append(clock() - begin)
     first = next(iter(prepared))
     return {name: [a / b for a, b in zip(times[name], times[first], strict=True)] for name in prepared}
 

@@ -53,10 +53,12 @@ def test_claims_about_annealing_turn_round_with_the_signs() -> None:
     assert agreement_of("shape", shapes={"8": {"linear": {"loss": BELOW}, "cosine": {"loss": UNSURE}}}) == (
         "does not agree, in part"
     )
-    assert agreement_of("length") == "agrees"
-    assert agreement_of("length", longer={"8 after 4": {"loss": ABOVE}, "16 after 8": {"loss": BELOW}}) == (
-        "does not agree"
-    )
+    assert agreement_of("length") == "not told apart", "absence of evidence is none"
+    for value, agreement in ((-0.001, "agrees"), (-0.1, "does not agree")):
+        longer = {"value": value, "low": value - 0.002, "high": value + 0.002, "count": 5}
+        assert (
+            agreement_of("length", longer={"8 after 4": {"loss": ABOVE}, "16 after 8": {"loss": longer}}) == agreement
+        )
     assert agreement_of("targeted") == "agrees"
     assert agreement_of("targeted", in_the_tail_over_spread={"instructions": UNSURE}) == "not told apart"
     assert agreement_of("annealing", gains={"8": {"1-sqrt": {"loss": ABOVE}}}) == "does not agree"
@@ -79,6 +81,9 @@ def test_the_old_studies_are_judged_by_their_committed_results() -> None:
     assert found["calmer"]["strength"] == "weak", "two seeds"
     assert found["rate_stays"]["against"] == 1
     results["lr-transfer"]["columns"]["yulanmini"]["widest_over_narrowest_interval"] = [0.8, 1.2]
+    wide = json.loads(json.dumps(results))
+    wide["lr-transfer"]["columns"]["yulanmini"]["widest_over_narrowest_interval"] = [0.5, 1.9]
+    assert claims(wide)["rate_stays"]["strength"] == "none"
     for run in (run for runs in results["stability"]["rows"]["baseline"]["runs"].values() for run in runs):
         run["state"] = "stable"
     changed = claims(results)

@@ -40,7 +40,7 @@ def test_columns_are_compared_within_the_seeds() -> None:
     heldout = found["heldout"]
     assert Interval(**heldout["over_standard"]["yulanmini"]).verdict == "below"
     assert Interval(**heldout["over_standard"]["cerebras-gpt"]).verdict == "not told apart"
-    assert heldout["best"] == heldout["order"][0] == "yulanmini"
+    assert heldout["order"][0] == "yulanmini"
     low, high = heldout["loss"]["yulanmini"]["low"], heldout["loss"]["yulanmini"]["high"]
     assert high - low > 1, "over the seeds, a mean is far less certain than a difference"
     assert found["training"]["over_standard"]["yulanmini"]["value"] == 0
@@ -153,18 +153,21 @@ def test_step_times_are_measured_once_for_the_same_plan(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    measured: list[Plan] = []
+    measured: list[int] = []
 
-    def measure(inputs: Inputs, plan: Plan, base: Path) -> dict[tuple[str, int], Interval]:
-        measured.append(plan)
-        return {("standard", 64): Interval(1.0, 1.0, 1.0, 8), ("yulanmini", 64): Interval(1.1, 1.0, 1.2, 8)}
+    def measure(inputs: Inputs, width: int, steps: int, base: Path) -> Interval:
+        measured.append(width)
+        return Interval(1.1, 1.0, 1.2, 8)
 
-    monkeypatch.setattr(study, "_measured_times", measure)
+    monkeypatch.setattr(study, "_measured_time", measure)
     monkeypatch.setattr(study, "made_from", lambda *_: {"data": "these"})
     for plan in (PLAN, PLAN, Plan(PLAN.columns, PLAN.widths, steps=60)):
-        found = study.step_times(inputs, tmp_path, plan, base=study.BASE, say=lambda text: None)
-        assert found["yulanmini", 64] == Interval(1.1, 1.0, 1.2, 8)
-    assert len(measured) == 2
+        found = study.scale_times(inputs, tmp_path, plan, base=study.BASE, say=lambda text: None)
+        assert found == dict.fromkeys(PLAN.widths, Interval(1.1, 1.0, 1.2, 8))
+    assert measured == [*PLAN.widths, *PLAN.widths]
+    (tmp_path / "step-times.json").write_text('{"asked": ')
+    study.scale_times(inputs, tmp_path, plan, base=study.BASE, say=lambda text: None)
+    assert measured == [*PLAN.widths] * 3
 
 
 def test_a_chosen_rate_carries_every_seed_it_was_chosen_on() -> None:

@@ -58,7 +58,7 @@ def recorded(result: Path, study: str, only: str) -> dict[str, dict[str, Any]]:
             f"{result}: --only repeats trials of a finished study's result, which cannot be read here. Name it with "
             f"--against: docs/results/{study}.json of this project's repository, or another."
         ) from error
-    if not isinstance(found, dict) or found.get("study") != study:
+    if not isinstance(found, dict) or found.get("study") != study or not isinstance(found.get("trials"), dict):
         raise TrainError(
             f"{result}: expected the result of the {study} study, found another file. Name it by --against."
         )

@@ -48,10 +48,11 @@ def parametrization_study(
 
     own(out, KIND, dry_run=True)
     inputs, heldout = study_inputs(run), run / CORPUS / "heldout"
+    names = list(dict.fromkeys(columns.split(",")))
     if quick:
-        plan = Plan(columns.split(","), [64, 128], steps=10, choosing=2, judging=2, timed_steps=16)
+        plan = Plan(names, [64, 128], steps=10, choosing=2, judging=2, timed_steps=16)
     else:
-        plan = Plan(columns.split(","), numbers(widths, int), steps, choosing_seeds, seeds)
+        plan = Plan(names, sorted(set(numbers(widths, int))), steps, choosing_seeds, seeds)
     plan.check()
     inputs.check()
     trials = None if only is None else recorded(against or out / f"{STUDY}.json", STUDY, only)
