@@ -149,6 +149,14 @@ STAGES: dict[str, tuple[tuple[str, ...], Callable[[Path, Path], Any]]] = {
         ("begun lr-transfer",),
         lambda out, inputs: run_command(["train", "lr-transfer", "--run", str(inputs), "--out", str(out)]),
     ),
+    "train annealing-study": (
+        (),
+        lambda out, inputs: run_command(["train", "annealing-study", "--run", str(inputs), "--out", str(out)]),
+    ),
+    "train averaging-study": (
+        (),
+        lambda out, inputs: run_command(["train", "averaging-study", "--annealing", str(inputs), "--out", str(out)]),
+    ),
     "train stability-study": (
         (),
         lambda out, inputs: run_command(["train", "stability-study", "--run", str(inputs), "--out", str(out)]),

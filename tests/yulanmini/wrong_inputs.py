@@ -396,6 +396,21 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--run reproduction --out new", "01-corpus"),
         ("--run reproduction --seeds 0", "seeds"),
     ],
+    "train annealing-study": [
+        ("--run nodir", "nodir"),
+        ("--run reproduction", "01-corpus"),
+        ("--run reproduction --steps 10", "--steps 10"),
+        ("--run reproduction --seeds 0", "seeds"),
+        ("--run reproduction --out folder", "folder"),
+    ],
+    "train averaging-study": [
+        ("--annealing nodir", "nodir"),
+        ("--annealing folder", "annealing.json"),
+        ("--annealing file.txt", "file.txt"),
+        ("--annealing folder --counts 2,four", "numbers"),
+        ("--annealing folder --seeds 0", "seeds"),
+        ("--annealing folder --out file.txt", "file.txt"),
+    ],
     "train stability-study": [
         ("--run nodir", "nodir"),
         ("--run folder", "folder"),

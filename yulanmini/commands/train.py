@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yulanmini.commands import train_start
-from yulanmini.commands.studies import instruct, parametrizations, proxies
+from yulanmini.commands.studies import annealing, instruct, parametrizations, proxies
 from yulanmini.commands.train_select import select
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN
@@ -106,6 +106,12 @@ app.command("coordinate-check", epilog="Example: yulanmini train coordinate-chec
 app.command("lr-transfer", epilog="Example: yulanmini train lr-transfer --run runs/tiny --out studies/lr-transfer")(
     proxies.lr_transfer
 )
+app.command(
+    "annealing-study", epilog="Example: yulanmini train annealing-study --run runs/tiny --out studies/annealing"
+)(annealing.annealing_study)
+app.command(
+    "averaging-study", epilog="Example: yulanmini train averaging-study --annealing studies/annealing --run runs/tiny"
+)(annealing.averaging_study)
 app.command(
     "stability-study", epilog="Example: yulanmini train stability-study --run runs/tiny --out studies/stability"
 )(proxies.stability_study)
