@@ -388,6 +388,7 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--run reproduction", "held-out text"),
         ("--run reproduction --only standard-64-100steps-seed3", "--against"),
         ("--run reproduction --only any --against file.txt", "file.txt"),
+        ("--run reproduction --only any --against garbage.json", "garbage.json"),
         ("--run reproduction --out folder", "folder"),
     ],
     "train instruct-study": [
