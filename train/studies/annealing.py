@@ -31,7 +31,6 @@ PUBLISHED_TAIL = 8  # per cent of the budget (facts.md 3.2)
 PUBLISHED_FLOOR = 5.22e-3  # of the rate
 FLOORS = (PUBLISHED_FLOOR, 0.1)  # the other is a rate that is still high at the end
 HELD = "held"
-CHECKPOINTS = 16  # how many of the last ones are kept as models, to be averaged
 SECONDS_A_STEP, SECONDS_A_TRIAL = 0.09, 5.0
 Mixture = Literal["usual", "richer", "spread"]
 
@@ -63,7 +62,8 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """`base`: the config that all trainings share."""
+    """`base`: the config that all trainings share; `kept`: how many of the last checkpoints are kept as models, of the
+    two trainings whose models the study of averaging takes."""
 
     corpus: Path
     tokenizer: Path
@@ -75,6 +75,7 @@ class Study:
     tails: tuple[int, ...] = (4, 8, 16)
     floors: Sequence[float] = FLOORS
     base: Path = BASE
+    kept: int = 16
 
     @cached_property
     def base_settings(self) -> dict[str, Any]:
@@ -137,12 +138,12 @@ class Study:
             made_from["begins_with"] = fingerprint_of(held.identity)
         averaged = cell.name in (HELD, f"{PUBLISHED}-{PUBLISHED_TAIL}")
         if averaged:
-            every = max(self._length(cell) // (100 if cell.shape is None else CHECKPOINTS), 1)
-            changes |= {"checkpoint.every_steps": every, "checkpoint.keep_last": CHECKPOINTS}
+            every = max(self._length(cell) // (100 if cell.shape is None else self.kept), 1)
+            changes |= {"checkpoint.every_steps": every, "checkpoint.keep_last": self.kept}
         return Job(
             self.folder(seed, cell.name),
             changed_settings(self.base, changes),
-            after=End(self.score, phases[-1], CHECKPOINTS if averaged else 0),
+            after=End(self.score, phases[-1], self.kept if averaged else 0),
             keep=("checkpoints", "models") if cell.name == HELD else ("models",) if averaged else (),
             made_from=made_from,
         )

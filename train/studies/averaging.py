@@ -17,7 +17,7 @@ from data_recipes.files import one_at_a_time, write_whole
 from data_recipes.manifest import fingerprint_of, read_manifest, verify_files
 from modeling_yulanmini.averaging import average
 from train.errors import TrainError
-from train.studies.annealing import CHECKPOINTS, HELD, PUBLISHED, PUBLISHED_TAIL, Score, trial_name
+from train.studies.annealing import HELD, PUBLISHED, PUBLISHED_TAIL, Score, trial_name
 from train.studies.annealing_results import Values, changes, figures_of, means, rounded, values_of
 
 KIND = "averaging-study"
@@ -43,7 +43,7 @@ class Averages:
     @cached_property
     def source(self) -> dict[str, Any]:
         """The annealing study's result."""
-        return read_result(self.annealing)
+        return read_result(self.annealing / RESULT)
 
     def check(self) -> None:
         """TrainError where the annealing study has not kept what is to be averaged."""
@@ -123,14 +123,13 @@ def models_of(trial: Path) -> list[Path]:
     return sorted(trial.glob("run/models/step-*"))
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """The result of a finished annealing study; TrainError where there is none."""
-    path = folder / RESULT
+def read_result(path: Path) -> dict[str, Any]:
+    """The result of an annealing study; TrainError where there is none."""
     try:
         result = json.loads(path.read_text())
         if result["study"] != "annealing":
             raise ValueError(f"it is of the study '{result['study']}'")
-        _ = result["settings"]["seeds"], result["settings"]["scores"]["context"], result["trials"]
+        _ = [result["settings"][key] for key in ("seeds", "steps")], result["settings"]["scores"]["context"]
     except OSError as error:
         raise TrainError(
             f"{path}: cannot be read ({error.strerror}). Expected the folder of a finished `yulanmini train "
@@ -168,7 +167,7 @@ def averaging_result(study: Averages, found: Mapping[str, Mapping[str, Any]]) ->
                 "counts": list(study.counts),
                 "spacing": {series: spacing_of(study.models(0, series)) for series in SERIES},
                 "tail_steps": settings["tail_steps"][str(PUBLISHED_TAIL)],
-                "kept": CHECKPOINTS,
+                "kept": len(study.models(0, "stable")),
                 "longest": {"tail": longest, "steps": settings["tail_steps"][str(longest)]},
             },
             "series": {

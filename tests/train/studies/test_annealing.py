@@ -20,7 +20,7 @@ from data_recipes.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from data_recipes.recipes.recipe import DOMAINS
 from data_recipes.rows.reader import PackedRows
 from train.errors import TrainError
-from train.studies.annealing import BASE, CHECKPOINTS, HELD, Cell, Study
+from train.studies.annealing import BASE, HELD, Cell, Study
 from train.studies.annealing_results import annealing_result, figures_of, rounded, values_of
 from train.studies.annealing_rows import RICHER, USUAL, Budget, shares_of, write_passages
 from train.studies.averaging import Averages, average_all, averaging_result
@@ -61,7 +61,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     config["schedule"]["warmup_steps"] = 2
     base = place / "base.yaml"
     base.write_text(yaml.safe_dump(config))
-    made = Study(place / "corpus", tokenizer, place / "out", Norms(), 25, 1, base=base)
+    made = Study(place / "corpus", tokenizer, place / "out", Norms(), 25, 1, base=base, kept=3)
     made.begin_seed(0)
     return made
 
@@ -218,7 +218,7 @@ def test_means_are_of_the_last_models_and_are_kept(annealed: Path, study: Study,
     averages = Averages(annealed, tmp_path, Norms(), 1, (2,))
     averages.check()
     models = averages.models(0, "stable")
-    assert [model.name for model in models] == [f"step-{step:08d}" for step in range(26 - CHECKPOINTS, 26)]
+    assert [model.name for model in models] == [f"step-{step:08d}" for step in range(23, 26)]
     found = average_all(averages, averages.names, say=print)
     expected = (embedding(models[-1]).double() + embedding(models[-2]).double())[0, 0] / 2
     assert found["seed-0/stable-2"]["heldout"]["code"] == pytest.approx(float(expected), rel=1e-6)
@@ -255,7 +255,7 @@ def test_means_are_of_the_last_models_and_are_kept(annealed: Path, study: Study,
 
 def test_what_is_not_there_to_be_averaged_is_refused(annealed: Path, tmp_path: Path) -> None:
     fine = Averages(annealed, tmp_path, Norms(), 1, (2,))
-    with pytest.raises(TrainError, match=r"1-sqrt-8: 3 models kept, 4 are to be averaged"):
+    with pytest.raises(TrainError, match=r"held: 3 models kept, 4 are to be averaged"):
         replace(fine, counts=(2, 4)).check()
     with pytest.raises(TrainError, match="another corpus"):
         replace(fine, score=Norms("other")).check()
@@ -281,9 +281,10 @@ def test_measures_are_means_over_domains_and_shares_of_problems() -> None:
 def test_quick_studies_go_from_the_command_to_the_page_and_a_cell_can_be_repeated(
     smoke_run: Path, tmp_path: Path
 ) -> None:
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+
     def yulanmini(*arguments: str) -> Any:
         command = [sys.executable, "-m", "yulanmini.cli", "train", *arguments, "--json"]
-        environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout)
@@ -298,6 +299,9 @@ def test_quick_studies_go_from_the_command_to_the_page_and_a_cell_can_be_repeate
     again = yulanmini("annealing-study", *run, "--quick", "--out", "again", *beside)["repeated"][name]
     assert again["now"]["heldout"] == pytest.approx(again["result"]["heldout"], abs=1e-4)
     assert not (tmp_path / "again" / "trials" / "seed-0").exists()
+    command = [sys.executable, "-m", "yulanmini.cli", "train", "annealing-study", *run, "--out", "again", *beside]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, "of 50 steps, not 500" in done.stderr) == (2, True)
 
     averaged = yulanmini("averaging-study", *run, "--quick", "--annealing", "annealing", "--out", "averaging")
     assert set(averaged["series"]["stable"]) == {"1", "2", "4"}

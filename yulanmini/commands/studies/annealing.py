@@ -41,7 +41,9 @@ def annealing_study(
 ) -> None:
     """End a training in every way from the same checkpoints: shape, length and floor of the tail, with more
     instructions in it or as before. --quick: 2 seeds, 50 steps, 2 shapes, 2 tails."""
+    from train.errors import TrainError
     from train.studies.annealing import KIND, Study, train_cells, train_only
+    from train.studies.averaging import read_result
     from yulanmini.model_scores import ModelScores
 
     own(out, KIND, dry_run=True)
@@ -58,7 +60,10 @@ def annealing_study(
             floors=(0.1,),
         )
     study.check()
-    trials = None if only is None else recorded(against or out / "annealing.json", "annealing", only)
+    result_file = against or out / "annealing.json"
+    trials = None if only is None else recorded(result_file, "annealing", only)
+    if trials is not None and (theirs := read_result(result_file)["settings"]["steps"]) != study.steps:
+        raise TrainError(f"{result_file}: of {theirs} steps, not {study.steps}. Give --steps (or --quick) as there.")
     own(out, KIND, dry_run=dry_run)
     if dry_run:
         size, hours = f"{study.trials} times, {study.steps_to_train:,} steps in all", study.hours(workers)
@@ -96,12 +101,12 @@ def averaging_study(
 ) -> None:
     """Average the last checkpoints of the stable stage and of annealing: against the last one, and against annealing.
     --quick: 2 and 4 checkpoints."""
-    from train.studies.averaging import KIND, Averages, average_all, averaging_result, read_result
+    from train.studies.averaging import KIND, RESULT, Averages, average_all, averaging_result, read_result
     from yulanmini.model_scores import ModelScores
 
     own(out, KIND, dry_run=True)
     wanted = [2, 4] if quick else numbers(counts, int)
-    settings = read_result(annealing)["settings"]
+    settings = read_result(annealing / RESULT)["settings"]
     scores = ModelScores(run / CORPUS, **{key: value for key, value in settings["scores"].items() if key != "corpus"})
     study = Averages(annealing, out, scores, seeds or settings["seeds"], wanted)
     study.check()
