@@ -14,7 +14,9 @@ def plot_parametrizations(result: dict[str, Any], path: Path) -> None:
     columns = [column for column in result["settings"]["columns"] if column != "standard"]
     colours = shades(len(KINDS) + 1)
     with styled():
-        figure, axes = make_panels(1, len(widths), width=3.1, height=0.8 + 0.42 * len(columns), sharex=True, sharey=True)
+        figure, axes = make_panels(
+            1, len(widths), width=3.1, height=0.8 + 0.42 * len(columns), sharex=True, sharey=True
+        )
         for axis, (width, found) in zip(axes[0], widths.items(), strict=True):
             for (kind, (label, marker, shift)), colour in zip(KINDS.items(), colours, strict=False):
                 for at, column in enumerate(columns):
