@@ -16,7 +16,6 @@ from data_recipes.places import local_folder
 PhaseName = int | str
 # `auto`: as many as fit the device by estimate, chosen anew at each start (train/model_setup/memory.py).
 Rows = Annotated[int, Field(gt=0)] | Literal["auto"]
-VARIANCE_HISTORY = 16  # measurements whose median a layer's hidden-state variance is compared with
 
 
 class Settings(BaseModel):
@@ -221,8 +220,7 @@ class SpikeSettings(Settings):
     spikes, by default all (train/spikes/: `steps`, `rows`); what is not finite is one in any case.
 
     Its update is left out; `rollback_after` of them within `within` steps go back to the last good checkpoint and
-    never read those rows again. `variance_growth`: warn when a layer's hidden-state variance has grown by this
-    factor over the median of its last `VARIANCE_HISTORY` measurements."""
+    never read those rows again."""
 
     policies: list[str] | None = None
     sigma: float = Field(default=6.0, gt=0)
@@ -231,13 +229,45 @@ class SpikeSettings(Settings):
     rollback_after: int = Field(default=3, gt=0)
     within: int = Field(default=20, gt=0)
     max_rollbacks: int = Field(default=5, ge=0)
-    variance_growth: float = Field(default=10.0, gt=1)
 
     @model_validator(mode="after")
     def _window_holds_them(self) -> "SpikeSettings":
         if self.min_steps > self.window:
             raise ValueError(f"min_steps {self.min_steps} is more than the window of {self.window} steps.")
         return self
+
+
+class Limit(Settings):
+    """A signal warns when it is `above` for `in_a_row` measurements."""
+
+    above: float
+    in_a_row: int = Field(default=1, gt=0)
+
+
+class WarningSettings(Settings):
+    """When a run warns that it may diverge: one of the signals with a limit is above it. What they are says
+    train/monitors/early_warning.py; null is no limit. What is usual is the median of the last `history` measurements of
+    hidden states and logits, of which there must be `at_least`, and of the last `window` steps' gradient norms. The
+    defaults are the rule that the early-warning study chose (docs/studies/early-warning.md)."""
+
+    variance_growth: Limit | None = Limit(above=100.0)
+    grad_norm: Limit | None = Limit(above=6.0, in_a_row=2)
+    attention_logit: Limit | None = Limit(above=200.0)
+    attention_growth: Limit | None = None
+    history: int = Field(default=8, gt=3)
+    at_least: int = Field(default=4, gt=1)
+    window: int = Field(default=64, gt=15)
+
+    @model_validator(mode="after")
+    def _history_holds_them(self) -> "WarningSettings":
+        if self.at_least > self.history:
+            raise ValueError(f"at_least {self.at_least} is more than the history of {self.history} measurements.")
+        return self
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The signals that have a limit."""
+        return {name: value for name in type(self).model_fields if isinstance(value := getattr(self, name), Limit)}
 
 
 class TimeoutSettings(Settings):
@@ -286,6 +316,7 @@ class PretrainConfig(Settings):
     export: ExportSettings = ExportSettings()
     monitors: MonitorSettings = MonitorSettings()
     spikes: SpikeSettings = SpikeSettings()
+    warnings: WarningSettings = WarningSettings()
 
     @model_validator(mode="after")
     def _scores_need_models(self) -> "PretrainConfig":

@@ -420,6 +420,12 @@ WRONG_INPUTS: dict[str, list[Row]] = {
         ("--run reproduction --steps 1", "steps"),
         ("--run reproduction --out folder", "folder"),
     ],
+    "train early-warning-study": [
+        ("--run nodir", "nodir"),
+        ("--run reproduction --only some --out new", "--against"),
+        ("--run reproduction --out folder", "folder"),
+        ("--run reproduction --seeds 0", "seeds"),
+    ],
     "eval run": [
         ("lama --data corpus", "llama"),
         ("gpt7 --data corpus", "gpt7"),

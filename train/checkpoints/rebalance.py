@@ -4,7 +4,7 @@ What is computed stays the same, and so does the direction of the next step; its
 as `Rebalancing.steps` says (modeling_yulanmini/rebalance.py).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,10 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
     `rms` defaults to the matrices' mean. Raises `TrainError` for a damaged checkpoint or one without learnable scales.
     """
     check_new_folder(destination)
-    trainer = read_trainer(Path(source))
-    check_contents(Path(source), trainer)
+    check_contents(Path(source), read_trainer(Path(source)))
     entries = CheckpointEntries(Path(source))
-    tensors = entries.tensors()
     # In the checkpoint a parameter is `model.` and its name in the module, where the head's scale is inside `model`.
-    stored = {saved_name(name.removeprefix("model.")): name for name in tensors if name.startswith("model.")}
+    stored = {saved_name(name.removeprefix("model.")): name for name in entries.tensors() if name.startswith("model.")}
 
     def blocks(name: str) -> Iterator[torch.Tensor]:
         yield entries.read(stored[name]).double()
@@ -37,11 +35,19 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
     change = rebalancing(sorted(stored), blocks, rms=rms)
     if change is None:
         raise TrainError(f"{source}: a model without learnable scales (wesar_weights off); nothing to re-balance.")
+    scaled_checkpoint(source, destination, lambda name: factor_of(name, change.factors))
+    return change
+
+
+def scaled_checkpoint(source: Path, destination: Path, factor: Callable[[str], float]) -> None:
+    """Write the checkpoint `source`, whose contents are checked, to `destination`, each tensor times what `factor` says
+    of its flat name."""
+    trainer, entries = read_trainer(Path(source)), CheckpointEntries(Path(source))
+    tensors = entries.tensors()
 
     def scaled(name: str) -> LazyTensor:
-        factor = factor_of(name, change.factors)
         entry = tensors[name]
-        return LazyTensor(tuple(entry.size), entry.properties.dtype, lambda: scale(entries.read(name), factor))
+        return LazyTensor(tuple(entry.size), entry.properties.dtype, lambda: scale(entries.read(name), factor(name)))
 
     state: dict[str, Any] = {}
     for name, path in entries.paths().items():
@@ -50,7 +56,6 @@ def rebalance_checkpoint(source: Path, destination: Path, *, rms: float | None =
         for random_state in sorted(Path(source).glob("rng-*.pt")):
             (folder / random_state.name).write_bytes(random_state.read_bytes())
         write_checkpoint(folder, as_lists(state), {key: trainer[key] for key in trainer if key != "files"})
-    return change
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from transformers import AttentionInterface
 
-from train.config import VARIANCE_HISTORY
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
 from train.monitors.base import InnerHooks, LayerMonitor, variance
@@ -17,12 +16,9 @@ QUERIES_AT_ONCE = 64  # of one row: 31 MB of logits at 4,096 tokens and 30 heads
 
 
 class HiddenStateVariance(LayerMonitor):
-    """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks;
-    `variance_growth`: the largest ratio, over the layers, of it to its median in the last `VARIANCE_HISTORY`
-    measurements.
+    """`hidden_state_variance`: variance over all elements of each layer's output, mean over micro-batches and ranks.
 
-    It rises before the loss does in diverging runs (the report's Figure 3), so growth beyond
-    `spikes.variance_growth` is a warning.
+    It rises before the loss does in diverging runs (the report's Figure 3): train/monitors/early_warning.py warns.
     """
 
     name = "hidden_state_variance"
@@ -30,7 +26,6 @@ class HiddenStateVariance(LayerMonitor):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._history: list[list[float]] = []
         for index, layer in enumerate(self.layers):
             layer.register_forward_hook(partial(self._measure, index))
 
@@ -38,31 +33,6 @@ class HiddenStateVariance(LayerMonitor):
         if self.measuring and layer.training:
             output = output[0] if isinstance(output, tuple) else output
             self.gauges["hidden_state_variance"].add(index, variance(output))
-
-    def on_records(self, records: list[dict[str, Any]]) -> list[str]:
-        warnings = []
-        for record in records:
-            measured = record.get("hidden_state_variance")
-            if measured is None:
-                continue
-            if len(self._history) == VARIANCE_HISTORY:
-                medians = torch.tensor(self._history).median(dim=0).values
-                growth = (torch.tensor(measured) / medians.clamp_min(1e-30)).tolist()
-                layer = max(range(len(growth)), key=growth.__getitem__)
-                record["variance_growth"] = growth[layer]
-                if growth[layer] > self.config.spikes.variance_growth:
-                    warnings.append(
-                        f"step {record['step']}: hidden-state variance of layer {layer} is {growth[layer]:.1f} times "
-                        "its recent median; divergence often begins like this (watch grad_norm, consider a lower rate)"
-                    )
-            self._history = [*self._history[-VARIANCE_HISTORY + 1 :], measured]
-        return warnings
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"history": self._history}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._history = state["history"]
 
 
 class NormOutputVariance(LayerMonitor):

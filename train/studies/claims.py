@@ -71,10 +71,11 @@ def claims(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _early_warning(result: Mapping[str, Any]) -> dict[str, Evidence]:
-    """More often than not, the rule warned before the loss left its band."""
+    """More often than not, the rule warned: before the loss left its band, and of explosions that it did not show."""
+    kinds = ("left_band", "loss_stayed")
     return {
         name: Evidence(
-            [_beyond(result["judged"][rule]["left_band"], 0.5)], result["judged"][rule]["left_band"]["count"]
+            [_beyond(result["judged"][rule][kind], 0.5) for kind in kinds], result["judged"][rule]["left_band"]["count"]
         )
         for name, rule in (("warned", "chosen"), ("variance_warns", "variance_growth"), ("gradient_warns", "grad_norm"))
     }

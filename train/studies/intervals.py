@@ -1,4 +1,5 @@
-"""Intervals of 95 %: of a mean over seeds, of what changes within each seed, and of a share of trials.
+"""Intervals of 95 %: of a mean over seeds, of what changes within each seed, of a share of trials,
+of a median, and of events over time.
 
 Few seeds make a bootstrap too narrow, so means have Student's t interval; shares have the exact binomial one (Clopper
 and Pearson), which holds at 0 and 1 too.
@@ -7,7 +8,7 @@ and Pearson), which holds at 0 and 1 too.
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 CONFIDENCE = 0.95
@@ -56,3 +57,25 @@ def share_of(hits: int, total: int) -> Interval:
         return Interval(math.nan, 0.0, 1.0, 0)
     bounds = stats.binomtest(hits, total).proportion_ci(CONFIDENCE, method="exact")
     return Interval(hits / total, float(bounds.low), float(bounds.high), total)
+
+
+def median_of(values: Sequence[float]) -> Interval:
+    """The median, between the order statistics that hold that of the distribution; infinite bounds of few values."""
+    from scipy import stats
+
+    ordered, count = sorted(values), len(values)
+    below = int(stats.binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1  # order statistics left out at each end
+    if below < 0:
+        return Interval(median(ordered), -math.inf, math.inf, count)
+    return Interval(median(ordered), ordered[below], ordered[count - 1 - below], count)
+
+
+def rate_of(events: int, exposure: float) -> Interval:
+    """Events for each unit of what they were watched for (exact, Poisson); `count`: the events."""
+    from scipy import stats
+
+    low = float(stats.chi2.ppf((1 - CONFIDENCE) / 2, 2 * events)) / 2 if events else 0.0
+    high = float(stats.chi2.ppf((1 + CONFIDENCE) / 2, 2 * events + 2)) / 2
+    if exposure == 0:
+        return Interval(math.nan, 0.0, math.inf, events)
+    return Interval(events / exposure, low / exposure, high / exposure, events)

@@ -117,7 +117,7 @@ def describe(trial: Trial, steps: int) -> dict[str, Any]:
             "grad_norm": norms,
             "measured_at": [record["step"] for record in measured],
             "hidden_state_variance": [record["hidden_state_variance"] for record in measured],
-            "norm_output_variance": [record["norm_output_variance"] for record in measured],
+            "norm_output_variance": [record.get("norm_output_variance") for record in measured],
             "attention_logit_max": logits,
         },
     }

@@ -128,7 +128,8 @@ class Job:
             ],
         }
         made_from = json.dumps({**inputs, **self.made_from}, sort_keys=True)
-        return f"# made from: {made_from}\n" + settings_text(resolved(config, self.folder))
+        computed = {key: value for key, value in resolved(config, self.folder).items() if key != "warnings"}
+        return f"# made from: {made_from}\n" + settings_text(computed)
 
 
 def parametrization_changes(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from yulanmini.commands import train_start
-from yulanmini.commands.studies import annealing, instruct, parametrizations, proxies
+from yulanmini.commands.studies import annealing, early_warning, instruct, parametrizations, proxies
 from yulanmini.commands.train_select import select
 from yulanmini.console import AsJson, DryRun, emit_json, emit_result, emit_table, new_group, say
 from yulanmini.run_layout import PRETRAIN
@@ -119,3 +119,7 @@ app.command(
     "parametrization-study",
     epilog="Example: yulanmini train parametrization-study --run runs/tiny --out studies/parametrizations",
 )(parametrizations.parametrization_study)
+app.command(
+    "early-warning-study",
+    epilog="Example: yulanmini train early-warning-study --run runs/tiny --out studies/early-warning --workers 2",
+)(early_warning.early_warning_study)

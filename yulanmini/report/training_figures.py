@@ -7,7 +7,6 @@ from statistics import fmean, median
 from typing import Any
 
 from data_recipes.recipes.phases import is_annealing
-from train.config import VARIANCE_HISTORY
 from yulanmini.report.figure import DOMAIN_NAMES, Figure, colour, line_figure, short_name
 from yulanmini.report.line_chart import FULL, HALF, Band, Plot, Series
 from yulanmini.report.svg import smooth
@@ -258,24 +257,30 @@ def monitor_figure(run: dict[str, Any], key: str) -> Figure:
 
 
 def variance_limit(run: dict[str, Any]) -> list[tuple[float, str]]:
-    """Where the guard would warn now: so many times the recent median of the layer that has the largest variance."""
-    factor = (run["config"].get("spikes") or {}).get("variance_growth")
+    """Where the run would warn now: so many times the recent median of the layer that has the largest variance."""
+    factor, history = growth_limit(run)
     lines = run["monitors"]["hidden_state_variance"]["lines"].values()
-    recent = [[value for value in line[-VARIANCE_HISTORY:] if value is not None] for line in lines]
+    recent = [[value for value in line[-history:] if value is not None] for line in lines]
     largest = max((median(values) for values in recent if values), default=None)
     if not factor or not largest:
         return []
     return [(factor * largest, f"a warning: {factor:g} times the recent median")]
 
 
+def growth_limit(run: dict[str, Any]) -> tuple[float | None, int]:
+    """The growth of hidden-state variance that the run warns of, by its config, and over how many measurements."""
+    settings = run["config"].get("warnings") or {}
+    return (settings.get("variance_growth") or {}).get("above"), settings.get("history", 0)
+
+
 def variance_caption(run: dict[str, Any]) -> str:
     """What the variance of this run says beside that of a run which will diverge."""
-    factor, growth = (run["config"].get("spikes") or {}).get("variance_growth"), run["largest_variance_growth"]
+    (factor, history), growth = growth_limit(run), run["largest_variance_growth"]
     here = ""
     if factor and growth:
         verdict = "healthy" if growth <= factor else "worth a look"
         here = (
-            f" Here the largest value was {significant(growth, 2)} times the median of the {VARIANCE_HISTORY} before "
+            f" Here the largest value was {significant(growth, 2)} times the median of the {history} before "
             f"it ({verdict}; the run warns beyond {factor:g})."
         )
     return (

@@ -130,20 +130,6 @@ def test_recomputed_layers_are_not_counted_twice() -> None:
     torch.testing.assert_close(found["hidden_state_variance"], expected["hidden_state_variance"])
 
 
-def test_growth_is_against_the_median_of_the_last_sixteen_and_warns() -> None:
-    model = make_model()
-    monitor = HiddenStateVariance(model, make_optimizer(model), WORLD, make_config())
-    calm = [{"step": step, "hidden_state_variance": [1.0, 2.0, 4.0]} for step in range(16)]
-    assert monitor.on_records(calm) == []
-    assert "variance_growth" not in calm[-1]
-    restored = HiddenStateVariance(model, make_optimizer(model), WORLD, make_config())
-    restored.load_state_dict(json.loads(json.dumps(monitor.state_dict())))
-    risen = {"step": 17, "hidden_state_variance": [1.5, 50.0, 8.0]}
-    (warning,) = restored.on_records([risen])
-    assert risen["variance_growth"] == pytest.approx(25.0)
-    assert "layer 1" in warning
-
-
 def test_norm_outputs_include_the_scales_behind_the_norm() -> None:
     model = make_model(input_layernorm_alpha=3.0, gate_up_proj_alpha=0.5)
     monitor = NormOutputVariance(model, make_optimizer(model), WORLD, make_config())

@@ -65,12 +65,20 @@ def test_claims_about_annealing_turn_round_with_the_signs() -> None:
 
 
 def test_a_warning_counts_as_evidence_only_where_the_interval_is_above_one_half() -> None:
-    def result(low: float, high: float) -> dict[str, Any]:
+    def result(low: float, high: float, other: dict[str, Any] | None = None) -> dict[str, Any]:
         share = {"value": (low + high) / 2, "low": low, "high": high, "count": 24}
-        return {"judged": {rule: {"left_band": share} for rule in ("chosen", "variance_growth", "grad_norm")}}
+        return {
+            "judged": {
+                rule: {"left_band": share, "loss_stayed": other or share}
+                for rule in ("chosen", "variance_growth", "grad_norm")
+            }
+        }
 
     for low, high, agreement in ((0.7, 0.95, "agrees"), (0.4, 0.8, "not told apart"), (0.1, 0.3, "does not agree")):
         assert claims({"early-warning": result(low, high)})["warned"]["agreement"] == agreement
+    stayed = {"value": 1.0, "low": 0.8, "high": 1.0, "count": 16}
+    mixed = claims({"early-warning": result(0.1, 0.3, stayed)})["warned"]
+    assert (mixed["agreement"], mixed["strength"]) == ("mixed", "weak")
 
 
 def test_the_old_studies_are_judged_by_their_committed_results() -> None:
