@@ -6,7 +6,7 @@ and Pearson), which holds at 0 and 1 too.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, median, stdev
 from typing import Any
@@ -79,3 +79,12 @@ def rate_of(events: int, exposure: float) -> Interval:
     if exposure == 0:
         return Interval(math.nan, 0.0, math.inf, events)
     return Interval(events / exposure, low / exposure, high / exposure, events)
+
+
+def rounded(value: Any) -> Any:
+    """A result's floats at six significant digits, at any depth: what is behind them is noise."""
+    if isinstance(value, Mapping):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value

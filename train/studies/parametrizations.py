@@ -25,7 +25,7 @@ from modeling_yulanmini.counts import count_parameters, training_flops_per_token
 from train.config import PretrainConfig
 from train.config_file import changed_settings
 from train.errors import TrainError
-from train.studies.intervals import Interval, change_of, mean_of
+from train.studies.intervals import Interval, change_of, mean_of, rounded
 from train.studies.lr_transfer import BASE, Sweep, search_rates, tail_of, training_at, width_settings
 from train.studies.stability import relative_step_times
 from train.studies.trials import Inputs, Job, Trial, first_state, parametrization_changes
@@ -150,7 +150,7 @@ def parametrization_study(
             "equal_time": compare(trials, width, {column: steps[column, width] for column in plan.columns}),
         }
     settings = _settings(plan, base, inputs, heldout)
-    return _rounded(
+    return rounded(
         {"study": STUDY, "settings": settings, "widths": widths, "findings": findings(widths), "trials": trials}
     )
 
@@ -363,12 +363,3 @@ def _model_config(base: Path, inputs: Inputs, width: int, column: str) -> Any:
 def _flops(shape: Any) -> float:
     """Of all matrix products, forward and backward, for a token."""
     return training_flops_per_token(shape, shape.max_position_embeddings)["causal"]
-
-
-def _rounded(value: Any) -> Any:
-    """Floats of a result at `DIGITS` significant digits."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

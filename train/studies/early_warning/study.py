@@ -17,6 +17,7 @@ from train.studies.early_warning.conditions import BEGINNINGS, CALM, CONDITIONS,
 from train.studies.early_warning.even_losses import even_losses
 from train.studies.early_warning.rules import FAMILY, Past, Rule, Watched
 from train.studies.early_warning.runs import BASE, Lengths, RunJobs, Trainings, WatchedRun, folder_name
+from train.studies.intervals import rounded
 from train.studies.stability import describe
 from train.studies.trials import Inputs
 
@@ -245,12 +246,3 @@ def figures_of(run: WatchedRun) -> dict[str, Any]:
 
 def plain(rule: Rule) -> dict[str, Any]:
     return {name: limit.model_dump() for name, limit in rule.items()}
-
-
-def rounded(value: Any) -> Any:
-    """Numbers with six digits, at any depth."""
-    if isinstance(value, Mapping):
-        return {key: rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [rounded(item) for item in value]
-    return float(f"{value:.6g}") if isinstance(value, float) and abs(value) < float("inf") else value
