@@ -79,7 +79,7 @@ def blocks_of(path: Path) -> Iterator[Block]:
 
 
 README = list(blocks_of(REPOSITORY / "README.md"))
-GUIDES = [block for path in sorted((REPOSITORY / "docs").glob("*.md")) for block in blocks_of(path)]
+GUIDES = [block for path in sorted((REPOSITORY / "docs").rglob("*.md")) for block in blocks_of(path)]
 BLOCKS = README + GUIDES
 
 
