@@ -33,6 +33,7 @@ def test_the_templates_fit_the_data(name):
     assert all(bool(item["answer"].strip()) == (name not in WITHOUT_ANSWER) for item in items)
 
 
+@pytest.mark.slow
 def test_fetched_items_are_kept_out_of_training_text(tmp_path):
     data = tmp_path / "benchmarks"
     shutil.copytree(FIXTURES, data)

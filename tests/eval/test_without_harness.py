@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import sys
@@ -22,6 +24,7 @@ def run(*arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_quick_needs_no_extra_and_the_others_say_which(model_folder, corpus):
     small = ["--set", "per_kind=1", "--set", "bytes_per_domain=300", "--data", corpus]
     quick = run(model_folder, "--suite", "quick", *small)

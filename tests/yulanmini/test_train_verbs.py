@@ -57,6 +57,7 @@ def train(place: Path, *arguments: str, without: str = "", **changes: str) -> su
     )
 
 
+@pytest.mark.slow
 def test_pretraining_starts_among_a_users_own_modules(inputs: Path, place: Path) -> None:
     # Of what accelerate is not told it prints a notice; the number of threads may stand in this variable.
     typed = ("pretrain", str(inputs / "run.yaml"), "--set", "max_steps=2", "output_dir=out")

@@ -151,6 +151,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(undisturbed, corpus, t
     assert hashes(out) == undisturbed
 
 
+@pytest.mark.slow
 def test_a_changed_threshold_on_the_way_leaves_nothing_of_the_old_one(undisturbed, corpus, tmp_path):
     out = tmp_path / "out"
     assert finish(corpus, out, fewest=90) == ""

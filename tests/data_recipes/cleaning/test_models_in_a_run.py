@@ -96,6 +96,7 @@ def test_planted_items_and_topics_are_found_whatever_the_number_of_tasks(place: 
     assert details["topic"]["math"]["by_threshold"][4]["recall"] > 0.95
 
 
+@pytest.mark.slow
 def test_scores_of_a_softer_threshold_are_those_of_a_fresh_run_and_recipes_choose_by_them(
     place: Path, tmp_path: Path
 ) -> None:

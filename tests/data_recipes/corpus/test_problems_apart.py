@@ -52,6 +52,7 @@ def corpus(smoke_run):
     return smoke_run / "01-corpus"
 
 
+@pytest.mark.slow
 def test_no_heldout_problem_of_a_run_is_in_its_training_texts(corpus):
     train, heldout = problems_of_side(corpus, "train"), problems_of_side(corpus, "heldout")
     assert len(train) > 1_500

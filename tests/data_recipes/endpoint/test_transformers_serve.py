@@ -17,6 +17,7 @@ QUESTION = ({"role": "user", "content": "What is 2 + 2?"},)
 GREEDY = {"max_tokens": 6, "temperature": 0.0}
 
 
+@pytest.mark.slow
 def test_the_openai_client_and_ours_get_the_same_from_transformers_serve(served_miniature, tmp_path):
     url, model = served_miniature.url, served_miniature.model
     client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)

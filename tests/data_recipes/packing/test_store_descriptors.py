@@ -43,7 +43,7 @@ assert set(ids) - {0} == set(range(3, units + 3)), len(ids)
 """
 
 
-@pytest.mark.parametrize("packing", ["concat", "best_fit"])
+@pytest.mark.parametrize("packing", ["concat", pytest.param("best_fit", marks=pytest.mark.slow)])
 def test_three_thousand_units_need_less_than_256_descriptors(tmp_path, packing):
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path), packing], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -45,6 +45,7 @@ def drawn() -> tuple[torch.Tensor, torch.Tensor, list[list[torch.Tensor]]]:
     return draw(12, 20), draw(12), [[draw(12, 20), draw(12)] for _ in range(5)]
 
 
+@pytest.mark.slow
 def test_compiled_adamw_is_torchs_fused_one_and_leaves_spikes_out(drawn: Any) -> None:
     matrix, bias, gradients = drawn
     gradients[2][0][0, 0] = float("nan")  # what was found not finite must reach nothing

@@ -420,6 +420,7 @@ def test_a_mistake_on_several_ranks_is_said_once_before_they_start(inputs: Path,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_tasks_at_phase_ends_leave_scores_and_a_failure_does_not_end_the_run(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

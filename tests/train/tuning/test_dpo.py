@@ -62,6 +62,7 @@ def test_the_better_answer_is_preferred_to_the_worse_after_training_and_held_out
     assert measured[-1]["rewards/margins"] > 1 > measured[-1]["loss"]
 
 
+@pytest.mark.slow
 def test_kill_9_and_again_gives_the_weights_of_an_undisturbed_run(undisturbed, tmp_path):
     config = write_dpo_config(
         undisturbed.parent,

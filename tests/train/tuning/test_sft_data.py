@@ -62,6 +62,7 @@ def test_long_dialogues_are_cut_or_dropped_and_counted(tmp_path, tokenizer_dir):
     assert summary["counts"]["tokens"] == sum(len(row) for row in rows["input_ids"])
 
 
+@pytest.mark.slow
 def test_the_rows_do_not_depend_on_the_number_of_workers(tmp_path, tokenizer_dir):
     path = write_dialogues(tmp_path / "dialogues.jsonl", 1100)
     write_rows(path, tmp_path / "one.arrow", tokenizer=tokenizer_dir, max_length=64, workers=1)
