@@ -121,7 +121,7 @@ def ids_of(encoder: Any, path: Path, *, by_rows: bool) -> Iterator[np.ndarray]:
 def ids_by_pyarrow(encoder: Any, path: Path) -> Iterator[np.ndarray]:
     """The same through `pyarrow.json`, without any of the checks for what is out of the ordinary."""
     from data_recipes.reading.documents import batches
-    from data_recipes.reading.formats import BLOCK_BYTES
+    from data_recipes.reading.json_files import BLOCK_BYTES
     from data_recipes.reading.text_columns import usable_run
 
     schema = pa.schema([("text", pa.string())])

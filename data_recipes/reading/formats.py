@@ -8,13 +8,12 @@ document is counted under its reason; a damaged file is a `DamagedFile`.
 import codecs
 import io
 import json
-import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import orjson
@@ -32,13 +31,12 @@ from data_recipes.reading.documents import (
     texts_of_rows,
 )
 from data_recipes.reading.json_column import column_of_lines, newlines_in
-from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values
+from data_recipes.reading.json_files import JsonForm, MalformedJson, json_form, json_values, whole_lines
 from data_recipes.reading.source_file import DamagedFile, Format, Part, SourceFile, format_suffix, only
 from data_recipes.reading.text_columns import TextRun, usable_run
 from data_recipes.recipes.source import Source
 
 ROWS_AT_ONCE = 1024
-BLOCK_BYTES = 4 * 2**20
 
 
 class JsonLines(Format):
@@ -89,51 +87,12 @@ class JsonLines(Format):
                 if stream.read(1) != b"\n":
                     position += len(stream.readline())
                     number += 1
-            for lines in _whole_lines(stream, position, part.stop):
+            for lines in whole_lines(stream, position, part.stop):
                 if number == 0 and lines[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8:
                     lines = lines[len(codecs.BOM_UTF8) :]
                 newlines = newlines_in(lines)
                 yield number, newlines, lines
                 number += newlines
-
-
-def _whole_lines(stream: BinaryIO, position: int, stop: int) -> Iterator[memoryview]:
-    """The lines that begin between `position`, where the stream is, and `stop` (-1: at its end), about `BLOCK_BYTES` of
-    them at a time, all read into one buffer. The error of a damaged compressed file comes behind the lines before it.
-    """
-    buffer = bytearray(2 * BLOCK_BYTES)
-    view, readable = memoryview(buffer), memoryview(buffer).toreadonly()
-    held = 0  # bytes of a line that goes on in the next block
-    while stop < 0 or position < stop:
-        # Up to a multiple of the size: whole pieces of an `UnchangedFile` are read without a copy.
-        size = BLOCK_BYTES - position % BLOCK_BYTES
-        wanted = held + (size if stop < 0 else min(size, stop - position))
-        end, tail = held, b""
-        try:
-            while end < wanted and (read := cast(Any, stream).readinto1(view[end:wanted])):
-                end += read
-            position += end - held
-            ended = end < wanted or position == stop
-            cut = buffer.rfind(b"\n", 0, end) + 1
-            if cut < end and (ended or not cut):
-                tail = stream.readline()
-                position += len(tail)
-        except (EOFError, OSError, zlib.error):
-            yield readable[: buffer.rfind(b"\n", 0, end) + 1]
-            raise
-        if tail and end + len(tail) > len(buffer):
-            yield memoryview(bytes(readable[:end]) + tail)
-            held = 0
-        elif ended or tail:
-            view[end : end + len(tail)] = tail
-            yield readable[: end + len(tail)]
-            held = 0
-        else:
-            yield readable[:cut]
-            held = end - cut
-            view[:held] = view[cut:end]
-        if end < wanted:
-            return
 
 
 def _rows_of(lines: Iterable[tuple[int, bytes]], columns: Collection[str] | None) -> Iterator[tuple[int, Row]]:

@@ -1,17 +1,20 @@
 """The forms of JSON files: an object on each line, an array, or objects over several lines; known by how they begin.
 
-Values are parsed one by one, so that an array of any size takes the memory of its largest element.
+Values are parsed one by one, so that an array of any size takes the memory of its largest element; lines are read many
+at a time.
 """
 
 import codecs
 import json
+import zlib
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 JsonForm = Literal["lines", "array", "objects"]
 HEAD_LINES = 100
 HEAD_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
+BLOCK_BYTES = 4 * 2**20
 LARGEST_VALUE = 256 * 2**20
 SPACE = " \t\r\n"
 BLANK = b" \t\r\n" + codecs.BOM_UTF8
@@ -50,6 +53,45 @@ def _is_object(line: bytes) -> bool:
         return not line[:1].isspace() and isinstance(json.loads(line.removeprefix(codecs.BOM_UTF8)), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def whole_lines(stream: BinaryIO, position: int, stop: int) -> Iterator[memoryview]:
+    """The lines that begin between `position`, where the stream is, and `stop` (-1: at its end), about `BLOCK_BYTES` of
+    them at a time, all read into one buffer. The error of a damaged compressed file comes behind the lines before it.
+    """
+    buffer = bytearray(2 * BLOCK_BYTES)
+    view, readable = memoryview(buffer), memoryview(buffer).toreadonly()
+    held = 0  # bytes of a line that goes on in the next block
+    while stop < 0 or position < stop:
+        # Up to a multiple of the size: whole pieces of an `UnchangedFile` are read without a copy.
+        size = BLOCK_BYTES - position % BLOCK_BYTES
+        wanted = held + (size if stop < 0 else min(size, stop - position))
+        end, tail = held, b""
+        try:
+            while end < wanted and (read := cast(Any, stream).readinto1(view[end:wanted])):
+                end += read
+            position += end - held
+            ended = end < wanted or position == stop
+            cut = buffer.rfind(b"\n", 0, end) + 1
+            if cut < end and (ended or not cut):
+                tail = stream.readline()
+                position += len(tail)
+        except (EOFError, OSError, zlib.error):
+            yield readable[: buffer.rfind(b"\n", 0, end) + 1]
+            raise
+        if tail and end + len(tail) > len(buffer):
+            yield memoryview(bytes(readable[:end]) + tail)
+            held = 0
+        elif ended or tail:
+            view[end : end + len(tail)] = tail
+            yield readable[: end + len(tail)]
+            held = 0
+        else:
+            yield readable[:cut]
+            held = end - cut
+            view[:held] = view[cut:end]
+        if end < wanted:
+            return
 
 
 def json_values(stream: BinaryIO, form: JsonForm) -> Iterator[tuple[int, Any]]:

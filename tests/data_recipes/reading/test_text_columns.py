@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_recipes.reading import documents, formats
+from data_recipes.reading import documents, formats, json_files
 from data_recipes.reading.files import examine, units_of
 from data_recipes.reading.formats import read_parts
 from data_recipes.reading.json_column import column_of_lines
@@ -147,7 +147,7 @@ def test_parts_blocks_and_batches_end_where_they_end_by_rows(tmp_path, monkeypat
     with gzip.open(tmp_path / "c.jsonl.gz", "wt") as file:
         file.write(lines)
     monkeypatch.setattr("data_recipes.reading.files.UNIT_BYTES", 50_000)
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 7_001)
+    monkeypatch.setattr(json_files, "BLOCK_BYTES", 7_001)
     monkeypatch.setattr(documents, "BATCH_CHARACTERS", 9_000)
     monkeypatch.setattr(documents, "BATCH_DOCUMENTS", 11)
     monkeypatch.setattr(documents, "LONG_CHARACTERS", 1_900)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.commands.studies.common import (
+from yulanmini.commands.studies.study_verbs import (
     Against,
     Inputs,
     Only,

@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.commands.studies.common import (
+from yulanmini.commands.studies.study_verbs import (
     Against,
     Inputs,
     Only,
     Out,
     Quick,
     TrialsAtOnce,
-    between,
     finish,
     numbers,
     own,
@@ -78,10 +77,11 @@ def parametrization_study(
 
 def rows(result: dict[str, Any]) -> list[list[str]]:
     """Held-out loss of each column by width, after as many steps and in as much time as the standard one."""
+    from train.studies.pages import between
+
     shown = []
     for kind, called in (("equal_steps", "as many steps"), ("equal_time", "as much time")):
         for column in result["settings"]["columns"]:
             losses = [width[kind]["heldout"]["loss"][column] for width in result["widths"].values()]
-            intervals = [between(loss["value"], [loss["low"], loss["high"]], ".3f") for loss in losses]
-            shown.append([f"{column}, {called}", *intervals])
+            shown.append([f"{column}, {called}", *(between(loss, 3) for loss in losses)])
     return shown

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from yulanmini.commands.studies.common import Inputs, Out, TrialsAtOnce, between, finish, numbers, own, would
+from yulanmini.commands.studies.study_verbs import Inputs, Out, TrialsAtOnce, between, finish, numbers, own, would
 from yulanmini.console import AsJson, DryRun, say
 from yulanmini.run_layout import study_inputs
 
