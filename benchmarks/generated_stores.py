@@ -1,30 +1,28 @@
 """Token stores of random ids, any number of tokens in minutes: for what depends on their size alone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from data_recipes.reading.supply import Supply
+from data_recipes.recipes.source import Source
 
-class GeneratedSupply:
+
+class GeneratedSupply(Supply):
     """Documents that exist as tokens only: units of 8 M random ids, log-normal lengths."""
 
-    sequential = False
-    revision = None
-    input_bytes = None
     unit_tokens = 8 * 2**20
 
     def __init__(self, name: str, tokens: int) -> None:
-        from data_recipes.recipes.recipe import Source
-
         self.source = Source(path=f"generated/{name}")
         self.fingerprint = name
         self.file_names = [name]
-        self.unit_count = -(-tokens // self.unit_tokens)
+        self._units = -(-tokens // self.unit_tokens)
 
-    def read_unit(self, number: int, drops: Any) -> Iterator[Any]:
-        raise NotImplementedError("generated units are written as tokens")
+    @property
+    def unit_count(self) -> int:
+        return self._units
 
     def unit_identity(self) -> str:
         return self.fingerprint

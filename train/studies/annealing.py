@@ -1,8 +1,8 @@
 """Does the tail of the schedule do what the report says of it? Its shape, length and floor, and what is read in it.
 
-Each seed (initialisation and order of documents) is trained once at a constant rate. Tails begin with its checkpoints,
-the optimizer's moments included, and all end at the same step, so that every cell has had the same budget; unless the
-mixture is another, they have read the very same rows. Cells are compared within each seed.
+Each seed (initialisation and order of documents) is trained once at each constant rate. Tails begin with its
+checkpoints, the optimizer's moments included, and all end at the same step, so that every cell has had the same budget;
+unless the mixture is another, they have read the very same rows. Cells are compared within each seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ PUBLISHED = "1-sqrt"
 PUBLISHED_TAIL = 8  # per cent of the budget (facts.md 3.2)
 PUBLISHED_FLOOR = 5.22e-3  # of the rate
 FLOORS = (PUBLISHED_FLOOR, 0.1)  # the other is a rate that is still high at the end
+# As long a tail could help only because the rate before it was high: shapes and lengths are tried at a lower one too.
+LOWER_RATES = (2.5e-3,)
 HELD = "held"
 SECONDS_A_STEP, SECONDS_A_TRIAL = 0.09, 5.0
 Mixture = Literal["usual", "richer", "spread"]
@@ -47,17 +49,25 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class Cell:
-    """A way to end the budget: `shape` None holds the rate; `tail` in per cent, of the rows or of the curve."""
+    """A way to end the budget: `shape` None holds the rate; `tail` in per cent, of the rows or of the curve; `rate`
+    None is the base config's."""
 
     shape: str | None
     tail: int | None = None
     mixture: Mixture = "usual"
     floor: float = 0.0
+    rate: float | None = None
 
     @property
     def name(self) -> str:
         parts = [self.mixture if self.mixture != "usual" else "", self.shape or HELD, str(self.tail or "")]
-        return "-".join(part for part in parts if part) + (f"-floor-{self.floor:g}" if self.floor else "")
+        parts += [f"floor-{self.floor:g}" if self.floor else "", f"at-{self.rate:g}" if self.rate else ""]
+        return "-".join(part for part in parts if part)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is trained from the first step; others begin with a checkpoint of the held one of their rate."""
+        return self == Cell(None, rate=self.rate) or self.mixture == "spread"
 
 
 @dataclass(frozen=True)
@@ -74,6 +84,7 @@ class Study:
     shapes: Sequence[str] = SHAPES
     tails: tuple[int, ...] = (4, 8, 16)
     floors: Sequence[float] = FLOORS
+    lower_rates: Sequence[float] = LOWER_RATES
     base: Path = BASE
     kept: int = 16
 
@@ -86,8 +97,13 @@ class Study:
         return Budget(self.steps, self.base_settings["tokens_per_step"], self.tails, PUBLISHED_TAIL)
 
     @cached_property
+    def rates(self) -> dict[float, float | None]:
+        """All rates, and what their cells have as theirs."""
+        return {self.base_settings["optimizer"]["lr"]: None, **{rate: rate for rate in self.lower_rates}}
+
+    @cached_property
     def cells(self) -> dict[str, Cell]:
-        """All cells by name; the first two are whole trainings, the others begin with checkpoints of the first."""
+        """All cells by name."""
         cells = [
             Cell(None),
             Cell(PUBLISHED, PUBLISHED_TAIL, "spread"),
@@ -95,6 +111,9 @@ class Study:
             *(Cell(PUBLISHED, PUBLISHED_TAIL, floor=floor) for floor in self.floors),
             *(Cell(shape, tail, "richer") for tail in self.tails for shape in (PUBLISHED, None)),
         ]
+        for rate in self.lower_rates:
+            cells += [Cell(None, rate=rate)]
+            cells += [Cell(shape, tail, rate=rate) for tail in self.tails for shape in self.shapes]
         return {cell.name: cell for cell in cells}
 
     def check(self) -> None:
@@ -130,30 +149,30 @@ class Study:
         if cell.shape is not None:
             curve = {"shape": cell.shape, "floor": cell.floor}
             changes["schedule.annealing"] = {"start": phases[0 if cell.mixture != "spread" else -1], **curve}
-        if not self._is_whole(cell):
-            held = self.job(seed, self.cells[HELD])
+        if cell.rate is not None:
+            changes["optimizer.lr"] = cell.rate
+        if not cell.is_whole:
+            held = self.job(seed, Cell(None, rate=cell.rate))
             begin = self.steps - self.budget.tail_steps(cell.tail or 0)
             changes["init"] = {"path": str(held.folder / "run/checkpoints" / f"step-{begin:08d}"), "optimizer": True}
             changes["schedule.warmup_steps"] = 0
             made_from["begins_with"] = fingerprint_of(held.identity)
         averaged = cell.name in (HELD, f"{PUBLISHED}-{PUBLISHED_TAIL}")
-        if averaged:
+        begun_with = cell.shape is None and cell.is_whole
+        if averaged or begun_with:
             every = max(self._length(cell) // (100 if cell.shape is None else self.kept), 1)
             changes |= {"checkpoint.every_steps": every, "checkpoint.keep_last": self.kept}
         return Job(
             self.folder(seed, cell.name),
             changed_settings(self.base, changes),
             after=End(self.score, phases[-1], self.kept if averaged else 0),
-            keep=("checkpoints", "models") if cell.name == HELD else ("models",) if averaged else (),
+            keep=("checkpoints",) * begun_with + ("models",) * averaged,
             made_from=made_from,
         )
 
-    def _is_whole(self, cell: Cell) -> bool:
-        return cell.name == HELD or cell.mixture == "spread"
-
     def _length(self, cell: Cell) -> int:
         """Steps of its own."""
-        return self.steps if self._is_whole(cell) else self.budget.tail_steps(cell.tail or 0)
+        return self.steps if cell.is_whole else self.budget.tail_steps(cell.tail or 0)
 
     def _phases(self, cell: Cell) -> list[str]:
         if cell.mixture == "usual":
@@ -199,9 +218,8 @@ def train_cells(study: Study, workers: Workers, *, say: Callable[[str], None]) -
     for seed in range(study.seeds):
         say(f"seed {seed}")
         study.begin_seed(seed)
-        # Tails need a checkpoint of the first of the two whole trainings.
-        for some in (cells[:2], cells[2:]):
-            found |= train_some(study, [(seed, cell) for cell in some], workers)
+        for whole in (True, False):
+            found |= train_some(study, [(seed, cell) for cell in cells if cell.is_whole == whole], workers)
     return found
 
 
@@ -233,9 +251,9 @@ def train_only(study: Study, names: Sequence[str], workers: Workers) -> dict[str
                 f"no trial '{name}'.{nearest(name, known)} Others are called {', '.join(list(known)[:3])}, ..."
             )
     wanted = [known[name] for name in names]
-    first = {seed: None for seed, _ in wanted}
-    for seed in first:
+    for seed in {seed for seed, _ in wanted}:
         study.begin_seed(seed)
-    found = train_some(study, [(seed, study.cells[HELD]) for seed in first], workers)
-    found |= train_some(study, [(seed, cell) for seed, cell in wanted if cell.name != HELD], workers)
+    first = list(dict.fromkeys((seed, Cell(None, rate=cell.rate)) for seed, cell in wanted))
+    found = train_some(study, first, workers)
+    found |= train_some(study, [pair for pair in wanted if pair not in first], workers)
     return {name: found[name] for name in names}

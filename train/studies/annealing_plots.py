@@ -10,26 +10,30 @@ LABELS = {"stable": "rate held", "annealed": "annealed"}
 
 
 def plot_annealing(result: dict[str, Any], path: Path) -> None:
-    """Loss over shape and length of the tail; by domain, what the richer mixture changes; and problems solved."""
+    """Loss over shape and length of the tail, for each rate; by domain, what the richer mixture changes; and problems
+    solved."""
+    rates = result["rates"]
     with styled():
-        figure, (axes,) = make_panels(1, 3, width=3.5, height=3.3)
-        draw_shapes(axes[0], result)
-        draw_mixtures(axes[1], result)
-        draw_solved(axes[2], result)
+        figure, (axes,) = make_panels(1, len(rates) + 2, width=3.4, height=3.3)
+        for axis, rate in zip(axes, rates, strict=False):
+            draw_shapes(axis, result, rate)
+            axis.sharey(axes[0])
+        draw_mixtures(axes[-2], result)
+        draw_solved(axes[-1], result)
         save(figure, path)
 
 
-def draw_shapes(axis: Any, result: dict[str, Any]) -> None:
+def draw_shapes(axis: Any, result: dict[str, Any], rate: str) -> None:
     """What each shape takes off the loss of the held rate."""
     tails, shapes = result["settings"]["tails"], result["settings"]["shapes"]
     for index, (shape, colour) in enumerate(zip(shapes, shades(len(shapes)), strict=True)):
         shift = 0.18 * (index - (len(shapes) - 1) / 2)
-        gains = [result["gains"][str(tail)][shape]["loss"] for tail in tails]
+        gains = [result["rates"][rate]["gains"][str(tail)][shape]["loss"] for tail in tails]
         draw_points(axis, [at + shift for at in range(len(tails))], gains, colour, label=shape)
     axis.axhline(0, color="#888", linewidth=0.8)
     axis.set_xticks(range(len(tails)), [f"{tail} %" for tail in tails])
     axis.set_xlabel("length of the tail, of the budget")
-    axis.set_title("held-out loss less the held rate's")
+    axis.set_title(f"held-out loss less that of {rate} held")
     below(axis)
 
 

@@ -7,9 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from train.curriculum.schedule import TAIL_SHAPES
-from train.studies.annealing import PUBLISHED, PUBLISHED_FLOOR, PUBLISHED_TAIL, Cell, Study, trial_name
+from train.studies.annealing import PUBLISHED, PUBLISHED_FLOOR, PUBLISHED_TAIL, Cell, Mixture, Study, trial_name
 from train.studies.annealing_rows import CONTEXT_LENGTH, PASSAGE_CHARACTERS, RICHER, USUAL, shares_of
-from train.studies.intervals import change_of, mean_of
+from train.studies.intervals import change_of, mean_of, rounded
 
 Values = Mapping[str, Sequence[float]]
 """A value for each seed, by measure: `loss` (mean over domains), `solved`, and the loss of each domain."""
@@ -28,9 +28,32 @@ TARGET = "instruction-synthetic"
 def annealing_result(study: Study, found: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The study's result: cells, comparisons, and the figures of each trial."""
 
-    def of(shape: str | None, tail: int | None = None, mixture: Any = "usual", floor: float = 0.0) -> Values:
-        name = Cell(shape, tail, mixture, floor).name
-        return values_of([found[trial_name(seed, name)] for seed in range(study.seeds)])
+    def of(shape: str | None, tail: int | None = None, mixture: Mixture = "usual", **others: Any) -> Values:
+        return of_cell(Cell(shape, tail, mixture, **others))
+
+    def of_cell(cell: Cell) -> Values:
+        return values_of([found[trial_name(seed, cell.name)] for seed in range(study.seeds)])
+
+    def tails_at(rate: float | None) -> dict[str, Any]:
+        held = of(None, rate=rate)
+        return {
+            "shapes": {
+                str(tail): {
+                    shape: changes(of(shape, tail, rate=rate), of(PUBLISHED, tail, rate=rate))
+                    for shape in study.shapes
+                    if shape != PUBLISHED
+                }
+                for tail in study.tails
+            },
+            "gains": {
+                str(tail): {shape: changes(of(shape, tail, rate=rate), held) for shape in study.shapes}
+                for tail in study.tails
+            },
+            "longer": {
+                f"{long} after {short}": changes(of(PUBLISHED, long, rate=rate), of(PUBLISHED, short, rate=rate))
+                for short, long in pairwise(study.tails)
+            },
+        }
 
     best, held = of(PUBLISHED, PUBLISHED_TAIL), of(None)
     richer = of(PUBLISHED, PUBLISHED_TAIL, "richer")
@@ -41,24 +64,12 @@ def annealing_result(study: Study, found: Mapping[str, Mapping[str, Any]]) -> di
             "cells": {
                 name: {
                     **vars(cell),
-                    "mean": means(of(cell.shape, cell.tail, cell.mixture, cell.floor)),
-                    "against_published": changes(of(cell.shape, cell.tail, cell.mixture, cell.floor), best),
+                    "mean": means(of_cell(cell)),
+                    "against_published": changes(of_cell(cell), best),
                 }
                 for name, cell in study.cells.items()
             },
-            "shapes": {
-                str(tail): {
-                    shape: changes(of(shape, tail), of(PUBLISHED, tail)) for shape in study.shapes if shape != PUBLISHED
-                }
-                for tail in study.tails
-            },
-            "gains": {
-                str(tail): {shape: changes(of(shape, tail), held) for shape in study.shapes} for tail in study.tails
-            },
-            "longer": {
-                f"{long} after {short}": changes(of(PUBLISHED, long), of(PUBLISHED, short))
-                for short, long in pairwise(study.tails)
-            },
+            "rates": {f"{rate:g}": tails_at(own) for rate, own in study.rates.items()},
             "floors": {
                 f"{floor:g}": changes(of(PUBLISHED, PUBLISHED_TAIL, floor=floor), best) for floor in study.floors
             },
@@ -150,12 +161,3 @@ def settings_of_study(study: Study, found: Mapping[str, Mapping[str, Any]]) -> d
 def last_rate(steps: int) -> float:
     """The share of the rate that a published tail of `steps` ends with if nothing stops it: a lower floor is none."""
     return TAIL_SHAPES[PUBLISHED]((steps - 1) / steps, 0.0)
-
-
-def rounded(value: Any, digits: int = 6) -> Any:
-    """Plain values with floats rounded: what is behind is noise, and a file of results is read."""
-    if isinstance(value, float):
-        return round(value, digits)
-    if isinstance(value, Mapping):
-        return {key: rounded(some, digits) for key, some in value.items()}
-    return [rounded(some, digits) for some in value] if isinstance(value, list | tuple) else value

@@ -18,7 +18,8 @@ from data_recipes.manifest import fingerprint_of, read_manifest, verify_files
 from modeling_yulanmini.averaging import average
 from train.errors import TrainError
 from train.studies.annealing import HELD, PUBLISHED, PUBLISHED_TAIL, Score, trial_name
-from train.studies.annealing_results import Values, changes, figures_of, means, rounded, values_of
+from train.studies.annealing_results import Values, changes, figures_of, means, values_of
+from train.studies.intervals import rounded
 
 KIND = "averaging-study"
 ANNEALED = f"{PUBLISHED}-{PUBLISHED_TAIL}"

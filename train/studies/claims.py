@@ -84,13 +84,20 @@ def _early_warning(result: Mapping[str, Any]) -> dict[str, Evidence]:
 def _annealing(result: Mapping[str, Any]) -> dict[str, Evidence]:
     settings, seeds = result["settings"], result["settings"]["seeds"]
     tail, target = str(settings["published"]["tail"]), settings["target"]
-    changes = [of[shape]["loss"] for of in result["shapes"].values() for shape in ("linear", "cosine") if shape in of]
-    longer = [found["loss"] for name, found in result["longer"].items() if name.endswith(f" after {tail}")]
-    brought = {length: gain[settings["published"]["shape"]]["loss"] for length, gain in result["gains"].items()}
+    rates, best = result["rates"].values(), settings["published"]["shape"]
+    tails = [of for rate in rates for of in rate["shapes"].values()]
+    shapes = [of[shape]["loss"] for of in tails for shape in ("linear", "cosine") if shape in of]
+    brought = [gain[best]["loss"] for rate in rates for gain in rate["gains"].values()]
+    longer = [
+        _suffices(found["loss"], rate["gains"][tail][best]["loss"]["value"])
+        for rate in rates
+        for name, found in rate["longer"].items()
+        if name.endswith(f" after {tail}")
+    ]
     return {
-        "annealing": Evidence(_signs(brought.values(), lower=AGREES), seeds),
-        "shape": Evidence(_signs(changes, lower=AGAINST), seeds),
-        "length": Evidence([_suffices(change, brought[tail]["value"]) for change in longer], seeds),
+        "annealing": Evidence(_signs(brought, lower=AGREES), seeds),
+        "shape": Evidence(_signs(shapes, lower=AGAINST), seeds),
+        "length": Evidence(longer, seeds),
         "targeted": Evidence(_signs([result["in_the_tail_over_spread"][target]], lower=AGREES), seeds),
     }
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from data_recipes.recipes.recipe import DOMAINS
 from data_recipes.rows.reader import PackedRows
 from train.errors import TrainError
 from train.studies.annealing import BASE, HELD, Cell, Study
-from train.studies.annealing_results import annealing_result, figures_of, rounded, values_of
+from train.studies.annealing_results import annealing_result, figures_of, values_of
 from train.studies.annealing_rows import RICHER, USUAL, Budget, shares_of, write_passages
 from train.studies.averaging import Averages, average_all, averaging_result
+from train.studies.intervals import rounded
 from train.studies.pages import page_of
 from train.studies.trials import run_job
 
@@ -152,6 +154,18 @@ def test_a_tail_at_the_held_rate_is_what_the_held_run_goes_on_to(study: Study, h
     assert (annealed.found["heldout"]["code"]) != again.found["heldout"]["code"]
 
 
+def test_a_lower_rate_has_a_held_run_of_its_own_which_its_tails_go_on_from(study: Study) -> None:
+    cells = [cell for cell in study.cells.values() if cell.rate]
+    assert {(cell.shape, cell.tail) for cell in cells} == {(None, None), *product(study.shapes, study.tails)}
+    whole, tail = study.job(0, Cell(None, rate=2.5e-3)), study.job(0, Cell("linear", 8, rate=2.5e-3))
+    assert tail.settings["init"]["path"] == str(whole.folder / "run/checkpoints/step-00000023")
+    run_job(whole)
+    trained = run_job(tail)
+    assert [record["lr"] for record in trained.records] == [pytest.approx(2.5e-3), pytest.approx(1.25e-3)]
+    assert trained.losses[0] == losses(whole.folder)[-2]
+    assert not (whole.folder / "run" / "models").exists()
+
+
 def test_a_tail_is_trained_anew_when_the_run_that_it_begins_with_is_another(study: Study) -> None:
     text = study.base.read_text()
     before = study.job(0, Cell("linear", 8)).identity
@@ -165,13 +179,16 @@ def test_a_tail_is_trained_anew_when_the_run_that_it_begins_with_is_another(stud
 
 def made_up(study: Study) -> dict[str, dict[str, Any]]:
     """Trials of three seeds that differ by 1 nat: annealing takes 0.3 off, the richer tail 0.2 of instructions where
-    the rate is held and 0.5 where it falls; linear is worse than 1-sqrt by 0.01, cosine by no more than noise."""
+    the rate is held and 0.5 where it falls; linear is worse than 1-sqrt by 0.01, cosine by no more than noise. At the
+    lower rate annealing takes 0.1 off, and linear is better."""
     found = {}
     for seed in range(3):
         noise = 0.001 * (seed - 1)
         for name, cell in study.cells.items():
-            fall = 0.3 if cell.shape else 0.0
-            loss = 4 + seed - fall + {"linear": 0.01 + noise / 10, "cosine": 2 * noise}.get(cell.shape or "", 0.0)
+            sign = -1 if cell.rate else 1
+            fall = (0.1 if cell.rate else 0.3) if cell.shape else 0.0
+            shapes = {"linear": sign * 0.01 + noise / 10, "cosine": 2 * noise}
+            loss = 4 + seed - fall + shapes.get(cell.shape or "", 0.0)
             instructions = loss - {"usual": 0.0, "richer": 0.5 if cell.shape else 0.2, "spread": 0.1}[cell.mixture]
             heldout = dict.fromkeys(DOMAINS, loss) | {"instruction-synthetic": instructions}
             found[f"seed-{seed}/{name}"] = {"heldout": heldout, "solved": seed, "problems": 10, "chance": 0.3}
@@ -181,11 +198,11 @@ def made_up(study: Study) -> dict[str, dict[str, Any]]:
 def test_cells_are_compared_within_seeds(study: Study) -> None:
     study = replace(study, seeds=3)
     result = annealing_result(study, made_up(study))
-    linear, cosine = (result["shapes"]["8"][shape]["loss"] for shape in ("linear", "cosine"))
+    linear, cosine = (result["rates"]["0.01"]["shapes"]["8"][shape]["loss"] for shape in ("linear", "cosine"))
     assert linear["value"] == pytest.approx(0.01)
     assert linear["low"] > 0
     assert cosine["low"] < 0 < cosine["high"]
-    assert result["gains"]["16"]["1-sqrt"]["code"] == pytest.approx(
+    assert result["rates"]["0.01"]["gains"]["16"]["1-sqrt"]["code"] == pytest.approx(
         {"value": -0.3, "low": -0.3, "high": -0.3, "count": 3}
     )
     target = {kind: found["instruction-synthetic"]["value"] for kind, found in result["richer"]["8"].items()}
@@ -194,10 +211,19 @@ def test_cells_are_compared_within_seeds(study: Study) -> None:
     assert result["cells"][HELD]["mean"]["solved"]["value"] == pytest.approx(0.1)
     # Two steps, at the full rate and at 1 - sqrt(1/2) of it.
     assert result["settings"]["last_rate"] == pytest.approx(1 - 0.5**0.5, abs=1e-6)
-    assert set(result["longer"]) == {"8 after 4", "16 after 8"}
+    assert set(result["rates"]["0.01"]["longer"]) == {"8 after 4", "16 after 8"}
+    # At the lower rate annealing brings a third, and linear is the better shape.
+    lower = result["rates"]["0.0025"]
+    assert lower["gains"]["8"]["1-sqrt"]["loss"]["value"] == pytest.approx(-0.1)
     page = page_of("annealing", result, figure="annealing.svg")
-    assert "1-sqrt against linear: better at 3, worse at 0 and not told apart at 0 of the 3 lengths" in page
-    assert "1-sqrt against cosine: better at 0, worse at 0 and not told apart at 3 of the 3 lengths" in page
+    for line in (
+        "At 0.01, 1-sqrt against linear: better at 3, worse at 0 and not told apart at 0 of the 3 lengths",
+        "At 0.01, 1-sqrt against cosine: better at 0, worse at 0 and not told apart at 3 of the 3 lengths",
+        "At 0.0025, 1-sqrt against linear: better at 0, worse at 3 and not told apart at 0 of the 3 lengths",
+        "1-sqrt beats linear and cosine in 3 of 12 comparisons and loses 3",
+        "**Length at 0.0025.** A tail of 8 % takes 0.100 nats off",
+    ):
+        assert line in page
 
 
 @pytest.fixture(scope="module")

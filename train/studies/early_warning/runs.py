@@ -21,14 +21,6 @@ from train.studies.trials import Inputs, Job, Trial, settings_of
 RunJobs = Callable[[Sequence[Job]], list[Trial]]  # `Workers.run`
 BASE = CONFIGS / "proxy-warned.yaml"
 PHASES = [str(phase) for phase in range(1, 26)]
-# Half the layers and half the tokens of the base: a hundred runs and more in half an hour of two cores.
-SMALLER = {
-    "threads": 1,
-    "tokens_per_step": 256,
-    "model.num_hidden_layers": 8,
-    "monitors.names": ["hidden_state_variance", "attention_logits"],
-}
-PHASES = [str(phase) for phase in range(1, 26)]
 LONG_PHASES = ["26", "27"]
 APART = 8  # phases between where one seed begins to read and where the next one does
 
