@@ -327,7 +327,7 @@ def test_quick_studies_go_from_the_command_to_the_page_and_a_cell_can_be_repeate
     assert not (tmp_path / "again" / "trials" / "seed-0").exists()
     command = [sys.executable, "-m", "yulanmini.cli", "train", "annealing-study", *run, "--out", "again", *beside]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, "of 50 steps, not 500" in done.stderr) == (2, True)
+    assert (done.returncode, "of 50 steps, not 1500" in done.stderr) == (2, True)
 
     averaged = yulanmini("averaging-study", *run, "--quick", "--annealing", "annealing", "--out", "averaging")
     assert set(averaged["series"]["stable"]) == {"1", "2", "4"}

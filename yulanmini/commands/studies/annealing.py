@@ -30,7 +30,7 @@ BYTES_PER_DOMAIN, PROBLEMS_PER_KIND = 10_000, 60
 def annealing_study(
     run: Inputs = Path("runs/tiny"),
     out: Out = Path("studies/annealing"),
-    steps: Annotated[int, typer.Option(help="The budget of a training; tails are its last 4, 8 and 16 %.")] = 500,
+    steps: Annotated[int, typer.Option(help="The budget of a training; tails are its last 4, 8 and 16 %.")] = 1_500,
     seeds: Annotated[int, typer.Option(min=1, help="Initialisations, each with its own order of documents.")] = 5,
     workers: TrialsAtOnce = 2,
     quick: Quick = False,
