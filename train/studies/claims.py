@@ -71,8 +71,9 @@ def claims(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _early_warning(result: Mapping[str, Any]) -> dict[str, Evidence]:
-    """More often than not, the rule warned: before the loss left its band, and of explosions that it did not show."""
-    kinds = ("left_band", "loss_stayed")
+    """More often than not, the rule warned: before the loss left its band, and, of an explosion that this did not show,
+    before the loss fell behind that of a calm training."""
+    kinds = ("left_band", "fell_behind")
     return {
         name: Evidence(
             [_beyond(result["judged"][rule][kind], 0.5) for kind in kinds], result["judged"][rule]["left_band"]["count"]

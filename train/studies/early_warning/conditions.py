@@ -46,6 +46,17 @@ class Condition:
     phase: str | None = None
 
     @property
+    def column(self) -> str:
+        """Of Table 3."""
+        name = BEGINNINGS[self.begins].column if self.begins else self.changes.get("parametrization.name")
+        return str(name)
+
+    @property
+    def is_of_plain_model(self) -> bool:
+        """Whether the model is of the study's shape, and its column as it is in the table."""
+        return not any(key.startswith(("model.", "parametrization.overrides")) for key in self.changes)
+
+    @property
     def is_untouched(self) -> bool:
         """Whether the run only goes on as it began: it is watched from its first step."""
         return (

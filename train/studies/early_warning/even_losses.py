@@ -1,4 +1,4 @@
-"""Losses without what is due to the text: how hard each step's rows are is known from calm runs on the same rows.
+"""Losses beside those of calm runs on the same rows, which tell what in them is due to the text.
 
 A step of a proxy reads a few rows, and its loss jumps with them by more than a divergence begins with; a batch of
 millions of tokens averages that away. Here what other, calm runs show at the same rows is taken off instead.
@@ -10,6 +10,7 @@ from statistics import median
 
 from train.studies.early_warning.runs import WatchedRun
 
+ENDS = 48  # steps at the end by which calm runs are compared
 REACH = 32  # steps to each side that a run's own level at a step is the median of
 REPEATED = 24  # steps before a bad stretch whose losses stand in its place, again and again: of the same spread
 REFERENCES = 2  # calm runs on the same rows without which nothing is taken off
@@ -28,6 +29,25 @@ def even_losses(runs: Sequence[WatchedRun], calm: Sequence[WatchedRun]) -> dict[
             if loss is not None:
                 known.setdefault(rows, {})[source] = loss - median(level)
     return {run.name: list(_even(run, known)) for run in runs}
+
+
+def counterpart_of(run: WatchedRun, calm: Sequence[WatchedRun]) -> WatchedRun | None:
+    """The calm training to hold a run against: of the same seed, column and model, with the same beginning, on the same
+    rows; of several, that whose loss ends lowest."""
+    rows = [rows for _, rows in rows_of(run)]
+
+    def is_alike(other: WatchedRun) -> bool:
+        condition = other.condition
+        return (
+            (other.seed, condition.begins, condition.column) == (run.seed, run.condition.begins, run.condition.column)
+            and condition.is_of_plain_model
+            and [rows for _, rows in rows_of(other)][: len(rows)] == rows
+        )
+
+    def ends_at(other: WatchedRun) -> float:
+        return median(loss for loss in other.trial.losses[: len(rows)][-ENDS:] if loss is not None)
+
+    return min(filter(is_alike, calm), key=ends_at, default=None)
 
 
 def rows_of(run: WatchedRun) -> Iterator[tuple[str, Rows]]:

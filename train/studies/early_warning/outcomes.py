@@ -19,16 +19,18 @@ WINDOW = 8  # steps whose losses are held against the band
 BEFORE = 48  # steps whose median and deviations make the band, and half as many at least
 STAYS = 16  # steps that the loss stays outside at least, to the end of the run, to have left for good
 WIDTHS = (4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
+BEHIND = 0.1  # nats above a calm training's loss
 
 
 @dataclass(frozen=True)
 class Outcome:
     """`event`: the step at which the loss left its band for good or was not finite; `left`: that at which it left it
-    for a while."""
+    for a while; `behind`: of an explosion, that at which the loss fell behind a calm training's (`falls_behind`)."""
 
     state: str
     event: int | None
     left: int | None
+    behind: int | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -84,6 +86,21 @@ def band_exits(losses: Sequence[float | None], width: float, *, first: int) -> E
             break
     steps = [step for step in (for_good, broke) if step is not None]
     return Exits(min(steps, default=None), min([*steps, *([any_exit] if any_exit else [])], default=None))
+
+
+def falls_behind(losses: Sequence[float | None], calm: Sequence[float | None], *, first: int) -> int | None:
+    """The step after `first` from which on the median of any `WINDOW` losses is more than `BEHIND` above those of a
+    `calm` training at the same rows; None where it is not so at the end, for `STAYS` steps.
+
+    A run that explodes from the beginning may never rise above its own past: its loss falls, only more slowly.
+    """
+    gaps = [
+        mine - other if mine is not None and other is not None else math.inf
+        for mine, other in zip(losses, calm, strict=False)
+    ]
+    medians = [median(gaps[at : at + WINDOW]) for at in range(first, len(gaps) - WINDOW + 1)]
+    since = next((at + 1 for at in reversed(range(len(medians))) if medians[at] <= BEHIND), 0)
+    return first + since + 1 if len(gaps) - first - since >= STAYS else None
 
 
 def choose_width(runs: Sequence[tuple[Sequence[float | None], int]], *, most: float) -> float:

@@ -91,8 +91,9 @@ def _plot_leads(axis: Any, trials: Mapping[str, Any]) -> None:
 
 def _plot_rules(axis: Any, judged: Mapping[str, Any]) -> None:
     for offset, key, colour, label in (
-        (-0.12, "left_band", "#1f5f8b", "warned of before the loss left its band"),
-        (0.12, "false_alarms", "#b00020", "calm runs with a false alarm"),
+        (-0.2, "left_band", "#1f5f8b", "warned of before the loss left its band"),
+        (0.0, "fell_behind", "#7a7a76", "exploding, before the loss fell behind"),
+        (0.2, "false_alarms", "#b00020", "calm runs with a false alarm"),
     ):
         for place, name in enumerate(judged):
             share = judged[name][key]

@@ -152,6 +152,8 @@ def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
     left = [pair for pair in bad if pair[0].outcome.event is not None]
     stayed = [pair for pair in bad if pair[0].outcome.event is None]
     gradual = [pair for pair in left if not pair[0].is_sudden]
+    behind = [(run.outcome.behind, first) for run, first in stayed if run.outcome.behind is not None]
+    before = [step - first for step, first in behind if first is not None and first < step]
     calm = [run for run, _ in firsts if run.outcome.is_calm]
     disturbed = [(run, first) for run, first in firsts if run.outcome.state == "disturbed"]
     leads = [lead_of(run, first) for run, first in left if first is not None and run.is_warned_of(first)]
@@ -163,6 +165,8 @@ def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
         "left_band_gradually": _warned(gradual),
         "loss_stayed": _warned(stayed),
         "disturbed": _warned(disturbed),
+        "fell_behind": {"warned": len(before), **share_of(len(before), len(behind)).as_json()},
+        "fell_behind_lead": median_of(before).as_json() if before else None,
         "lead": median_of(leads).as_json() if leads else None,
         "lead_quartiles": [round(value, 1) for value in quantiles(leads, n=4, method="inclusive")]
         if len(leads) > 1

@@ -29,7 +29,7 @@ APART = 8  # phases between where one seed begins to read and where the next one
 class Lengths:
     """Steps of a training from scratch, of a calm beginning, of what continues from one; rows of a bad stretch."""
 
-    from_scratch: int = 120
+    from_scratch: int = 320
     beginning: int = 250
     continued: int = 64
     bad_rows: int = 40

@@ -14,7 +14,7 @@ from train.config_file import changed_settings
 from train.errors import TrainError
 from train.studies.early_warning import outcomes, rules
 from train.studies.early_warning.conditions import BEGINNINGS, CALM, CONDITIONS, RISES, Condition
-from train.studies.early_warning.even_losses import even_losses
+from train.studies.early_warning.even_losses import counterpart_of, even_losses
 from train.studies.early_warning.rules import FAMILY, Past, Rule, Watched
 from train.studies.early_warning.runs import BASE, Lengths, RunJobs, Trainings, WatchedRun, folder_name
 from train.studies.intervals import rounded
@@ -98,6 +98,7 @@ def settings_of_study(lengths: Lengths, seeds: int) -> dict[str, Any]:
         "gradient_window": rules.GRADIENT_WINDOW,
         "sudden": rules.SUDDEN,
         "band": {"window": outcomes.WINDOW, "before": outcomes.BEFORE, "stays": outcomes.STAYS},
+        "behind": outcomes.BEHIND,
         "yesterday": {"above": rules.YESTERDAY["variance_growth"].above, **rules.YESTERDAY_PAST._asdict()},
     }
 
@@ -115,6 +116,10 @@ def findings(runs: Sequence[WatchedRun]) -> dict[str, Any]:
 
     width = width_of(losses)
     found = {run.name: outcomes.outcome_of(run, losses[run.name], width) for run in runs}
+    for run in runs:
+        if found[run.name].state == "exploding" and (other := counterpart_of(run, calm)):
+            behind = outcomes.falls_behind(run.trial.losses, other.trial.losses, first=run.calm_steps)
+            found[run.name] = replace(found[run.name], behind=behind)
 
     # What who has only the log sees: the same outcomes, from losses that jump with the text.
     raw = {run.name: run.trial.losses for run in runs}
@@ -161,6 +166,7 @@ def findings(runs: Sequence[WatchedRun]) -> dict[str, Any]:
                 "steps": len(run.run.trial.records),
                 "event": run.outcome.event,
                 "left": run.outcome.left,
+                "behind": run.outcome.behind,
                 "first_warning": run.first(rule),
                 "state": run.outcome.state,
                 **figures_of(run.run),

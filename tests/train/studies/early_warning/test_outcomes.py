@@ -3,8 +3,8 @@
 import random
 
 from train.studies.early_warning.conditions import Condition
-from train.studies.early_warning.even_losses import even_losses
-from train.studies.early_warning.outcomes import Outcome, band_exits, choose_width, outcome_of
+from train.studies.early_warning.even_losses import counterpart_of, even_losses
+from train.studies.early_warning.outcomes import Outcome, band_exits, choose_width, falls_behind, outcome_of
 from train.studies.early_warning.runs import WatchedRun
 from train.studies.trials import Trial
 
@@ -77,3 +77,38 @@ def test_what_the_text_does_to_the_loss_is_taken_off_by_other_calm_runs_and_not_
 
     alone = run_of([6.0 + hard for hard in text], name="alone")
     assert even_losses([alone], [alone])[alone.name] == alone.trial.losses
+
+
+def test_a_loss_falls_behind_where_it_stays_above_a_calm_one_however_far_it_falls() -> None:
+    calm = noisy([8 - 0.02 * step for step in range(150)])
+    slower = [loss + max(0.0, 0.01 * (step - 60)) for step, loss in enumerate(calm)]
+    assert band_exits(slower, 6.0, first=0).any is None
+    # By 0.1 from step 71 on, in half of a window by then.
+    assert falls_behind(slower, calm, first=0) == 68
+    assert falls_behind(slower, calm, first=100) == 101, "what comes before the cause does not count"
+    assert falls_behind([*slower[:120], *calm[120:]], calm, first=0) is None, "it has caught up"
+    assert falls_behind(slower[:80], calm, first=0) is None, "for fewer steps than it has to stay"
+    assert falls_behind(calm, calm, first=0) is None
+    assert falls_behind([*slower[:148], None, None], calm, first=0) == 68
+
+
+def test_a_run_is_held_against_a_calm_one_of_its_kind_that_learns_most() -> None:
+    def run(name: str, level: float, *, seed: int = 0, **changes: object) -> WatchedRun:
+        made = run_of([level] * 60, name=name)
+        column = {"parametrization.name": "standard"}
+        condition = Condition(name, "made up", {**column, **{key.replace("__", "."): changes[key] for key in changes}})
+        return WatchedRun(condition, seed, made.trial, 0)
+
+    calm = [
+        run("slow", 6.0),
+        run("good", 5.0),
+        run("of another seed", 4.0, seed=1),
+        run("of another column", 4.0, parametrization__name="minicpm"),
+        run("wider", 4.0, model__hidden_size=96),
+        WatchedRun(Condition("continued", "made up", begins="standard"), 0, run("", 4.0).trial, 0),
+        run("on other rows", 4.0),
+    ]
+    calm[-1].trial.records[3]["phase"] = "2"
+    found = counterpart_of(run("bad", 7.0, model__initializer_range=0.5), calm)
+    assert found is calm[1]
+    assert counterpart_of(run("bad", 7.0, seed=2), calm) is None

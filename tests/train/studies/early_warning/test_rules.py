@@ -20,6 +20,7 @@ def watched(
     logit: float = 2.0,
     event: int | None = None,
     cause: str = "made up",
+    behind: int | None = None,
     calm_steps: int = 0,
 ) -> Watched:
     """A run measured at every step."""
@@ -28,7 +29,7 @@ def watched(
         for step, value in enumerate(variance, start=1)
     ]
     run = WatchedRun(Condition(f"{state} {variance[-1]}", cause), 0, Trial(records, True), calm_steps)
-    return Watched(run, Outcome(state, event, None), Past(16, 4))
+    return Watched(run, Outcome(state, event, None, behind), Past(16, 4))
 
 
 GROWS = [1.0] * 20 + [1.3**step for step in range(1, 21)]
@@ -83,6 +84,16 @@ def test_a_warning_at_or_after_the_event_is_none_but_an_explosion_may_be_warned_
         "left_band": 1,
         "loss_stayed": 1,
     }
+
+
+def test_an_explosion_is_warned_of_in_time_where_it_is_before_the_loss_falls_behind() -> None:
+    rule = {"variance_growth": Limit(above=5.0)}
+    first = watched("exploding", variance=GROWS).first(rule) or 0
+    runs = [watched("exploding", variance=GROWS, behind=behind) for behind in (first, first + 4, None)]
+    judged = judge(runs, rule)
+    assert (judged["fell_behind"]["warned"], judged["fell_behind"]["count"]) == (1, 2)
+    assert judged["fell_behind_lead"]["value"] == 4
+    assert judged["loss_stayed"]["warned"] == 3
 
 
 def test_a_warning_in_the_calm_beginning_is_no_warning() -> None:
