@@ -67,6 +67,7 @@ def build_app(verb: str | None) -> "typer.Typer":
     for name, summary in GROUPS.items():
         if name == verb:
             group = importlib.import_module(f"yulanmini.commands.{name}").app
+            summarise_commands(group)
             if group.registered_callback is None:  # one command, which takes arguments, and no group of them
                 app.registered_commands += group.registered_commands
                 continue
@@ -74,6 +75,19 @@ def build_app(verb: str | None) -> "typer.Typer":
             group = typer.Typer(invoke_without_command=True)
         app.add_typer(group, name=name, help=summary)
     return app
+
+
+def summarise_commands(group: "typer.Typer") -> None:
+    """Let the list of a group's commands show the first paragraph of each one's help as one text: it would keep the
+    ends of lines of the docstring."""
+    from inspect import getdoc
+
+    for command in group.registered_commands:
+        text = command.help or getdoc(command.callback) or ""
+        command.short_help = " ".join(text.partition("\n\n")[0].split())
+    for below in group.registered_groups:
+        if below.typer_instance is not None:
+            summarise_commands(below.typer_instance)
 
 
 def is_bad_input(error: BaseException) -> bool:

@@ -85,6 +85,13 @@ def test_help_works_at_every_level(line, typed) -> None:
     assert long.stderr == ""
 
 
+def test_the_list_of_commands_breaks_lines_where_they_are_full_and_not_where_the_source_does(
+    typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "how early, and how often for nothing?" in typed("train --help").stdout
+
+
 def test_a_group_alone_lists_its_commands(typed) -> None:
     assert typed("data").stdout == typed("data --help").stdout
     assert "--version" in typed("").stdout
