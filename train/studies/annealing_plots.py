@@ -14,12 +14,13 @@ def plot_annealing(result: dict[str, Any], path: Path) -> None:
     solved."""
     rates = result["rates"]
     with styled():
-        figure, (axes,) = make_panels(1, len(rates) + 2, width=3.4, height=3.3)
+        figure, grid = make_panels(-(-(len(rates) + 2) // 2), 2, width=4.2, height=3.2)
+        axes = list(grid.flat)
         for axis, rate in zip(axes, rates, strict=False):
             draw_shapes(axis, result, rate)
             axis.sharey(axes[0])
-        draw_mixtures(axes[-2], result)
-        draw_solved(axes[-1], result)
+        draw_mixtures(axes[len(rates)], result)
+        draw_solved(axes[len(rates) + 1], result)
         save(figure, path)
 
 

@@ -85,6 +85,7 @@ def _early_warning(result: Mapping[str, Any]) -> dict[str, Evidence]:
 def _annealing(result: Mapping[str, Any]) -> dict[str, Evidence]:
     settings, seeds = result["settings"], result["settings"]["seeds"]
     tail, target = str(settings["published"]["tail"]), settings["target"]
+    in_tail = result["in_the_tail_over_spread"]
     rates, best = result["rates"].values(), settings["published"]["shape"]
     tails = [of for rate in rates for of in rate["shapes"].values()]
     shapes = [of[shape]["loss"] for of in tails for shape in ("linear", "cosine") if shape in of]
@@ -99,7 +100,9 @@ def _annealing(result: Mapping[str, Any]) -> dict[str, Evidence]:
         "annealing": Evidence(_signs(brought, lower=AGREES), seeds),
         "shape": Evidence(_signs(shapes, lower=AGAINST), seeds),
         "length": Evidence(longer, seeds),
-        "targeted": Evidence(_signs([result["in_the_tail_over_spread"][target]], lower=AGREES), seeds),
+        "targeted": Evidence(
+            [*_signs([in_tail[target]], lower=AGREES), *_signs([in_tail["solved"]], lower=AGAINST)], seeds
+        ),
     }
 
 

@@ -33,15 +33,17 @@ def test_strength_is_given_by_one_rule(verdicts: list[str], cases: int, agreemen
 
 
 def annealing(**changes: Any) -> dict[str, Any]:
-    """As much of that study's result as claims are judged by."""
+    """As much of that study's result as claims are judged by; `changes` are of its rate, or of the whole."""
     settings = {"seeds": 5, "published": {"shape": "1-sqrt", "tail": 8}, "target": "instructions"}
-    return {
-        "settings": settings,
+    rate = {
         "gains": {"8": {"1-sqrt": {"loss": BELOW}}},
         "shapes": {"8": {"linear": {"loss": ABOVE}, "cosine": {"loss": ABOVE}, "exponential": {"loss": BELOW}}},
         "longer": {"8 after 4": {"loss": BELOW}, "16 after 8": {"loss": UNSURE}},
-        "in_the_tail_over_spread": {"instructions": BELOW, "loss": ABOVE},
-    } | changes
+    }
+    in_tail = {"instructions": BELOW, "loss": ABOVE, "solved": UNSURE} | changes.pop("in_tail", {})
+    lower = changes.pop("lower", changes)
+    rates = {"0.01": rate | changes, "0.0025": rate | lower}
+    return {"settings": settings, "rates": rates, "in_the_tail_over_spread": in_tail}
 
 
 def agreement_of(name: str, **changes: Any) -> str:
@@ -59,9 +61,13 @@ def test_claims_about_annealing_turn_round_with_the_signs() -> None:
         assert (
             agreement_of("length", longer={"8 after 4": {"loss": ABOVE}, "16 after 8": {"loss": longer}}) == agreement
         )
-    assert agreement_of("targeted") == "agrees"
-    assert agreement_of("targeted", in_the_tail_over_spread={"instructions": UNSURE}) == "not told apart"
-    assert agreement_of("annealing", gains={"8": {"1-sqrt": {"loss": ABOVE}}}) == "does not agree"
+    assert agreement_of("targeted") == "agrees, in part"
+    assert agreement_of("targeted", in_tail={"solved": ABOVE}) == "agrees"
+    assert agreement_of("targeted", in_tail={"solved": BELOW}) == "mixed", "a lower loss and fewer problems solved"
+    assert agreement_of("targeted", in_tail={"instructions": UNSURE}) == "not told apart"
+    worse = {"8": {"1-sqrt": {"loss": ABOVE}}}
+    assert agreement_of("annealing", gains=worse) == "does not agree"
+    assert agreement_of("annealing", lower={"gains": worse}) == "mixed", "each rate is a comparison of its own"
 
 
 def test_a_warning_counts_as_evidence_only_where_the_interval_is_above_one_half() -> None:
@@ -69,7 +75,7 @@ def test_a_warning_counts_as_evidence_only_where_the_interval_is_above_one_half(
         share = {"value": (low + high) / 2, "low": low, "high": high, "count": 24}
         return {
             "judged": {
-                rule: {"left_band": share, "loss_stayed": other or share}
+                rule: {"left_band": share, "fell_behind": other or share}
                 for rule in ("chosen", "variance_growth", "grad_norm")
             }
         }
