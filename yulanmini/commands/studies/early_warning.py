@@ -27,7 +27,7 @@ KIND = "early-warning-study"
 def early_warning_study(
     run: Inputs = Path("runs/tiny"),
     out: Out = Path("studies/early-warning"),
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each condition; calm ones have one more.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each condition; calm ones have one more.")] = 2,
     workers: TrialsAtOnce = 2,
     quick: Quick = False,
     only: Only = None,
