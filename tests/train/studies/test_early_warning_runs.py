@@ -74,9 +74,9 @@ def test_a_bad_stretch_is_a_phase_like_any_other(inputs: Inputs, kind: str, tmp_
 @pytest.mark.slow
 def test_the_quick_study_comes_to_its_page(smoke_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "study"
-    arguments = ["train", "early-warning-study", "--run", str(smoke_run), "--out", str(out), "--quick", "--seeds", "1", "--json"]
+    study = ["train", "early-warning-study", "--run", str(smoke_run), "--out", str(out)]
     with pytest.raises(SystemExit) as ended:
-        run_command(arguments)
+        run_command([*study, "--quick", "--seeds", "1", "--json"])
     assert ended.value.code == 0
     result = json.loads((out / "early-warning.json").read_text())
     assert len(result["trials"]) >= 12
