@@ -250,11 +250,11 @@ class WarningSettings(Settings):
     hidden states and logits, of which there must be `at_least`, and of the last `window` steps' gradient norms. The
     defaults are the rule that the early-warning study chose (docs/studies/early-warning.md)."""
 
-    variance_growth: Limit | None = Limit(above=100.0)
-    grad_norm: Limit | None = Limit(above=6.0, in_a_row=2)
+    variance_growth: Limit | None = Limit(above=30.0)
+    grad_norm: Limit | None = Limit(above=12.0)
     attention_logit: Limit | None = Limit(above=200.0)
     attention_growth: Limit | None = None
-    history: int = Field(default=8, gt=3)
+    history: int = Field(default=4, gt=3)
     at_least: int = Field(default=4, gt=1)
     window: int = Field(default=64, gt=15)
 

@@ -33,6 +33,11 @@ class Outcome:
     behind: int | None = None
 
     @property
+    def shown(self) -> int | None:
+        """The step at which the loss showed that something is wrong, if it ever did."""
+        return self.event or self.behind
+
+    @property
     def is_bad(self) -> bool:
         return self.state in BAD
 

@@ -64,6 +64,7 @@ def _mark(axis: Any, trial: Mapping[str, Any]) -> None:
         (trial["watched_after"], "#888888", "cause"),
         (trial["first_warning"], "#d08000", "warning"),
         (trial["event"], "#b00020", "loss leaves"),
+        (trial["behind"], "#b00020", "loss falls behind"),
     ):
         if step:
             axis.axvline(step, color=colour, linewidth=1, label=text)
@@ -71,15 +72,16 @@ def _mark(axis: Any, trial: Mapping[str, Any]) -> None:
 
 
 def _plot_leads(axis: Any, trials: Mapping[str, Any]) -> None:
-    """A dot a run whose loss left its band, right of 0 where it was warned of before; a cross where it was not."""
-    left = [trial for trial in trials.values() if trial["event"] is not None]
+    """A dot a run whose loss left its band or fell behind, right of 0 where it was warned of before; a cross where it
+    was not."""
+    left = [trial | {"shown": shown} for trial in trials.values() if (shown := trial["event"] or trial["behind"])]
     causes = list(dict.fromkeys(trial["cause"] for trial in left))
     for place, cause in enumerate(causes):
         mine = [trial for trial in left if trial["cause"] == cause]
         for index, trial in enumerate(mine):
             height = place + 0.5 * (index / max(len(mine) - 1, 1) - 0.5)
-            warned = trial["first_warning"] is not None and trial["first_warning"] < trial["event"]
-            lead = trial["event"] - trial["first_warning"] if warned else 0
+            warned = trial["first_warning"] is not None and trial["first_warning"] < trial["shown"]
+            lead = trial["shown"] - trial["first_warning"] if warned else 0
             filled = "black" if trial["half"] == "judging" else "none"
             shape = {"marker": "o", "markerfacecolor": filled} if warned else {"marker": "x"}
             axis.plot(lead, height, color="black" if warned else "#b00020", markersize=4, linestyle="", **shape)

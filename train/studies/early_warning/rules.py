@@ -75,8 +75,8 @@ class Watched:
         return min(firsts, default=None)
 
     def is_warned_of(self, first: int | None) -> bool:
-        """Whether a first warning at this step is one before the loss left its band (if it ever did)."""
-        return first is not None and (self.outcome.event is None or first < self.outcome.event)
+        """Whether a first warning at this step is one before the loss showed it (if it ever did)."""
+        return first is not None and (self.outcome.shown is None or first < self.outcome.shown)
 
     @property
     def is_sudden(self) -> bool:
@@ -141,8 +141,8 @@ def _step(first: float) -> int | None:
 
 
 def lead_of(run: Watched, first: float) -> float:
-    """Steps between the first warning and the event, or the end of a run whose loss never left its band."""
-    return (run.outcome.event or len(run.run.trial.records)) - first
+    """Steps between the first warning and the loss's showing it, or the end of a run whose loss never did."""
+    return (run.outcome.shown or len(run.run.trial.records)) - first
 
 
 def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
@@ -150,13 +150,13 @@ def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
     firsts = [(run, run.first(rule)) for run in runs]
     bad = [(run, first) for run, first in firsts if run.outcome.is_bad]
     left = [pair for pair in bad if pair[0].outcome.event is not None]
-    stayed = [pair for pair in bad if pair[0].outcome.event is None]
+    behind = [pair for pair in bad if pair[0].outcome.behind is not None]
+    stayed = [pair for pair in bad if pair[0].outcome.shown is None]
     gradual = [pair for pair in left if not pair[0].is_sudden]
-    behind = [(run.outcome.behind, first) for run, first in stayed if run.outcome.behind is not None]
-    before = [step - first for step, first in behind if first is not None and first < step]
     calm = [run for run, _ in firsts if run.outcome.is_calm]
     disturbed = [(run, first) for run, first in firsts if run.outcome.state == "disturbed"]
-    leads = [lead_of(run, first) for run, first in left if first is not None and run.is_warned_of(first)]
+    leads = _leads(left)
+    leads_behind = _leads(behind)
     alarms = [sum(len(run.warnings(name, limit)) for name, limit in rule.items()) for run in calm]
     causes = dict.fromkeys(run.run.condition.cause for run, _ in bad)
     return {
@@ -165,8 +165,8 @@ def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
         "left_band_gradually": _warned(gradual),
         "loss_stayed": _warned(stayed),
         "disturbed": _warned(disturbed),
-        "fell_behind": {"warned": len(before), **share_of(len(before), len(behind)).as_json()},
-        "fell_behind_lead": median_of(before).as_json() if before else None,
+        "fell_behind": _warned(behind),
+        "fell_behind_lead": median_of(leads_behind).as_json() if leads_behind else None,
         "lead": median_of(leads).as_json() if leads else None,
         "lead_quartiles": [round(value, 1) for value in quantiles(leads, n=4, method="inclusive")]
         if len(leads) > 1
@@ -180,11 +180,16 @@ def judge(runs: Sequence[Watched], rule: Rule) -> dict[str, Any]:
         "by_cause": {
             cause: {
                 kind: _warned([pair for pair in pairs if pair[0].run.condition.cause == cause])
-                for kind, pairs in (("left_band", left), ("loss_stayed", stayed))
+                for kind, pairs in (("left_band", left), ("fell_behind", behind), ("loss_stayed", stayed))
             }
             for cause in causes
         },
     }
+
+
+def _leads(pairs: Sequence[tuple[Watched, int | None]]) -> list[float]:
+    """Of the warnings in time."""
+    return [lead_of(run, first) for run, first in pairs if first is not None and run.is_warned_of(first)]
 
 
 def _warned(pairs: Sequence[tuple[Watched, int | None]]) -> dict[str, Any]:

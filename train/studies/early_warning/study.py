@@ -196,7 +196,7 @@ def order_in(
         outcome = found[run.name]
         if outcome.is_bad:
             by_signal = {name: Watched(run, outcome, own).first(rule) for name, (own, rule) in alone.items()}
-            in_time = outcome.event or len(run.trial.records) + 1
+            in_time = outcome.shown or len(run.trial.records) + 1
             firsts.append({name: step for name, step in by_signal.items() if step is not None and step < in_time})
     return rules.order_of(firsts, list(alone))
 
@@ -227,12 +227,13 @@ def counts(
 
 
 def example(runs: Sequence[Watched], losses: Mapping[str, Sequence[float | None]], rule: Rule) -> dict[str, Any] | None:
-    """Curves of a bad run that is warned of in time: of those whose loss stayed, if any, that of the median warning."""
+    """Curves of a bad run that is warned of in time: of those whose loss fell behind, if any, that of the median
+    warning."""
     warned: list[tuple[bool, int, Watched]] = []
     for run in runs:
         first = run.first(rule)
         if run.outcome.is_bad and first is not None and run.is_warned_of(first):
-            warned.append((run.outcome.event is not None, first, run))
+            warned.append((run.outcome.behind is None, first, run))
     if not warned:
         return None
     alike = [item for item in warned if item[0] == min(left for left, *_ in warned)]
