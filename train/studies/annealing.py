@@ -30,7 +30,7 @@ PUBLISHED = "1-sqrt"
 PUBLISHED_TAIL = 8  # per cent of the budget (facts.md 3.2)
 PUBLISHED_FLOOR = 5.22e-3  # of the rate
 FLOORS = (PUBLISHED_FLOOR, 0.1)  # the other is a rate that is still high at the end
-# As long a tail could help only because the rate before it was high: shapes and lengths are tried at a lower one too.
+# A long tail may help only because the rate before it was high: shapes and lengths are tried at a lower one too.
 LOWER_RATES = (2.5e-3,)
 HELD = "held"
 SECONDS_A_STEP, SECONDS_A_TRIAL = 0.09, 5.0
@@ -253,7 +253,7 @@ def train_only(study: Study, names: Sequence[str], workers: Workers) -> dict[str
     wanted = [known[name] for name in names]
     for seed in {seed for seed, _ in wanted}:
         study.begin_seed(seed)
-    first = list(dict.fromkeys((seed, Cell(None, rate=cell.rate)) for seed, cell in wanted))
+    first = list(dict.fromkeys((seed, Cell(None, rate=cell.rate)) for seed, cell in wanted if not cell.is_whole))
     found = train_some(study, first, workers)
     found |= train_some(study, [pair for pair in wanted if pair not in first], workers)
     return {name: found[name] for name in names}

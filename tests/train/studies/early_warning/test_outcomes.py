@@ -96,7 +96,9 @@ def test_a_run_is_held_against_a_calm_one_of_its_kind_that_learns_most() -> None
     def run(name: str, level: float, *, seed: int = 0, **changes: object) -> WatchedRun:
         made = run_of([level] * 60, name=name)
         column = {"parametrization.name": "standard"}
-        condition = Condition(name, "made up", {**column, **{key.replace("__", "."): changes[key] for key in changes}})
+        condition = Condition(
+            name, "made up", {**column, **{key.replace("__", "."): value for key, value in changes.items()}}
+        )
         return WatchedRun(condition, seed, made.trial, 0)
 
     calm = [
