@@ -10,7 +10,6 @@ the rows, the counts for the manifests. Prints seconds of each part, the peak of
 
 import argparse
 import json
-import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -224,7 +223,8 @@ def whole_run(arguments: argparse.Namespace) -> dict[str, Any]:
             name: again.total(name) for name in ("drawn", "tokenised", "store_bytes", "row_bytes", "documents")
         },
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        # ru_maxrss would begin at the peak of the process that started this one.
+        "peak_bytes": int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024,
         "phases": found,
         "sources": sources,
     }

@@ -5,8 +5,6 @@ is (the fingerprint of config and weights), and the folder by the text and how i
 """
 
 import json
-import resource
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +26,7 @@ from train.dynamics.checkpoints import Checkpoint, Reference, local_copy, open_f
 from train.dynamics.measures import measure
 from train.dynamics.streaming import StreamedModel
 from train.errors import TrainError
+from train.monitors.speed import resident_peak
 
 KIND = "dynamics"
 ROWS_NAME = "dynamics.jsonl"
@@ -196,16 +195,10 @@ def _measure_one(
         row["text"] |= {"rows": input_ids.shape[0], "context": input_ids.shape[1], "sha256": digest}
     row["cost"] = {
         "seconds": round(perf_counter() - began, 1),
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": resident_peak(),
         "device": device.type,
     }
     return row
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _device(name: str) -> str:
