@@ -15,7 +15,6 @@ import argparse
 import json
 import random
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -29,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data_recipes.machine import peak_memory
 
 RESULTS = Path(__file__).with_name("results") / "cleaning.json"
 SHINGLE_WORDS, BANDS, ROWS = 5, 14, 8
@@ -241,7 +242,7 @@ def measure_near_duplicates(arguments: argparse.Namespace) -> dict[str, Any]:
         corpus.with_suffix(".partial").rename(corpus)
     steps = [{"step": "exact-duplicates"}, {"step": "near-duplicates"}]
     config = checked_config({"most_lost_of_a_source": 1.0, "steps": steps if arguments.texts == "pages" else steps[1:]})
-    before = peak_bytes()
+    before = peak_memory()
     shutil.rmtree(out / "cleaned", ignore_errors=True)
     start, start_cpu = time.perf_counter(), time.process_time()
     manifest = clean(config, parse_inputs([str(corpus)]), out / "cleaned")
@@ -250,7 +251,7 @@ def measure_near_duplicates(arguments: argparse.Namespace) -> dict[str, Any]:
         "bytes of text": corpus.stat().st_size,
         "seconds": round(time.perf_counter() - start),
         "seconds of CPU": round(time.process_time() - start_cpu),
-        "peak memory, MiB": round(peak_bytes() / 2**20),
+        "peak memory, MiB": round(peak_memory() / 2**20),
         "peak memory before, MiB": round(before / 2**20),
         "kept": manifest["counts"]["kept_documents"],
         "disk of work, MiB": round(
@@ -271,11 +272,6 @@ TEXTS: dict[str, Callable[[int], Iterator[str]]] = {
     "identical": lambda count: repeat(next(template_pages(1)), count),
     "template": template_pages,
 }
-
-
-def peak_bytes() -> int:
-    """Of this process, the largest it ever was."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

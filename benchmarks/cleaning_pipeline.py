@@ -22,7 +22,7 @@ from typing import Any
 MOST_GIB = 2.0
 GIANT_BYTES = 100_000_000
 RUN = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from typing import Annotated
 import pyarrow as pa
@@ -30,6 +30,7 @@ from data_recipes.cleaning.clean import clean
 from data_recipes.cleaning.config import checked_config
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.cleaning.steps.base import Step, StepSettings, Threshold
+from data_recipes.machine import peak_memory
 
 class LengthSettings(StepSettings):
     least: Annotated[int, Threshold()] = 5
@@ -53,7 +54,7 @@ inputs = parse_inputs([place])
 first, counts = timed(values)
 values["steps"][0]["least"] = 390
 again, _ = timed(values)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+peak = peak_memory() / 2**30
 print(json.dumps({"core_seconds": first, "core_seconds_again": again, "peak_gib": peak, **counts}))
 """
 

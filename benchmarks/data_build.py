@@ -11,7 +11,6 @@ tree, its result is compared with ours, and a figure is the median of the repeat
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import sys
@@ -24,6 +23,8 @@ from typing import Any
 import numpy as np
 from data_build_peers import back_end_seconds, datatrove_seconds, gigatoken_file_seconds, seconds
 from generated_stores import generated_stores, plan_of
+
+from data_recipes.machine import peak_memory
 
 FLOORS = {
     "text to rows / datatrove": 5.0,
@@ -244,7 +245,7 @@ def large_build(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = int(arguments.tokens)
     say("generating tokens")
     stores = generated_stores(work, tokens, 12)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    before = peak_memory() / 2**30
     plan = plan_of(stores, tokens, "best_fit")
     (work / "phase").mkdir()
     say(f"writing {plan.rows:,} rows")
@@ -253,7 +254,7 @@ def large_build(work: Path, arguments: argparse.Namespace) -> dict[str, Any]:
         "large build, tokens": plan.rows * 4096,
         "large build, M tokens/s": plan.rows * 4096 / 1e6 / took,
         "peak memory before, GiB": before,
-        "peak memory, GiB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak memory, GiB": peak_memory() / 2**30,
     }
 
 

@@ -9,7 +9,6 @@ beginning. Each run adds a line to --out.
 
 import argparse
 import json
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from data_recipes.machine import peak_memory
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 from data_recipes.tokens.train import SPECIAL_TOKENS, assemble, normalizer, pre_tokenizer, save
@@ -79,7 +79,7 @@ def main() -> None:
     record = {
         "backend": arguments.backend,
         "megabytes": arguments.megabytes,
-        "peak memory, GiB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "peak memory, GiB": round(peak_memory() / 2**30, 3),
         "seconds": round(seconds, 1),
         "tokens": manifest["counts"]["tokens"],
         "notes": manifest["sources"][0]["notes"],

@@ -11,7 +11,6 @@ results/synthesis.json.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from data_recipes.cleaning.pipeline.unit_files import writing_parquet
+from data_recipes.machine import peak_memory
 from data_recipes.synthesis.programs.draw import all_kinds
 from data_recipes.synthesis.programs.run import (
     SCHEMA,
@@ -85,7 +85,7 @@ def whole_run(count: int) -> None:
         start = time.process_time()
         synthesize_programs(ProgramsRequest(count=count, levels=LEVELS[-1:]), Path(folder) / "out")
         seconds = time.process_time() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_memory() / 2**20
     print(json.dumps({"problems": count, "seconds": seconds, "a second": count / seconds, "peak MiB": peak}))
 
 

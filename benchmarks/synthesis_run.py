@@ -11,7 +11,6 @@ the time on the clock, which other work on the machine makes longer, stands the 
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from data_recipes.answers.judge import same_answer
 from data_recipes.cleaning.pipeline.inputs import parse_inputs
 from data_recipes.executors import local
 from data_recipes.executors.stage import Stage
-from data_recipes.machine import this_machine
+from data_recipes.machine import peak_memory, this_machine
 from data_recipes.synthesis.kinds.base import AskModel, Checks, Kind, Sample
 from data_recipes.synthesis.progress import seeds_done
 from data_recipes.synthesis.run import Run, Server
@@ -93,7 +92,7 @@ def measure(url: str, folder: Path, seeds: int) -> dict[str, Any]:
                     "seeds_a_processor_second": round(seeds / answers["processor_seconds"])},
         "stages": stages,
         "mib_at_tenths_of_the_answers": memory,
-        "mib_at_most": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, 1),
+        "mib_at_most": round(peak_memory() / 2**20, 1),
     }  # fmt: skip
 
 

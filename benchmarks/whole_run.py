@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from data_recipes.machine import peak_memory
+
 UNIT_TOKENS = 8 * 2**20
 # How much larger than what is drawn a source is whose size nobody tells, in turn: several epochs, about one, a part.
 SIZES = (0.4, 0.9, 1.3, 4.0, 20.0)
@@ -223,8 +225,7 @@ def whole_run(arguments: argparse.Namespace) -> dict[str, Any]:
             name: again.total(name) for name in ("drawn", "tokenised", "store_bytes", "row_bytes", "documents")
         },
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        # ru_maxrss would begin at the peak of the process that started this one.
-        "peak_bytes": int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024,
+        "peak_bytes": peak_memory(),
         "phases": found,
         "sources": sources,
     }

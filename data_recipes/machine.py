@@ -1,8 +1,10 @@
-"""What a result was made on: processor, memory, system, Python, and the commit of this code where it is a checkout."""
+"""What a result was made on: processor, memory, system, Python, and the commit of this code where it is a checkout; and
+how much memory making it took."""
 
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,20 @@ def this_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": _commit(),
     }
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    if sys.platform == "linux":  # ru_maxrss begins there at the peak of the process that started this one
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _processor() -> str | None:

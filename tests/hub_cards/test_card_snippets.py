@@ -69,7 +69,9 @@ def test_the_python_on_every_card_runs(repos, environment, tmp_path):
     code = [(str(card), block) for card in cards for block in blocks(card, "python")]
     assert len(code) >= 6
     printed = run([sys.executable, "-c", RUN_ALL], tmp_path, environment, input=json.dumps(code))
-    assert all(part.strip() for part in json.loads(printed.splitlines()[-1]))
+    parts = json.loads(printed.splitlines()[-1])
+    assert len(parts) == len(code)
+    assert all(part.strip() for part in parts)
 
 
 @pytest.mark.slow

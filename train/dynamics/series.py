@@ -20,13 +20,13 @@ from tqdm import tqdm
 from data_recipes.corpus.domain_texts import in_turn, texts_by_domain
 from data_recipes.errors import DataError
 from data_recipes.files import only_process, write_whole
+from data_recipes.machine import peak_memory
 from data_recipes.manifest import claim_folder, fingerprint_of, folder_state, sha256_file
 from modeling_yulanmini.checkpoint_reader import TOKENIZER_NAME
 from train.dynamics.checkpoints import Checkpoint, Reference, local_copy, open_folder, resolve
 from train.dynamics.measures import measure
 from train.dynamics.streaming import StreamedModel
 from train.errors import TrainError
-from train.monitors.speed import resident_peak
 
 KIND = "dynamics"
 ROWS_NAME = "dynamics.jsonl"
@@ -195,7 +195,7 @@ def _measure_one(
         row["text"] |= {"rows": input_ids.shape[0], "context": input_ids.shape[1], "sha256": digest}
     row["cost"] = {
         "seconds": round(perf_counter() - began, 1),
-        "peak_memory_bytes": resident_peak(),
+        "peak_memory_bytes": peak_memory(),
         "device": device.type,
     }
     return row

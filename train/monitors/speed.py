@@ -3,13 +3,11 @@
 What they write differs from run to run on the same machine; the names are in `MEASURED_BY_CLOCK`.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
+from data_recipes.machine import peak_memory
 from modeling_yulanmini.counts import peak_flops, training_flops_per_token
 from train.curriculum.batches import MicroBatch
 from train.curriculum.plan import Phase
@@ -71,17 +69,5 @@ class Memory(Monitor):
             used = torch.cuda.max_memory_allocated(self.world.device)
             torch.cuda.reset_peak_memory_stats(self.world.device)
         else:
-            used = resident_peak()
+            used = peak_memory()
         record["memory_gib"] = round(used / 2**30, 3)
-
-
-def resident_peak() -> int:
-    """Largest resident size of this process, in bytes."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    if sys.platform == "linux":  # ru_maxrss begins there at the peak of the process that started this one
-        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

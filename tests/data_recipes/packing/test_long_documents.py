@@ -90,13 +90,14 @@ def test_a_long_file_is_looked_through_before_any_of_it_is_used(tmp_path, build,
 MEMORY = """
 import sys
 from pathlib import Path
+from data_recipes.machine import peak_memory
 from data_recipes.packing.build import build_phases
 from data_recipes.recipes.recipe import Recipe, Source, Subset
 path, out, tokenizer = sys.argv[1:]
 recipe = Recipe(name="mix", context_length=4096,
                 subsets=(Subset(name="a", tokens=409_600, source=Source(path=path)),))
 build_phases([recipe], Path(out), tokenizer=tokenizer, store=Path(out) / "store", workers=1, progress=False)
-print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+print(peak_memory())
 """
 
 

@@ -1,7 +1,6 @@
 """A checkpoint published as safetensors and JSON: training on from it is training on from the checkpoint itself."""
 
 import json
-import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pretrain_miniature import metrics, pretrain, write_inputs, write_run_config
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from data_recipes.machine import peak_memory
 from modeling_yulanmini import checkpoint_writer
 from modeling_yulanmini.configuration_yulanmini import CheckpointError
 from train.annealing.start import read_start
@@ -242,8 +242,8 @@ def make_checkpoint(place: Path) -> None:
 def write_and_measure(place: Path) -> None:
     """Peak memory before and after a state is written, in bytes."""
     checkpoint_writer.MAX_SHARD_BYTES = 100_000_000
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_memory()
     write_training_state(place / "step-00000003", place / "state")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    after = peak_memory()
     size = sum(path.stat().st_size for path in (place / "state").rglob("*") if path.is_file())
     (place / "peaks.json").write_text(json.dumps({"before": peak, "after": after, "bytes": size}))

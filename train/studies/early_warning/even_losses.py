@@ -28,7 +28,7 @@ def even_losses(runs: Sequence[WatchedRun], calm: Sequence[WatchedRun]) -> dict[
             loss = losses[at]
             if loss is not None:
                 known.setdefault(rows, {})[source] = loss - median(level)
-    return {run.name: list(_even(run, known)) for run in runs}
+    return {run.name: _even(run, known) for run in runs}
 
 
 def counterpart_of(run: WatchedRun, calm: Sequence[WatchedRun]) -> WatchedRun | None:
@@ -61,7 +61,7 @@ def rows_of(run: WatchedRun) -> Iterator[tuple[str, Rows]]:
         yield source, (key[1], counts[key], key[2])
 
 
-def _even(run: WatchedRun, known: Mapping[Rows, Mapping[str, float]]) -> Iterator[float | None]:
+def _even(run: WatchedRun, known: Mapping[Rows, Mapping[str, float]]) -> list[float | None]:
     found: list[float | None] = []
     for loss, (own, rows) in zip(run.trial.losses, rows_of(run), strict=True):
         others = [value for source, value in known.get(rows, {}).items() if source != own]
@@ -70,4 +70,4 @@ def _even(run: WatchedRun, known: Mapping[Rows, Mapping[str, float]]) -> Iterato
         elif loss is not None and len(others) >= REFERENCES:
             loss -= median(others)
         found.append(loss)
-    return iter(found)
+    return found
